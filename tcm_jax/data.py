@@ -1,0 +1,246 @@
+"""Training batches: pictures from folders, tar files or TFDS, cropped, flipped and shuffled by a Grain pipeline."""
+
+import dataclasses
+import logging
+import os
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from tcm_jax.errors import ConfigError, DataError, ImageError
+from tcm_jax.image import SUFFIXES, decode_image
+
+log = logging.getLogger(__name__)
+
+# Batches are read ahead by threads (Pillow decodes outside the interpreter's lock); a few are enough and bound memory.
+_READ_THREADS = 4
+_READ_AHEAD = 8
+
+
+class ImageSource(Protocol):
+    """Pictures by index. `source[i]` is uint8 [H, W, 3], read anew each time, or an ImageError."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+    def name(self, index: int) -> str:
+        """What the log calls picture `index`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """Where the bytes of a picture are: a whole file, or a stretch of a tar file."""
+
+    name: str
+    path: str
+    offset: int = 0
+    size: int = -1
+
+
+class FolderSource:
+    """Pictures under a folder and inside the tar files under it, or inside one tar file; sorted by name."""
+
+    def __init__(self, path: str | os.PathLike):
+        """Raises DataError if the path is missing or unreadable, or holds no picture."""
+        root = Path(path).expanduser()
+        try:
+            entries = list(_tar_entries(root) if root.is_file() else _folder_entries(root))
+        except (OSError, tarfile.TarError) as error:
+            raise DataError(f"cannot read {root}: {getattr(error, 'strerror', None) or error}") from error
+        self._entries = sorted(entries, key=lambda entry: entry.name)
+        if not self._entries:
+            raise DataError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))}), nor tar files with any")
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def name(self, index: int) -> str:
+        return self._entries[index].name
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        entry = self._entries[index]
+        try:
+            with open(entry.path, "rb") as file:
+                file.seek(entry.offset)
+                data = file.read(entry.size)
+        except OSError as error:
+            raise ImageError(f"cannot read {entry.name}: {error.strerror or error}") from error
+        return decode_image(data, entry.name)
+
+
+def _folder_entries(root: Path) -> Iterator[_Entry]:
+    if not root.exists():
+        raise DataError(f"{root} does not exist; give a folder of pictures or a .tar file")
+    for folder, _, files in os.walk(root, followlinks=True):
+        for path in (Path(folder, file) for file in files):
+            if path.suffix.lower() in SUFFIXES:
+                yield _Entry(str(path), str(path))
+            elif path.suffix.lower() == ".tar":
+                yield from _tar_entries(path)
+
+
+def _tar_entries(path: Path) -> Iterator[_Entry]:
+    try:
+        with tarfile.open(path, "r:") as archive:  # No compression: its members are read in place.
+            for member in archive:
+                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
+                    yield _Entry(f"{path}/{member.name}", str(path), member.offset_data, member.size)
+    except tarfile.TarError as error:
+        raise DataError(f"{path} is not an uncompressed tar file ({error}); unpack it and give the folder") from error
+
+
+class TfdsSource:
+    """The pictures of a TensorFlow data set, read through `tfds.data_source` without TensorFlow."""
+
+    def __init__(self, name: str, split: str = "train"):
+        """Raises DataError if TFDS cannot give the data set with random access or it has no "image" feature."""
+        import tensorflow_datasets as tfds
+
+        try:
+            # Files as they are stored: our decoder converts 16-bit, CMYK and the like as it does for folders.
+            decoders = {"image": tfds.decode.SkipDecoding()}
+            self._source = tfds.data_source(name, split=split, decoders=decoders)
+        except Exception as error:  # TFDS raises whatever its builders and downloads led it into.
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DataError(f"TFDS data set {name!r}, split {split!r}, cannot be read: {reason}") from error
+        if not len(self._source) or "image" not in self._source.dataset_info.features:
+            raise DataError(f"TFDS data set {name!r}, split {split!r}, is empty or has no feature called 'image'")
+        self._name = f"tfds:{name}:{split}"
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def name(self, index: int) -> str:
+        return f"{self._name}[{index}]"
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return decode_image(self._source[index]["image"], self.name(index))
+
+
+def image_source(spec: str) -> ImageSource:
+    """Opens `folder:PATH` (a folder tree or a .tar file) or `tfds:NAME[:SPLIT]` (split `train` unless named).
+
+    Raises ConfigError for any other form, DataError if there are no pictures.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "folder" and rest:
+        return FolderSource(rest)
+    if kind == "tfds" and rest:
+        return TfdsSource(*rest.split(":", 1))
+    raise ConfigError(f"data source {spec!r} is neither folder:PATH nor tfds:NAME[:SPLIT]")
+
+
+class ReadableImages:
+    """A source that keeps decoded pictures in memory and gives the next readable one in place of an unreadable one.
+
+    Up to `cache_bytes` are kept in each process, first come, none ever evicted: under a shuffle every picture is as
+    likely as any other to be wanted next, so eviction would only cost decoding.
+    """
+
+    def __init__(self, source: ImageSource, cache_bytes: int):
+        self._source = source
+        self._cache_bytes = cache_bytes
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._cache: dict[int, np.ndarray] = {}
+        self._cached_bytes = 0
+        self.unreadable: dict[int, str] = {}  # index: why
+
+    def __getstate__(self) -> dict:
+        return {"_source": self._source, "_cache_bytes": self._cache_bytes}
+
+    def __setstate__(self, state: dict) -> None:  # In a worker process the cache starts empty.
+        self.__dict__.update(state)
+        self._start()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """uint8 [H, W, 3], read-only. Raises DataError when every picture of the source is unreadable."""
+        for step in range(len(self)):
+            image = self._read((index + step) % len(self))
+            if image is not None:
+                return image
+        raise DataError(f"none of the {len(self)} pictures can be read; the first: {self.unreadable[0]}")
+
+    def _read(self, index: int) -> np.ndarray | None:
+        if index in self._cache:
+            return self._cache[index]
+        if index in self.unreadable:
+            return None
+        try:
+            image = self._source[index]
+        except ImageError as error:
+            with self._lock:
+                if index not in self.unreadable:
+                    self.unreadable[index] = str(error)
+                    log.warning("skipped: %s (%d of %d pictures so far)", error, len(self.unreadable), len(self))
+            return None
+        image.setflags(write=False)
+        with self._lock:
+            if index not in self._cache and self._cached_bytes + image.nbytes <= self._cache_bytes:
+                self._cache[index] = image
+                self._cached_bytes += image.nbytes
+        return image
+
+
+def random_crop(image: np.ndarray, crop: int, rng: np.random.Generator) -> np.ndarray:
+    """A random crop, mirrored left to right in half the cases: uint8 [H, W, 3] -> uint8 [crop, crop, 3].
+
+    A picture smaller than the crop is first continued by reflection, evenly on both sides.
+    """
+    missing = [max(crop - side, 0) for side in image.shape[:2]]
+    if any(missing):
+        image = np.pad(image, [(m // 2, m - m // 2) for m in missing] + [(0, 0)], mode="reflect")
+    top, left = (int(rng.integers(side - crop + 1)) for side in image.shape[:2])
+    image = image[top : top + crop, left : left + crop]
+    return image[:, ::-1] if rng.integers(2) else image
+
+
+def batches(
+    spec: str, batch_size: int, crop: int, seed: int, *, num_workers: int = 0, cache_bytes: int = 1 << 30
+) -> Iterator[np.ndarray]:
+    """Endless training batches from `image_source(spec)`: uint8 [batch_size, crop, crop, 3].
+
+    Every epoch is shuffled and cropped anew; the sequence depends on `seed` and the pictures alone, not on
+    `num_workers` (processes; 0 reads in threads of this one) nor on `cache_bytes` (decoded pictures kept in memory, per
+    process). Unreadable pictures are named in the log, and the next readable one takes their turn.
+
+    Returns a Grain iterator; its `get_state()` and `set_state(state)` save and restore the position to the batch.
+    Raises ConfigError for a bad spec, DataError if there are no pictures or none can be read.
+    """
+    import grain.python as grain
+
+    if batch_size < 1 or crop < 1 or num_workers < 0:
+        raise ConfigError(f"batch size {batch_size} and crop {crop} must be at least 1, workers {num_workers} at least 0")
+    images = ReadableImages(image_source(spec), cache_bytes)
+    dataset = (
+        grain.MapDataset.source(images)
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .random_map(lambda image, rng: random_crop(image, crop, rng))
+        .batch(batch_size)
+        .to_iter_dataset(grain.ReadOptions(num_threads=_READ_THREADS, prefetch_buffer_size=_READ_AHEAD))
+    )
+    if num_workers:
+        _mark_flags_parsed()
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=2))
+    return iter(dataset)
+
+
+def _mark_flags_parsed() -> None:
+    """Grain's worker processes read absl flags, which only programs under `absl.app.run` have parsed."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
