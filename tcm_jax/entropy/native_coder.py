@@ -1,0 +1,178 @@
+"""Numba kernels of the range coder; `range_coder` wraps them and is the only module to import this one.
+
+The arithmetic is tensorflow-compression's (docs/format.md). Every integer is int64: Numba turns a mix of int64 and
+uint64 into float64, and no product here exceeds 2**48.
+"""
+
+from numba import int32, int64, njit, types, uint8, uint16, uint64
+
+PRECISION = 16
+MASK = 0xFFFFFFFF
+MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30, where the C++ encoder is still defined
+MAX_ESCAPE_ZEROS = 31
+MAX_OVERREAD = 64  # bytes; an encoder drops more than these trailing zeros once in 2**480 streams
+
+OK, PAST_END, BAD_ESCAPE = 0, 1, 2
+
+_INTS = types.Array(int32, 1, "C", readonly=True)
+_BYTES = types.Array(uint8, 1, "C", readonly=True)
+_BUCKETS = types.Array(uint16, 2, "C", readonly=True)
+
+
+def _compiled(signature=None):
+    """`njit` with its result kept on disk, or without where no folder can be written at all."""
+
+    def decorate(function):
+        arguments = () if signature is None else (signature,)
+        try:
+            return njit(*arguments, cache=True)(function)
+        except RuntimeError:
+            return njit(*arguments)(function)
+
+    return decorate
+
+
+@_compiled()
+def _narrow(base, top, delay, out, position, lower, upper, precision):
+    """Encode one interval; the range is [base, base + top], `delay` what a carry may still change.
+
+    The low 16 bits of `delay` are the two bytes held back (plus one), the rest counts the zero bytes behind them.
+    """
+    size = top + 1
+    low = (size * lower) >> precision
+    top = ((size * upper) >> precision) - 1 - low
+    carried = base + low > MASK
+    base = (base + low) & MASK
+    if base + top > MASK:  # the interval still straddles the carry
+        if top < 0x10000:
+            base = (base << 16) & MASK
+            top = (top << 16) | 0xFFFF
+            delay += 0x20000
+        return base, top, delay, position
+    if delay:
+        held = delay & 0xFFFF
+        fill = 0
+        if not carried:
+            held -= 1
+            fill = 0xFF
+        out[position] = held >> 8
+        out[position + 1] = held & 0xFF
+        position += 2
+        for _ in range(delay >> 16):
+            out[position] = fill
+            position += 1
+        delay = 0
+    if top < 0x10000:
+        head = base >> 16
+        base = (base << 16) & MASK
+        top = (top << 16) | 0xFFFF
+        if base + top <= MASK:
+            out[position] = head >> 8
+            out[position + 1] = head & 0xFF
+            position += 2
+        else:
+            delay = head + 1
+    return base, top, delay, position
+
+
+@_compiled(int64(types.Array(uint8, 1, "C"), types.Array(int64, 1, "C"), _INTS, _INTS, _INTS, _INTS, _INTS, _INTS))
+def encode(out, state, lookup, starts, sizes, offsets, indexes, symbols):
+    """Append symbols to the stream; returns the number of bytes written to `out`.
+
+    `state` is (base, size - 1, delay). `out` must hold 10 bytes a symbol and those that `state` holds back.
+    """
+    base, top, delay = state[0], state[1], state[2]
+    position = 0
+    for i in range(indexes.size):
+        table = indexes[i]
+        escape = int64(sizes[table])
+        value = int64(symbols[i]) - offsets[table]
+        symbol = value
+        if value < 0 or value >= escape:
+            symbol = escape
+        at = starts[table] + symbol
+        base, top, delay, position = _narrow(base, top, delay, out, position, lookup[at], lookup[at + 1], PRECISION)
+        if symbol == escape:
+            gamma = -value if value < 0 else value - escape + 1
+            bits = 0
+            while gamma >> (bits + 1):
+                base, top, delay, position = _narrow(base, top, delay, out, position, 0, 1, 1)
+                bits += 1
+            code = (gamma << 1) | (value < 0)
+            for shift in range(bits + 1, -1, -1):
+                bit = (code >> shift) & 1
+                base, top, delay, position = _narrow(base, top, delay, out, position, bit, bit + 1, 1)
+    state[0], state[1], state[2] = base, top, delay
+    return position
+
+
+@_compiled()
+def _widen(base, top, value, data, position):
+    """Shift two more bytes in when the range has become small; zeros follow the last byte."""
+    if top < 0x10000:
+        base = (base << 16) & MASK
+        top = (top << 16) | 0xFFFF
+        value = (value << 16) & MASK
+        if position < data.size:
+            value |= int64(data[position]) << 8
+        if position + 1 < data.size:
+            value |= int64(data[position + 1])
+        position += 2
+    return base, top, value, position
+
+
+@_compiled()
+def _bit(base, top, value, data, position):
+    half = (top + 1) >> 1
+    bit = 1 if (value - base) & MASK >= half else 0
+    if bit:
+        base = (base + half) & MASK
+        top -= half
+    else:
+        top = half - 1
+    base, top, value, position = _widen(base, top, value, data, position)
+    return bit, base, top, value, position
+
+
+@_compiled(int64(types.Array(int32, 1, "C"), types.Array(int64, 1, "C"), _BYTES, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS))  # fmt: skip
+def decode(out, state, data, lookup, starts, sizes, offsets, buckets, indexes):
+    """Fill `out` with the next symbols; returns OK, PAST_END or BAD_ESCAPE.
+
+    `state` is (base, size - 1, value, bytes read). `buckets[table, t >> 8]` is where the search for `t` begins.
+    """
+    base, top, value, position = state[0], state[1], state[2], state[3]
+    limit = data.size + MAX_OVERREAD
+    for i in range(indexes.size):
+        table = indexes[i]
+        start = int64(starts[table])
+        size = top + 1
+        target = int64(((uint64((value - base) & MASK) + uint64(1) << uint64(PRECISION)) - uint64(1)) // uint64(size))
+        symbol = int64(buckets[table, target >> 8])
+        while lookup[start + symbol + 1] <= target:
+            symbol += 1
+        low = (size * lookup[start + symbol]) >> PRECISION
+        top = ((size * lookup[start + symbol + 1]) >> PRECISION) - 1 - low
+        base = (base + low) & MASK
+        base, top, value, position = _widen(base, top, value, data, position)
+        if symbol == sizes[table]:
+            zeros = 0
+            bit, base, top, value, position = _bit(base, top, value, data, position)
+            while bit == 0:
+                zeros += 1
+                if zeros > MAX_ESCAPE_ZEROS:
+                    return BAD_ESCAPE
+                bit, base, top, value, position = _bit(base, top, value, data, position)
+            gamma = int64(1)
+            for _ in range(zeros):
+                bit, base, top, value, position = _bit(base, top, value, data, position)
+                gamma = (gamma << 1) | bit
+            negative, base, top, value, position = _bit(base, top, value, data, position)
+            symbol = -gamma if negative else gamma + symbol - 1
+        symbol += offsets[table]
+        if symbol > MAX_SYMBOL or symbol < -MAX_SYMBOL:
+            return BAD_ESCAPE
+        if position > limit:
+            return PAST_END
+        out[i] = symbol
+    state[0], state[1], state[2], state[3] = base, top, value, position
+    return OK

@@ -1,0 +1,299 @@
+"""Range coding in tensorflow-compression's format (`entropy_encode_index`), with the same bytes from two engines.
+
+`native` is Numba and runs everywhere; `tfc` is the C++ of tensorflow-compression-ops, from the extra `tfc`. A stream
+written by one decodes with the other. docs/format.md describes the bytes.
+"""
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from tcm_jax.errors import ConfigError, MissingExtraError, StreamError, WeightsError
+
+PRECISION = 16
+ENGINES = ("auto", "tfc", "native")
+MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30; beyond it the C++ encoder never returns
+_MAX_OFFSET = 1 << 20
+_CHUNK = 1 << 16  # symbols coded at a time, so that the scratch space stays small
+_ESCAPE_BYTES = 10  # the longest code of a symbol: 16 bits of escape, 2 * 29 + 1 of Elias gamma, a sign
+
+
+@dataclass(frozen=True, eq=False)
+class RangeTables:
+    """Integer probability tables of symbols, as tensorflow-compression reads them.
+
+    Attributes:
+        lookup: int32 [L], table after table: -16 (16 bits, with escape), then the cumulative frequencies 0 ... 65536,
+            strictly increasing. The last interval of a table is the escape symbol.
+        offsets: int32 [T], the smallest regular symbol of each table, within +-2**20.
+
+    Raises:
+        WeightsError: the arrays are no such tables (they may come from a damaged weight file).
+    """
+
+    lookup: np.ndarray
+    offsets: np.ndarray
+
+    def __post_init__(self):
+        for name in ("lookup", "offsets"):
+            array = np.array(getattr(self, name), order="C")
+            if array.dtype != np.int32 or array.ndim != 1:
+                raise WeightsError(f"Range tables: {name} must be a one-dimensional int32 array; export them again.")
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        problem = _problem(self.lookup, self.offsets)
+        if problem:
+            raise WeightsError(f"Range tables: {problem}; the weight file is damaged, export it again.")
+
+    def __len__(self) -> int:
+        """Number of tables, T."""
+        return self.offsets.size
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Position of each table's first cumulative frequency (the 0) in `lookup`; int32 [T]."""
+        return (np.flatnonzero(self.lookup < 0) + 1).astype(np.int32)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Number of regular symbols of each table, without the escape; int32 [T]."""
+        return np.diff(self.starts, append=self.lookup.size + 1).astype(np.int32) - 3
+
+    @cached_property
+    def buckets(self) -> np.ndarray:
+        """Symbol that holds the cumulative frequency 256 b, where a search begins; uint16 [T, 256]."""
+        targets = np.arange(256) << 8
+        rows = [np.searchsorted(self.lookup[s : s + n + 2], targets, side="right") - 1
+                for s, n in zip(self.starts, self.sizes, strict=True)]  # fmt: skip
+        return np.array(rows, np.uint16)
+
+
+def _problem(lookup: np.ndarray, offsets: np.ndarray) -> str | None:
+    """What is wrong with the two arrays, or None."""
+    is_start = lookup < 0
+    starts = np.flatnonzero(is_start)
+    ends = np.append(starts[1:], lookup.size)
+    if not starts.size or starts[0] != 0 or np.any(lookup[starts] != -PRECISION):
+        return f"a table does not start with {-PRECISION}"
+    if np.any(ends - starts < 3) or np.any(lookup[starts + 1] != 0) or np.any(lookup[ends - 1] != 1 << PRECISION):
+        return f"cumulative frequencies do not run from 0 to {1 << PRECISION}"
+    if np.any((lookup[1:] <= lookup[:-1]) & ~is_start[1:]):
+        return "cumulative frequencies do not increase"
+    if offsets.size != starts.size:
+        return f"{starts.size} tables but {offsets.size} offsets"
+    if np.any(offsets > _MAX_OFFSET) or np.any(offsets < -_MAX_OFFSET):
+        return f"an offset lies outside +-{_MAX_OFFSET}"
+    return None
+
+
+class Encoder(Protocol):
+    """Writes one stream."""
+
+    def encode(self, indexes: np.ndarray, symbols: np.ndarray) -> None:
+        """Append symbols (int32, any shape, in C order), each coded with the table of the same place in `indexes`.
+
+        Raises:
+            ValueError: sizes differ, an index is no table, or a symbol lies outside +-2**29.
+        """
+
+    def finish(self) -> bytes:
+        """The whole stream; the encoder is used up."""
+
+
+class Decoder(Protocol):
+    """Reads one stream, symbols in the order in which they were encoded."""
+
+    def decode(self, indexes: np.ndarray) -> np.ndarray:
+        """The next symbols, int32 of the shape of `indexes` (int32, in C order).
+
+        Raises:
+            ValueError: an index is no table.
+            StreamError: the stream ends early or holds an impossible escape; the decoder is then used up.
+        """
+
+    def finish(self) -> None:
+        """Raises StreamError unless the stream was consumed exactly."""
+
+
+def encoder(tables: RangeTables, engine: str = "auto") -> Encoder:
+    """A new stream's encoder; `auto` takes `tfc` where it is installed, else `native`.
+
+    Raises:
+        ConfigError: unknown engine.
+        MissingExtraError: `tfc` is asked for and not installed.
+    """
+    _check_engine(engine)
+    if engine == "auto":
+        engine = "tfc" if importlib.util.find_spec("tensorflow_compression_ops") else "native"
+    return _TfcEncoder(tables) if engine == "tfc" else _NativeEncoder(tables)
+
+
+def decoder(tables: RangeTables, data: bytes, engine: str = "auto") -> Decoder:
+    """A decoder of the stream `data`; `auto` is `native`.
+
+    Decode with `tfc` for cross-checks and on files that you trust only: an altered file can make its C++ run forever.
+
+    Raises:
+        ConfigError: unknown engine.
+        MissingExtraError: `tfc` is asked for and not installed.
+    """
+    _check_engine(engine)
+    return _TfcDecoder(tables, data) if engine == "tfc" else _NativeDecoder(tables, data)
+
+
+def information_content(tables: RangeTables, indexes: np.ndarray, symbols: np.ndarray) -> float:
+    """Bits that `symbols` cost under the integer tables, escapes included; a stream is at most some bytes longer.
+
+    Takes what `Encoder.encode` takes, and raises the same errors.
+    """
+    indexes, symbols = _flat(tables, indexes), _flat_symbols(indexes, symbols)
+    sizes = tables.sizes[indexes].astype(np.int64)
+    values = symbols.astype(np.int64) - tables.offsets[indexes]
+    escaped = (values < 0) | (values >= sizes)
+    at = tables.starts[indexes] + np.where(escaped, sizes, values)
+    bits = np.sum(PRECISION - np.log2(tables.lookup[at + 1] - tables.lookup[at]))
+    gammas = np.where(values < 0, -values, values - sizes + 1)[escaped]
+    # frexp gives the bit length exactly, where log2 could round up.
+    return float(bits + np.sum(2.0 * np.frexp(gammas.astype(np.float64))[1]))
+
+
+def _check_engine(engine: str) -> None:
+    if engine not in ENGINES:
+        raise ConfigError(f"Unknown coder {engine!r}; choose one of {', '.join(ENGINES)}.")
+
+
+def _flat(tables: RangeTables, indexes: np.ndarray) -> np.ndarray:
+    flat = _int32(indexes, "indexes")
+    if flat.size and not 0 <= int(flat.min()) <= int(flat.max()) < len(tables):
+        raise ValueError(f"indexes must lie in [0, {len(tables)})")
+    return flat
+
+
+def _flat_symbols(indexes: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+    flat = _int32(symbols, "symbols")
+    if flat.size != np.size(indexes):
+        raise ValueError(f"{np.size(indexes)} indexes for {flat.size} symbols")
+    if flat.size and not -MAX_SYMBOL <= int(flat.min()) <= int(flat.max()) <= MAX_SYMBOL:
+        raise ValueError("symbols must lie within +-2**29")
+    return flat
+
+
+def _int32(array: np.ndarray, name: str) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype != np.int32:
+        raise ValueError(f"{name} must be int32, not {array.dtype}")
+    return np.ascontiguousarray(array).reshape(-1)
+
+
+def _kernels():
+    """The compiled coder; Numba takes half a second to import, so only those who code pay for it."""
+    return importlib.import_module("tcm_jax.entropy.native_coder")
+
+
+class _NativeEncoder:
+    def __init__(self, tables: RangeTables):
+        self._kernels = _kernels()
+        self._tables = tables
+        self._state = np.array([0, 0xFFFFFFFF, 0], np.int64)
+        self._stream = bytearray()
+
+    def encode(self, indexes: np.ndarray, symbols: np.ndarray) -> None:
+        t = self._tables
+        indexes, symbols = _flat(t, indexes), _flat_symbols(indexes, symbols)
+        for i in range(0, indexes.size, _CHUNK):
+            part = indexes[i : i + _CHUNK]
+            held_back = 2 + (int(self._state[2]) >> 16)
+            out = np.empty(_ESCAPE_BYTES * part.size + held_back, np.uint8)
+            written = self._kernels.encode(
+                out, self._state, t.lookup, t.starts, t.sizes, t.offsets, part, symbols[i : i + _CHUNK]
+            )
+            self._stream += out[:written].data
+
+    def finish(self) -> bytes:
+        base, top, delay = (int(x) for x in self._state)
+        if delay:
+            tail = (delay & 0xFFFF).to_bytes(2, "big")
+        elif base == 0:
+            tail = b""
+        elif (rounded := -(-base >> 24)) <= (base + top) >> 24:
+            tail = bytes([rounded])
+        else:
+            tail = (-(-base >> 16)).to_bytes(2, "big")
+        # A decoder reads zeros past the end, so one zero byte here need not be written.
+        return bytes(self._stream) + (tail[:1] if tail[1:] == b"\0" else tail)
+
+
+class _NativeDecoder:
+    def __init__(self, tables: RangeTables, data: bytes):
+        self._kernels = _kernels()
+        self._tables = tables
+        self._data = np.frombuffer(data, np.uint8)
+        first = int.from_bytes(bytes(data[:4]).ljust(4, b"\0"), "big")
+        self._state = np.array([0, 0xFFFFFFFF, first, 4], np.int64)
+
+    def decode(self, indexes: np.ndarray) -> np.ndarray:
+        t, k = self._tables, self._kernels
+        flat = _flat(t, indexes)
+        out = np.empty(flat.size, np.int32)
+        code = k.decode(out, self._state, self._data, t.lookup, t.starts, t.sizes, t.offsets, t.buckets, flat)
+        if code == k.PAST_END:
+            raise StreamError("The coded latents end early: the file is truncated or altered.")
+        if code == k.BAD_ESCAPE:
+            raise StreamError("The coded latents hold an impossible escape code: the file is altered.")
+        return out.reshape(np.shape(indexes))
+
+    def finish(self) -> None:
+        base, top, value, position = (int(x) for x in self._state)
+        if base == 0 or base + top > 0xFFFFFFFF:
+            expected = 0
+        else:
+            shift = 24 if (base - 1) >> 24 < (base + top) >> 24 else 16
+            expected = -(-base >> shift) << shift
+        if position < self._data.size or value != expected:
+            raise StreamError("The coded latents do not end where they should: the file is altered.")
+
+
+def _tfc_ops():
+    try:
+        return importlib.import_module("tensorflow_compression_ops")
+    except ImportError as error:
+        raise MissingExtraError('The tfc coder is not installed; run: pip install "tcm_jax[tfc]"') from error
+
+
+class _TfcEncoder:
+    def __init__(self, tables: RangeTables):
+        self._ops = _tfc_ops()
+        self._tables = tables
+        self._handle = self._ops.create_range_encoder([], tables.lookup)
+
+    def encode(self, indexes: np.ndarray, symbols: np.ndarray) -> None:
+        indexes, symbols = _flat(self._tables, indexes), _flat_symbols(indexes, symbols)
+        if indexes.size:
+            values = symbols - self._tables.offsets[indexes]
+            self._handle = self._ops.entropy_encode_index(self._handle, indexes, values)
+
+    def finish(self) -> bytes:
+        return self._ops.entropy_encode_finalize(self._handle).numpy()
+
+
+class _TfcDecoder:
+    def __init__(self, tables: RangeTables, data: bytes):
+        self._ops = _tfc_ops()
+        self._tables = tables
+        self._handle = self._ops.create_range_decoder(bytes(data), tables.lookup)
+
+    def decode(self, indexes: np.ndarray) -> np.ndarray:
+        flat = _flat(self._tables, indexes)
+        values = np.empty(0, np.int32)
+        if flat.size:
+            self._handle, decoded = self._ops.entropy_decode_index(self._handle, flat, flat.shape, np.int32)
+            values = decoded.numpy()
+        return (values + self._tables.offsets[flat]).reshape(np.shape(indexes))
+
+    def finish(self) -> None:
+        if not bool(self._ops.entropy_decode_finalize(self._handle)):
+            raise StreamError("The coded latents do not end where they should: the file is altered.")
