@@ -17,6 +17,9 @@ OK, PAST_END, BAD_ESCAPE = 0, 1, 2
 _INTS = types.Array(int32, 1, "C", readonly=True)
 _BYTES = types.Array(uint8, 1, "C", readonly=True)
 _BUCKETS = types.Array(uint16, 2, "C", readonly=True)
+_OUT32 = types.Array(int32, 1, "C")
+_OUT64 = types.Array(int64, 1, "C")
+_OUT8 = types.Array(uint8, 1, "C")
 
 
 def _compiled(signature=None):
@@ -75,7 +78,7 @@ def _narrow(base, top, delay, out, position, lower, upper, precision):
     return base, top, delay, position
 
 
-@_compiled(int64(types.Array(uint8, 1, "C"), types.Array(int64, 1, "C"), _INTS, _INTS, _INTS, _INTS, _INTS, _INTS))
+@_compiled(int64(_OUT8, _OUT64, _INTS, _INTS, _INTS, _INTS, _INTS, _INTS))
 def encode(out, state, lookup, starts, sizes, offsets, indexes, symbols):
     """Append symbols to the stream; returns the number of bytes written to `out`.
 
@@ -134,7 +137,7 @@ def _bit(base, top, value, data, position):
     return bit, base, top, value, position
 
 
-@_compiled(int64(types.Array(int32, 1, "C"), types.Array(int64, 1, "C"), _BYTES, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS))  # fmt: skip
+@_compiled(int64(_OUT32, _OUT64, _BYTES, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS))
 def decode(out, state, data, lookup, starts, sizes, offsets, buckets, indexes):
     """Fill `out` with the next symbols; returns OK, PAST_END or BAD_ESCAPE.
 

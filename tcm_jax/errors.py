@@ -1,0 +1,50 @@
+"""Every exception that tcm_jax raises on purpose.
+
+    TcmError
+    ├── ImageError        a picture that cannot be read, or that the codec does not take
+    ├── StreamError       a .tcm file that is truncated, altered, or not a .tcm file
+    │   ├── ModelMismatchError   a .tcm file written with other weights
+    │   └── ArithmeticMismatchError   decoded on a device whose arithmetic differs by more than the file allows
+    ├── WeightsError      a weight file or checkpoint that cannot be used
+    ├── DataError         a data set that is missing, empty or unreadable
+    ├── ConfigError       a configuration or a flag that makes no sense
+    └── MissingExtraError a feature whose optional dependency is not installed
+
+The command line prints the message of a `TcmError` on one line and exits with status 1.
+"""
+
+
+class TcmError(Exception):
+    """Base of all errors that a user of tcm_jax can mend."""
+
+
+class ImageError(TcmError):
+    """A picture cannot be read, or the codec does not take it."""
+
+
+class StreamError(TcmError):
+    """A `.tcm` file is truncated, altered, or no `.tcm` file at all."""
+
+
+class ModelMismatchError(StreamError):
+    """A `.tcm` file was written with other weights than the ones loaded."""
+
+
+class ArithmeticMismatchError(StreamError):
+    """The decoder's arithmetic differs from the encoder's by more than the file's guard band."""
+
+
+class WeightsError(TcmError):
+    """A weight file or a checkpoint cannot be used."""
+
+
+class DataError(TcmError):
+    """A data set is missing, empty, or unreadable."""
+
+
+class ConfigError(TcmError):
+    """A configuration or a flag makes no sense."""
+
+
+class MissingExtraError(TcmError):
+    """An optional dependency is not installed; the message names the command that installs it."""

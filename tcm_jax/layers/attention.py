@@ -1,0 +1,123 @@
+"""Window and shifted-window multi-head self-attention, and the Swin block (Liu et al. 2021; Sec. 3.2 of the paper).
+
+A map [B, H, W, C] is cut into strips one window high, [T, window, W, C]: a strip is one piece of memory, so windows
+need no copy of the whole map. On a CPU the strips go through the block a few at a time (`nn.scan`), so that a
+window's intermediates stay in the cache; an accelerator takes all of them at once. H and W are multiples of the
+window.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcm_jax.layers.conv import conv1x1, gelu
+
+MASKED = -1e9  # exp(x + MASKED - max) is exactly 0 in float32
+CPU_WINDOWS = 48  # windows at a time on a CPU: their attention weights fit in the second-level cache
+
+
+def relative_positions(window: int) -> np.ndarray:
+    """Index [window**2, window**2] into the flattened (2 window - 1)**2 table of offsets between two positions."""
+    row, column = np.divmod(np.arange(window**2), window)
+    return (row[:, None] - row + window - 1) * (2 * window - 1) + column[:, None] - column + window - 1
+
+
+def shift_masks(window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of positions [window**2, window**2] that a last row, and a last column, of shifted windows keeps apart."""
+    row, column = np.divmod(np.arange(window**2), window)
+    half = window - window // 2
+    return (row[:, None] < half) != (row < half), (column[:, None] < half) != (column < half)
+
+
+class WindowAttention(nn.Module):
+    """Attention inside windows with a relative position bias: strips [S, window, W, C], shape kept."""
+
+    head_dim: int
+    window: int
+    shifted: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array, last_row: jax.Array) -> jax.Array:
+        strips, window, width, channels = x.shape
+        heads, columns = channels // self.head_dim, width // window
+        x = x.reshape(strips, window, columns, window, channels).swapaxes(1, 2)
+        x = x.reshape(strips, columns, window**2, channels)
+        qkv = conv1x1(3 * channels, name="embedding_layer")(x)
+        q, k, v = jnp.moveaxis(qkv.reshape(strips, columns, window**2, 3, heads, self.head_dim), 3, 0)
+        logits = jnp.einsum("swphc,swqhc->swhpq", q * self.head_dim**-0.5, k)
+        weights = nn.softmax(logits + self.bias(heads, columns, last_row, x.dtype))
+        y = jnp.einsum("swhpq,swqhc->swphc", weights, v).reshape(strips, columns, window**2, channels)
+        y = conv1x1(channels, name="linear")(y)
+        y = y.reshape(strips, columns, window, window, channels).swapaxes(1, 2)
+        return y.reshape(strips, window, width, channels)
+
+    def bias(self, heads: int, columns: int, last_row: jax.Array, dtype) -> jax.Array:
+        """Position bias and shift mask, broadcastable to [strips, columns, heads, window**2, window**2]."""
+        side = 2 * self.window - 1
+        table = self.param(
+            "relative_position_params", nn.initializers.truncated_normal(0.02), (heads, side, side)
+        ).reshape(heads, side**2)
+        bias = table[:, relative_positions(self.window)].astype(dtype)[None, None]
+        if not self.shifted:
+            return bias
+        row_mask, column_mask = shift_masks(self.window)
+        last_column = (np.arange(columns) == columns - 1)[:, None, None]
+        apart = (last_row[:, None, None, None] & row_mask) | (last_column & column_mask)
+        return bias + jnp.where(apart, MASKED, 0).astype(dtype)[:, :, None]
+
+
+class StripBlock(nn.Module):
+    """The Swin block on strips [S, window, W, C]: attention and MLP, each after a layer norm, each with a skip.
+
+    Called as the body of a scan: `(carry, (strips, last_row)) -> (carry, strips)`.
+    """
+
+    head_dim: int
+    window: int
+    shifted: bool
+
+    @nn.compact
+    def __call__(self, carry, inputs):
+        x, last_row = inputs
+        attention = WindowAttention(self.head_dim, self.window, self.shifted, name="msa")
+        x = x + attention(self.layer_norm("ln1")(x), last_row)
+        widen, narrow = conv1x1(4 * x.shape[-1], parent=None), conv1x1(x.shape[-1], parent=None)
+        mlp = nn.Sequential([widen, gelu, narrow], name="mlp")
+        return carry, x + mlp(self.layer_norm("ln2")(x))
+
+    @staticmethod
+    def layer_norm(name: str) -> nn.LayerNorm:
+        """PyTorch's layer norm: epsilon 1e-5, two-pass variance."""
+        return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
+
+
+def swin_block(head_dim: int, window: int, shifted: bool, name: str):
+    """A Swin block as a function of a map [B, H, W, C]; its parameters live under `name` in the calling module."""
+
+    def apply(x: jax.Array) -> jax.Array:
+        batch, height, width, channels = x.shape
+        rows, half = height // window, window // 2
+        if shifted:
+            x = jnp.roll(x, (-half, -half), (1, 2))
+        strips = x.reshape(batch * rows, window, width, channels)
+        last_row = jnp.tile(jnp.arange(rows) == rows - 1, batch)
+        strips = _apply_strips(strips, last_row, head_dim, window, shifted, name)
+        x = strips.reshape(x.shape)
+        return jnp.roll(x, (half, half), (1, 2)) if shifted else x
+
+    return apply
+
+
+def _apply_strips(strips, last_row, head_dim, window, shifted, name):
+    count, columns = strips.shape[0], strips.shape[2] // window
+    at_once = _divisor_up_to(count, max(1, CPU_WINDOWS // columns))
+    if jax.default_backend() != "cpu" or at_once == count:
+        return StripBlock(head_dim, window, shifted, name=name)((), (strips, last_row))[1]
+    chunks = (strips.reshape(-1, at_once, *strips.shape[1:]), last_row.reshape(-1, at_once))
+    scan = nn.scan(StripBlock, variable_broadcast="params", split_rngs={"params": False})
+    return scan(head_dim, window, shifted, name=name)((), chunks)[1].reshape(strips.shape)
+
+
+def _divisor_up_to(count: int, limit: int) -> int:
+    return max(d for d in range(1, min(count, limit) + 1) if count % d == 0)

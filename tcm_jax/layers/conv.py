@@ -1,0 +1,136 @@
+"""Convolutions, GDN and residual blocks of the transforms (Fig. 4 of the paper; names as in CompressAI's layers).
+
+All maps are NHWC float32. Kernels are stored as the mapping from the reference's weights wants them: 3x3 kernels
+HWIO, 1x1 kernels [in, out] (applied as matrix products), GDN parameters re-parametrised.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tcm_jax import ops
+
+LEAKY_SLOPE = 0.01
+GDN_PEDESTAL = 2.0**-36
+GDN_BETA_MIN = 1e-6
+
+# PyTorch's default: uniform in +- 1 / sqrt(fan in).
+kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """LeakyReLU with the reference's slope."""
+    return nn.leaky_relu(x, LEAKY_SLOPE)
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact GELU, x * Phi(x) with the error function."""
+    return nn.gelu(x, approximate=False)
+
+
+def conv3x3(features: int, stride: int = 1, **kwargs) -> nn.Conv:
+    """3x3 convolution with zero padding 1: [B, H, W, C] to [B, ceil(H/stride), ceil(W/stride), features]."""
+    return nn.Conv(features, (3, 3), (stride, stride), padding=1, kernel_init=kernel_init, **kwargs)
+
+
+def conv1x1(features: int, **kwargs) -> nn.Dense:
+    """1x1 convolution as a matrix product over the last axis."""
+    return nn.Dense(features, kernel_init=kernel_init, **kwargs)
+
+
+class GDN(nn.Module):
+    """Generalized divisive normalization (Balle et al. 2016), `inverse=True` multiplies: [B, H, W, C], shape kept.
+
+    `x / sqrt(beta + gamma @ x**2)` with `beta` [C] and `gamma` [out, in] stored as square roots over a pedestal, so
+    that they stay positive while training.
+    """
+
+    inverse: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        beta = self.param("beta", lambda _, shape: jnp.full(shape, (1 + GDN_PEDESTAL) ** 0.5), (channels,))
+        gamma = self.param(
+            "gamma", lambda _, shape: jnp.sqrt(0.1 * jnp.eye(shape[0]) + GDN_PEDESTAL), (channels, channels)
+        )
+        beta = ops.lower_bound(beta, (GDN_BETA_MIN + GDN_PEDESTAL) ** 0.5) ** 2 - GDN_PEDESTAL
+        gamma = ops.lower_bound(gamma, GDN_PEDESTAL**0.5) ** 2 - GDN_PEDESTAL
+        norm = x**2 @ gamma.T.astype(x.dtype) + beta.astype(x.dtype)
+        return x * (jnp.sqrt(norm) if self.inverse else jax.lax.rsqrt(norm))
+
+
+class Conv3x3Shuffled(nn.Module):
+    """3x3 convolution whose f*f*features outputs come ordered (row, column, feature), from a channel-major kernel."""
+
+    features: int
+    factor: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        factor, features = self.factor, self.features
+        kernel = self.param("kernel", kernel_init, (3, 3, x.shape[-1], features * factor**2))
+        bias = self.param("bias", nn.initializers.zeros_init(), (features * factor**2,))
+        kernel = kernel.reshape(3, 3, x.shape[-1], features, factor**2).swapaxes(-1, -2).reshape(kernel.shape)
+        bias = bias.reshape(features, factor**2).T.reshape(-1)
+        y = jax.lax.conv_general_dilated(
+            x, kernel.astype(x.dtype), (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return y + bias.astype(x.dtype)
+
+
+class SubpelConv(nn.Module):
+    """Sub-pixel convolution: 3x3 convolution and shuffle, [B, H, W, C] to [B, f*H, f*W, features]."""
+
+    features: int
+    factor: int = 2
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = Conv3x3Shuffled(self.features, self.factor, name="layers_0")(x)
+        return ops.pixel_shuffle(x, self.factor)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with LeakyReLU and a skip connection; channels and size kept."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = leaky_relu(conv3x3(x.shape[-1], name="conv1")(x))
+        return x + leaky_relu(conv3x3(x.shape[-1], name="conv2")(y))
+
+
+class ResidualBlockWithStride(nn.Module):
+    """RBS: [B, H, W, C] to [B, H/2, W/2, features]; ends in GDN, the skip is a 1x1 convolution with stride 2."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = leaky_relu(conv3x3(self.features, stride=2, name="conv1")(x))
+        y = GDN(name="gdn")(conv3x3(self.features, name="conv2")(y))
+        return y + conv1x1(self.features, name="skip")(x[:, ::2, ::2])
+
+
+class ResidualBlockUpsample(nn.Module):
+    """RBU: [B, H, W, C] to [B, 2H, 2W, features]; ends in inverse GDN, the skip is a sub-pixel convolution."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = leaky_relu(SubpelConv(self.features, name="subpel_conv")(x))
+        y = GDN(inverse=True, name="igdn")(conv3x3(self.features, name="conv")(y))
+        return y + SubpelConv(self.features, name="upsample")(x)
+
+
+class ResidualUnit(nn.Module):
+    """1x1, 3x3, 1x1 bottleneck with ReLU around a skip connection (the gate of SWAtten); channels and size kept."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        free = {"parent": None}  # adopted, and so named, by the Sequential
+        squeeze, middle, expand = conv1x1(channels // 2, **free), conv3x3(channels // 2, **free), conv1x1(channels, **free)
+        body = nn.Sequential([squeeze, nn.relu, middle, nn.relu, expand], name="conv")
+        return nn.relu(x + body(x))

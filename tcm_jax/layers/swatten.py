@@ -1,0 +1,40 @@
+"""SWAtten: the parameter-efficient Swin-attention block of the entropy model (Fig. 6 and Sec. 3.3 of the paper)."""
+
+import flax.linen as nn
+import jax
+
+from tcm_jax.layers.attention import swin_block
+from tcm_jax.layers.conv import ResidualUnit, conv1x1
+
+
+class SwinPair(nn.Module):
+    """A window block, then a shifted-window block: [B, H, W, C], shape kept."""
+
+    head_dim: int
+    window: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = swin_block(self.head_dim, self.window, shifted=False, name="block_1")(x)
+        return swin_block(self.head_dim, self.window, shifted=True, name="block_2")(x)
+
+
+class SWAtten(nn.Module):
+    """Squeeze to `width` channels, attend, gate, add the squeezed features, unsqueeze: [B, H, W, C], shape kept."""
+
+    width: int
+    head_dim: int
+    window: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        squeezed = conv1x1(self.width, name="in_conv")(x)
+        attended = SwinPair(self.head_dim, self.window, name="non_local_block")(squeezed)
+        features = nn.Sequential(self.units(), name="conv_a")(squeezed)
+        gate = nn.Sequential([*self.units(), conv1x1(self.width, parent=None)], name="conv_b")(attended)
+        return conv1x1(x.shape[-1], name="out_conv")(features * nn.sigmoid(gate) + squeezed)
+
+    @staticmethod
+    def units() -> list[ResidualUnit]:
+        """The three residual units of a branch."""
+        return [ResidualUnit(parent=None) for _ in range(3)]

@@ -1,0 +1,92 @@
+"""How near a picture is to its original: PSNR and MS-SSIM."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcm_jax.errors import ImageError
+
+# Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment" (2003).
+_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+_C1, _C2 = 0.01**2, 0.03**2
+_TAPS, _SIGMA = 11, 1.5
+
+# Four halvings must leave a whole window.
+MS_SSIM_MIN_SIDE = (_TAPS - 1) * 2 ** (len(_WEIGHTS) - 1) + 1
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of two uint8 [H, W, 3] pictures in dB; infinite for equal ones.
+
+    Raises ImageError if their shapes differ.
+    """
+    if a.shape != b.shape:
+        raise ImageError(f"pictures of shapes {a.shape} and {b.shape} cannot be compared")
+    mse = np.mean(np.square(a.astype(np.float64) - b.astype(np.float64)))
+    return float(10 * np.log10(255**2 / mse)) if mse else math.inf
+
+
+def ms_ssim(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    """Multi-scale structural similarity, with the conventions of pytorch_msssim at data range 1.
+
+    float [B, H, W, C] in [0, 1], twice -> float [B] in [0, 1]; 1 for equal pictures. JAX arrays give a JAX array and can
+    be jitted and differentiated, finitely so where a similarity is negative; NumPy arrays are computed without
+    compilation.
+
+    Raises ImageError if the shapes differ or a side is shorter than `MS_SSIM_MIN_SIDE`.
+    """
+    if a.shape != b.shape:
+        raise ImageError(f"pictures of shapes {a.shape} and {b.shape} cannot be compared")
+    if min(a.shape[1:3]) < MS_SSIM_MIN_SIDE:
+        raise ImageError(
+            f"MS-SSIM needs at least {MS_SSIM_MIN_SIDE} pixels a side; the picture is {a.shape[2]}x{a.shape[1]}"
+        )
+    xp = jnp if isinstance(a, jax.Array) or isinstance(b, jax.Array) else np
+    product = 1.0
+    for scale, weight in enumerate(_WEIGHTS):
+        last = scale == len(_WEIGHTS) - 1
+        similarity = _similarity(a, b, with_luminance=last)
+        # The gradient of 0 ** weight is infinite: take the power of another number there.
+        positive = similarity > 0
+        product *= xp.where(positive, xp.where(positive, similarity, 1.0) ** weight, 0.0)
+        if not last:
+            a, b = _halve(a, xp), _halve(b, xp)
+    return product.mean(-1)
+
+
+def ms_ssim_db(value: float) -> float:
+    """MS-SSIM on a logarithmic scale, -10 log10(1 - value), in dB; infinite for 1."""
+    return -10 * math.log10(1 - value) if value < 1 else math.inf
+
+
+def _similarity(a, b, with_luminance: bool):
+    """Mean contrast-structure similarity, times luminance if asked for: [B, H, W, C] -> [B, C]."""
+    mean_a, mean_b = _blur(a), _blur(b)
+    variance_a = _blur(a * a) - mean_a * mean_a
+    variance_b = _blur(b * b) - mean_b * mean_b
+    covariance = _blur(a * b) - mean_a * mean_b
+    similarity = (2 * covariance + _C2) / (variance_a + variance_b + _C2)
+    if with_luminance:
+        similarity *= (2 * mean_a * mean_b + _C1) / (mean_a * mean_a + mean_b * mean_b + _C1)
+    return similarity.mean((1, 2))
+
+
+def _blur(x):
+    """Separable Gaussian, only where it fits: [B, H, W, C] -> [B, H - 10, W - 10, C].
+
+    Eleven shifted sums: XLA's CPU backend is many times slower at depthwise convolutions.
+    """
+    taps = np.exp(-(np.arange(-(_TAPS // 2), _TAPS // 2 + 1) ** 2) / (2 * _SIGMA**2))
+    taps = [float(tap) for tap in taps / taps.sum()]
+    rows, columns = x.shape[1] - _TAPS + 1, x.shape[2] - _TAPS + 1
+    x = sum(tap * x[:, i : i + rows] for i, tap in enumerate(taps))
+    return sum(tap * x[:, :, i : i + columns] for i, tap in enumerate(taps))
+
+
+def _halve(x, xp):
+    """Means of 2x2 pixels; an odd side gets a zero in front, as PyTorch's padding does."""
+    batch, height, width, channels = x.shape
+    x = xp.pad(x, ((0, 0), (height % 2, 0), (width % 2, 0), (0, 0)))
+    return x.reshape(batch, (height + 1) // 2, 2, (width + 1) // 2, 2, channels).mean((2, 4))

@@ -1,0 +1,63 @@
+"""Imports only go down: the floors of docs/architecture.md."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "tcm_jax"
+FLOORS = {
+    "errors": -1,
+    "ops": 0,
+    "image": 0,
+    "metrics": 0,
+    "container": 0,
+    "layers": 1,
+    "entropy": 1,
+    "model": 2,
+    "codec": 3,
+    "losses": 3,
+    "data": 3,
+    "checkpoint": 3,
+    "convert": 3,
+    "figures": 3,
+    "training": 4,
+    "evaluation": 4,
+    "cli": 5,
+    "__init__": 6,
+}
+# The one place where each heavy library may be imported.
+ONLY_IN = {"torch": "convert.py", "tensorflow": "range_coder.py", "tensorflow_compression": "range_coder.py",
+           "matplotlib": "figures.py"}  # fmt: skip
+
+
+def module_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise AssertionError(f"{path}: relative import; write the full name")
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_only_go_down(path):
+    floor = FLOORS[module_of(path)]
+    for name in imports(path):
+        top, *rest = name.split(".")
+        if top == "tcm_jax" and rest and rest[0] in FLOORS:
+            same_package = rest[0] == module_of(path) and path.parent != PACKAGE
+            assert FLOORS[rest[0]] < floor or same_package, f"{path.name} (floor {floor}) imports {name}"
+        assert ONLY_IN.get(top, path.name) == path.name, f"{name} may be imported in {ONLY_IN[top]} alone"
+
+
+def test_sources_are_found():
+    assert len(SOURCES) > 15
