@@ -68,10 +68,10 @@ def _load_state_dict(path: str | Path) -> Mapping[str, Any]:
         raise MissingExtraError('reading PyTorch checkpoints needs PyTorch: pip install "tcm_jax[torch]"') from error
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # damaged archives raise nearly anything
-        forbidden = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
+        forbidden = re.search(r"(?:GLOBAL|class) (\w+\.[\w.]+)", str(error))
         if forbidden:
             raise WeightsError(f"{path} holds a Python object ({forbidden[1]}), which is not loaded") from error
         raise WeightsError(f"{path} is damaged or no PyTorch checkpoint") from error
@@ -89,7 +89,7 @@ def infer_config(state: Mapping[str, np.ndarray]) -> ModelConfig:
 
     Raises WeightsError when no N can be found or the reference cannot have it.
     """
-    lengths = [state[name].size for name in WIDTH_KEYS if name in state]
+    lengths = [state[name].size for name in WIDTH_KEYS if name in state and state[name].size > 1]
     if not lengths:
         shown = ", ".join(sorted(state)[:5]) or "nothing"
         raise WeightsError(f"no TCM checkpoint: {', '.join(WIDTH_KEYS)} are all missing, while it holds {shown}, ...")
