@@ -38,7 +38,7 @@ class _Entry:
     """Where the bytes of a picture are: a whole file, or a stretch of a tar file."""
 
     name: str
-    path: str
+    path: Path
     offset: int = 0
     size: int = -1
 
@@ -66,7 +66,7 @@ class FolderSource:
     def __getitem__(self, index: int) -> np.ndarray:
         entry = self._entries[index]
         try:
-            with open(entry.path, "rb") as file:
+            with entry.path.open("rb") as file:
                 file.seek(entry.offset)
                 data = file.read(entry.size)
         except OSError as error:
@@ -80,7 +80,7 @@ def _folder_entries(root: Path) -> Iterator[_Entry]:
     for folder, _, files in os.walk(root, followlinks=True):
         for path in (Path(folder, file) for file in files):
             if path.suffix.lower() in SUFFIXES:
-                yield _Entry(str(path), str(path))
+                yield _Entry(str(path), path)
             elif path.suffix.lower() == ".tar":
                 yield from _tar_entries(path)
 
@@ -90,7 +90,7 @@ def _tar_entries(path: Path) -> Iterator[_Entry]:
         with tarfile.open(path, "r:") as archive:  # No compression: its members are read in place.
             for member in archive:
                 if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                    yield _Entry(f"{path}/{member.name}", str(path), member.offset_data, member.size)
+                    yield _Entry(f"{path}/{member.name}", path, member.offset_data, member.size)
     except tarfile.TarError as error:
         raise DataError(f"{path} is not an uncompressed tar file ({error}); unpack it and give the folder") from error
 
@@ -221,7 +221,9 @@ def batches(
     import grain.python as grain
 
     if batch_size < 1 or crop < 1 or num_workers < 0:
-        raise ConfigError(f"batch size {batch_size} and crop {crop} must be at least 1, workers {num_workers} at least 0")
+        raise ConfigError(
+            f"batch size {batch_size} and crop {crop} must be at least 1, workers {num_workers} at least 0"
+        )
     images = ReadableImages(image_source(spec), cache_bytes)
     dataset = (
         grain.MapDataset.source(images)
