@@ -90,8 +90,8 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     """Read a file's bytes; nothing is allocated on the word of a length that the bytes do not bear out.
 
     Raises:
-        StreamError: no `.tcm` file, of a newer version, truncated, altered, or more than `max_pixels` pixels (counted after
-            padding to multiples of 128).
+        StreamError: no `.tcm` file, a newer version, truncated, altered, or more than `max_pixels` pixels, counted
+            after padding to multiples of 128.
     """
     data = bytes(data)
     if not data or data[:4] != MAGIC[: len(data)]:
