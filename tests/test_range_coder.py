@@ -1,0 +1,253 @@
+"""The range coder: bytes pinned as literals, an independent encoder as oracle, and what happens to damaged streams."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from range_coder_oracle import oracle, random_symbols, random_tables, straddling
+
+from tcm_jax.entropy import range_coder
+from tcm_jax.entropy.range_coder import RangeTables
+from tcm_jax.errors import ConfigError, MissingExtraError, StreamError, WeightsError
+
+LOOKUP = [-16, 0, 1, 65535, 65536, -16, 0, 65536, -16, 0, 9000, 21000, 21001, 40000, 65000, 65536, -16, 0, 30011, 65536]
+OFFSETS = [-1, 0, -2, 7]
+
+# (indexes, symbols, bytes), written by tensorflow-compression-ops 2.17.0. They must never change.
+GOLDEN = {
+    "empty": ([], [], ""),
+    "every table, escapes": (
+        [0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 1, 1, 1, 3, 3, 3, 3, 2, 0, 1],
+        [0, 1, -1, 2, -2, -2, 2, 3, -3, 0, 0, -1, 5, 7, 8, 2**20, -(2**20), 2**29, -(2**29), 0],
+        "fffe80013ffed400af22d75c40b4cc5cbb6613918b61aa0a5812a98e0000271ffffe2a7f63800009c7ffffed",
+    ),
+    "nothing to finish": ([2] * 9, [-2] * 9, "0000"),
+    "finished by one byte": ([3], [8], "bb"),
+    "finished by two bytes": ([0, 1, 2, 3], [1, 0, -1, 8], "ffffa456"),
+    "carry through zeros": (
+        [2] * 15,
+        [0, -1, -2, -2, -2, 3, 2, 1, -1, 1, -2, 2, -2, 1, 3],
+        "5208234700000001",
+    ),
+    "no carry, bytes of ones": ([2] * 13, [1, 0, -1, 1, 1, 1, 1, -2, -2, -1, -2, -1, -2], "69d0ffffff8b"),
+    "finished before the carry is known": (
+        [2] * 17,
+        [1, 0, -1, 1, 1, 1, 1, -2, -2, -1, -2, -1, 2, 1, 2, 2, 2],
+        "69d1",
+    ),
+    "carry into a zero byte at the end": (
+        [2] * 20,
+        [-2, -1, 2, 0, -1, -2, -2, -1, 2, 1, 2, -1, 1, -1, 1, 2, 2, -2, 2, -2],
+        "098b3b",
+    ),
+}
+
+
+def int32(values) -> np.ndarray:
+    return np.array(values, np.int32)
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return RangeTables(int32(LOOKUP), int32(OFFSETS))
+
+
+def encode(tables, indexes, symbols, engine="native") -> bytes:
+    encoder = range_coder.encoder(tables, engine)
+    encoder.encode(int32(indexes), int32(symbols))
+    return encoder.finish()
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_bytes(tables, name):
+    indexes, symbols, expected = GOLDEN[name]
+    assert encode(tables, indexes, symbols).hex() == expected
+    decoder = range_coder.decoder(tables, bytes.fromhex(expected))
+    assert decoder.decode(int32(indexes)).tolist() == symbols
+    decoder.finish()
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.sampled_from([0, 1, 2, 3, 7, 60, 700, 5000]), min_size=1, max_size=4),
+    length=st.integers(0, 120),
+    cuts=st.lists(st.integers(0, 120), max_size=3),
+    adversarial=st.booleans(),
+)
+def test_same_bytes_as_the_oracle_in_any_pieces(seed, sizes, length, cuts, adversarial):
+    rng = np.random.default_rng(seed)
+    tables = random_tables(rng, sizes)
+    indexes, symbols = (straddling if adversarial else random_symbols)(rng, tables, length)
+    encoder = range_coder.encoder(tables, "native")
+    bounds = sorted(min(cut, length) for cut in [0, *cuts, length])
+    pieces = list(itertools.pairwise(bounds))
+    for a, b in pieces:
+        encoder.encode(indexes[a:b], symbols[a:b])
+    stream = encoder.finish()
+    assert stream == oracle(tables, indexes, symbols)
+    decoder = range_coder.decoder(tables, stream)
+    for a, b in pieces:
+        np.testing.assert_array_equal(decoder.decode(indexes[a:b]), symbols[a:b])
+    decoder.finish()
+
+
+def test_long_streams_shapes_and_read_only_input():
+    rng = np.random.default_rng(7)
+    tables = random_tables(rng, [3, 50, 65535])
+    indexes, symbols = random_symbols(rng, tables, 70 * 50 * 40)  # more than one chunk
+    indexes, symbols = indexes.reshape(70, 50, 40), symbols.reshape(70, 50, 40)
+    indexes.flags.writeable = symbols.flags.writeable = False
+    stream = encode(tables, indexes.transpose(1, 0, 2), symbols.transpose(1, 0, 2))
+    decoder = range_coder.decoder(tables, memoryview(stream))
+    decoded = decoder.decode(indexes.transpose(1, 0, 2))
+    assert decoded.dtype == np.int32
+    np.testing.assert_array_equal(decoded, symbols.transpose(1, 0, 2))
+    decoder.finish()
+
+
+@pytest.mark.parametrize("wild", [0.0, 0.3])
+def test_information_content_is_the_length(wild):
+    rng = np.random.default_rng(8)
+    tables = random_tables(rng, [1, 5, 500])
+    indexes, symbols = random_symbols(rng, tables, 20000, wild)
+    bits = range_coder.information_content(tables, indexes, symbols)
+    # The coder rounds its range to integers, which moves probabilities by up to 2**-16 either way.
+    assert 8 * len(encode(tables, indexes, symbols)) == pytest.approx(bits, rel=1e-4, abs=24)
+
+
+def test_information_content_of_escapes_by_hand(tables):
+    # 30011/65536 is regular; the escape takes the rest, then 2 floor(log2 gamma) + 1 bits and the sign.
+    escape = 16 - np.log2(65536 - 30011)
+    for symbol, bits in [(8, 2), (9, 4), (10, 4), (11, 6), (6, 2), (5, 4), (7 + 2**20 - 1, 40), (7 + 2**20, 42)]:
+        assert range_coder.information_content(tables, int32([3]), int32([symbol])) == pytest.approx(escape + bits)
+    assert range_coder.information_content(tables, int32([]), int32([])) == 0
+
+
+@pytest.mark.parametrize(
+    ("indexes", "symbols"),
+    [([4], [0]), ([-1], [0]), ([0, 0], [0]), ([0], [2**29 + 1]), ([0], [-(2**29) - 1]), ([0.0], [0]), ([0], [1.5])],
+)
+def test_wrong_input_is_a_value_error(tables, indexes, symbols):
+    indexes, symbols = (np.array(a, np.int32 if isinstance(a[0], int) else None) for a in (indexes, symbols))
+    with pytest.raises(ValueError):
+        range_coder.encoder(tables, "native").encode(indexes, symbols)
+    with pytest.raises(ValueError):
+        range_coder.information_content(tables, indexes, symbols)
+
+
+def test_decoding_with_a_wrong_index_is_a_value_error(tables):
+    with pytest.raises(ValueError):
+        range_coder.decoder(tables, b"abc").decode(int32([4]))
+
+
+def test_escape_of_zeros_gives_up(tables):
+    with pytest.raises(StreamError, match="impossible escape"):
+        range_coder.decoder(tables, b"\0" * 1000).decode(int32([1]))
+
+
+@pytest.mark.parametrize(("ones", "valid"), [(29, True), (30, False), (31, False), (32, False)])
+def test_longest_escape(tables, ones, valid):
+    """Table 1 has nothing but an escape of probability 1, so the stream is the bits of the code themselves."""
+    bits = ("0" * ones + "1" + "0" * ones + "0").ljust(96, "0")
+    data = int(bits, 2).to_bytes(12, "big")
+    decoder = range_coder.decoder(tables, data)
+    if valid:
+        assert decoder.decode(int32([1])).tolist() == [2**29 - 1]
+    else:
+        with pytest.raises(StreamError):
+            decoder.decode(int32([1]))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 1000])
+def test_a_short_stream_of_a_huge_picture_fails_soon(kept):
+    rng = np.random.default_rng(9)
+    tables = random_tables(rng, [20] * 4)
+    stream = encode(tables, *random_symbols(rng, tables, 2000))[:kept]
+    decoder = range_coder.decoder(tables, stream)
+    with pytest.raises(StreamError, match="end early"):
+        for _ in range(50):  # a picture of 10,000 symbols; the stream is out of bytes long before
+            decoder.decode(rng.integers(0, 4, 200, dtype=np.int32))
+
+
+def test_leftover_bytes_are_an_error(tables):
+    stream = encode(tables, [0, 2, 2, 3], [0, 1, 2, 7])
+    for damaged in (stream + b"\1", stream + b"garbage", bytes([stream[0] ^ 1]) + stream[1:]):
+        decoder = range_coder.decoder(tables, damaged)
+        with pytest.raises(StreamError):
+            decoder.decode(int32([0, 2, 2, 3]))
+            decoder.finish()
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(data=st.binary(max_size=60), seed=st.integers(0, 2**16))
+def test_any_bytes_decode_or_raise(data, seed):
+    rng = np.random.default_rng(seed)
+    tables = random_tables(rng, [0, 2, 30])
+    decoder = range_coder.decoder(tables, data)
+    try:
+        symbols = decoder.decode(rng.integers(0, 3, 300, dtype=np.int32))
+        decoder.finish()
+    except StreamError:
+        return
+    assert np.all(np.abs(symbols) <= 2**29)
+
+
+@pytest.mark.parametrize(
+    ("lookup", "offsets"),
+    [
+        ([], []),
+        ([0, 65536], [0]),
+        ([16, 0, 65536], [0]),
+        ([-15, 0, 65536], [0]),
+        ([-16, 0], [0]),
+        ([-16, 1, 65536], [0]),
+        ([-16, 0, 65535], [0]),
+        ([-16, 0, 5, 5, 65536], [0]),
+        ([-16, 0, 9, 5, 65536], [0]),
+        ([-16, 0, 65536, 65537], [0]),
+        ([-16, 0, 65536, 65536], [0]),
+        ([-16, 0, 65536, -3, 0, 65536], [0, 0]),
+        ([-16, 0, 65536, -16], [0, 0]),
+        ([-16, 0, 65536], []),
+        ([-16, 0, 65536], [0, 0]),
+        ([-16, 0, 65536], [2**20 + 1]),
+        ([[-16, 0, 65536]], [0]),
+    ],
+)
+def test_malformed_tables_are_refused(lookup, offsets):
+    with pytest.raises(WeightsError):
+        RangeTables(int32(lookup), int32(offsets))
+
+
+def test_tables_of_another_type_are_refused():
+    with pytest.raises(WeightsError, match="int32"):
+        RangeTables(np.array([-16, 0, 65536], np.int64), int32([0]))
+
+
+def test_tables_are_read_only_and_know_their_size(tables):
+    assert len(tables) == 4
+    assert tables.sizes.tolist() == [2, 0, 5, 1]
+    with pytest.raises(ValueError):
+        tables.lookup[0] = 1
+
+
+def test_unknown_engine(tables):
+    for make in (range_coder.encoder, lambda t, engine: range_coder.decoder(t, b"", engine)):
+        with pytest.raises(ConfigError, match="native"):
+            make(tables, engine="rans")
+
+
+def test_missing_ops_name_the_install_command(tables, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_compression_ops", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "tcm_jax\[tfc\]"'):
+        range_coder.encoder(tables, "tfc")
+
+
+def test_importing_is_light():
+    code = "import sys, tcm_jax.entropy.range_coder; sys.exit(bool({'numba', 'jax', 'tensorflow'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
