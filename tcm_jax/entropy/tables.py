@@ -124,7 +124,7 @@ def _channels(factorized: dict[str, np.ndarray]):
         lower, upper = logits[:, :-1], logits[:, 1:]
         sign = np.where(lower + upper > 0, -1.0, 1.0)  # on the side where the sigmoid is small and exact
         masses = np.abs(_sigmoid(sign * upper) - _sigmoid(sign * lower))
-    if not np.all(np.isfinite(masses)):
+    if not all(np.all(np.isfinite(array)) for array in (*params.values(), masses)):
         raise WeightsError("The factorized prior of the weights is not finite; the file is damaged or training failed.")
     for row in np.rint(masses * _UNIT).astype(np.int64):
         yield -_REACH, row.tolist()
