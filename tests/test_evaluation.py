@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import math
-import sys
 import types
 import urllib.error
 import urllib.request
@@ -234,7 +233,7 @@ def test_errors_are_one_line(tmp_path, capsys):
 
 def test_the_command_prints_and_writes(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(evaluation, "open_weights", lambda path: weights())
-    monkeypatch.setitem(sys.modules, "tcm_jax.codec", types.SimpleNamespace(Codec=Jpeg))
+    monkeypatch.setattr(evaluation, "Codec", Jpeg)
     assert evaluation.main(["--data", str(folder), "--output", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert "more/tiny.png" in printed

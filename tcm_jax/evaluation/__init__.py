@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from tcm_jax import checkpoint, convert
+from tcm_jax.codec import Codec
 from tcm_jax.data import ImageSource
 from tcm_jax.errors import StreamError, TcmError, WeightsError
 from tcm_jax.evaluation.testsets import open_dataset, short_names
@@ -60,7 +61,7 @@ class Report:
 def evaluate(
     codec: Any, pictures: ImageSource, on_picture: Callable[[int, str], None] = lambda i, name: None
 ) -> Report:
-    """Compresses and decompresses every picture with `codec` (a `tcm_jax.codec.Codec`) and measures.
+    """Compresses and decompresses every picture with `codec` and measures.
 
     `on_picture(index, name)` is called before each. Raises StreamError if a decoded picture is not the encoder's own
     reconstruction, ImageError or DataError for a picture that cannot be read.
@@ -80,7 +81,7 @@ def evaluate(
     return Report(images, means, compile_seconds, *_peak_memory())
 
 
-def _round_trip(codec: Any, image: np.ndarray) -> tuple[bytes, np.ndarray, float, float]:
+def _round_trip(codec: Codec, image: np.ndarray) -> tuple[bytes, np.ndarray, float, float]:
     """The file, the decoded picture, and the seconds that each took."""
     start = time.perf_counter()
     data = codec.compress(image)
@@ -89,7 +90,7 @@ def _round_trip(codec: Any, image: np.ndarray) -> tuple[bytes, np.ndarray, float
     return data, decoded, middle - start, time.perf_counter() - middle
 
 
-def _measure(codec: Any, name: str, image: np.ndarray) -> tuple[dict[str, Any], dict[str, float]]:
+def _measure(codec: Codec, name: str, image: np.ndarray) -> tuple[dict[str, Any], dict[str, float]]:
     """The row of one picture, and its PARTS."""
     data, decoded, encode_seconds, decode_seconds = _round_trip(codec, image)
     encoded = codec.encode(image)
@@ -203,10 +204,12 @@ def show(report: Report, weights: Weights, console: Any) -> None:
 
 
 def _cells(row: dict[str, Any], size: str) -> list[str]:
+    from rich.markup import escape
+
     digits = {"bpp": 4, "bpp_estimated": 4, "psnr": 2, "ms_ssim": 4, "ms_ssim_db": 2, "encode_seconds": 2,
               "decode_seconds": 2}  # fmt: skip
     numbers = ["-" if row[key] is None else f"{row[key]:.{places}f}" for key, places in digits.items()]
-    return [row["name"], size, f"{row['bytes']:,}", *numbers]
+    return [escape(row["name"]), size, f"{row['bytes']:,}", *numbers]
 
 
 def open_weights(path: str | None) -> Weights:
@@ -244,9 +247,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Report:
     """Evaluates as the flags of `add_arguments` ask, with a progress bar; prints and writes. Raises TcmError."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
-
-    from tcm_jax.codec import Codec
 
     pictures = open_dataset(args.data)
     weights = open_weights(args.weights)
@@ -254,7 +256,7 @@ def run(args: argparse.Namespace) -> Report:
     console = Console()
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("", total=len(pictures))
-        report = evaluate(codec, pictures, lambda i, name: progress.update(task, completed=i, description=name))
+        report = evaluate(codec, pictures, lambda i, name: progress.update(task, completed=i, description=escape(name)))
     show(report, weights, console)
     write_results(report, weights, args.output)
     console.print(f"wrote {args.output / 'results.csv'} and {args.output / 'results.json'}", soft_wrap=True)
