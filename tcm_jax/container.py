@@ -16,7 +16,7 @@ _MAX_VARINT_BYTES = 5
 _MAX_BAND = 0.05  # boundaries are 13 % apart; a wider band would not say which one is meant
 _MAX_SIDE = 2**31 - 1
 _LEAST_BYTES = 32
-_TRUNCATED = "The .tcm file is truncated: it ends before its data does."
+_TRUNCATED = "the .tcm file is truncated: it ends before its data does"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Container:
         """
         positions = self.corrections[slice_index]
         if positions.size and positions[-1] >= symbols:
-            raise StreamError("The .tcm file is altered: a correction lies outside the picture.")
+            raise StreamError("the .tcm file is altered: a correction lies outside the picture")
         return positions
 
 
@@ -95,25 +95,25 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     """
     data = bytes(data)
     if not data or data[:4] != MAGIC[: len(data)]:
-        raise StreamError("This is not a .tcm file.")
+        raise StreamError("this is not a .tcm file")
     if len(data) < _LEAST_BYTES:
         raise StreamError(_TRUNCATED)
     if data[4] != VERSION:
-        raise StreamError(f"The .tcm file has format version {data[4]}, not {VERSION}; install a newer tcm_jax.")
+        raise StreamError(f"the .tcm file has format version {data[4]}, not {VERSION}; install a newer tcm_jax")
     body = data[:-4]
     if zlib.crc32(body) != struct.unpack("<I", data[-4:])[0]:
-        raise StreamError(_TRUNCATED if _ends_early(data) else "The .tcm file is altered: its checksum does not match.")
+        raise StreamError(_TRUNCATED if _ends_early(data) else "the .tcm file is altered: its checksum does not match")
     if data[5]:
-        raise StreamError("The .tcm file uses features that this version lacks; install a newer tcm_jax.")
+        raise StreamError("the .tcm file uses features that this version lacks; install a newer tcm_jax")
     reader = _Reader(body, 6)
     width, height = reader.varint(), reader.varint()
     most = min(_check_size(width, height, max_pixels), _MAX_SIDE)
     model_id, guard_band = struct.unpack("<8sf", reader.take(12))
     if not 0 <= guard_band <= _MAX_BAND:
-        raise StreamError("The .tcm file is altered: its guard band is out of range.")
+        raise StreamError("the .tcm file is altered: its guard band is out of range")
     sections = _sections(reader)
     if _CHECKSUMS not in sections or _LATENTS not in sections:
-        raise StreamError("The .tcm file is altered: it lacks its checksums or its latents.")
+        raise StreamError("the .tcm file is altered: it lacks its checksums or its latents")
     checksums = _parse_checksums(sections[_CHECKSUMS])
     slices = len(checksums) - 1
     corrections = (np.empty(0, np.int32),) * slices
@@ -125,10 +125,10 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
 def _check_size(width: int, height: int, max_pixels: int) -> int:
     """Pixels after padding to multiples of 128, to which memory is proportional; no slice has more symbols."""
     if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
-        raise StreamError(f"The .tcm file is altered: it declares a picture of {width}x{height} pixels.")
+        raise StreamError(f"the .tcm file is altered: it declares a picture of {width}x{height} pixels")
     pixels = math.ceil(width / 128) * math.ceil(height / 128) * 128**2
     if pixels > max_pixels:
-        raise StreamError(f"The picture has {width}x{height} pixels; padded, that is over the limit of {max_pixels}.")
+        raise StreamError(f"the picture has {width}x{height} pixels; padded, that is over the limit of {max_pixels}")
     return pixels
 
 
@@ -151,7 +151,7 @@ class _Reader:
             value |= (byte & 0x7F) << 7 * i
             if byte < 0x80:
                 return value
-        raise StreamError("The .tcm file is altered: a number in it is too long.")
+        raise StreamError("the .tcm file is altered: a number in it is too long")
 
     def section(self) -> tuple[int, bytes]:
         return self.take(1)[0], self.take(self.varint())
@@ -162,9 +162,9 @@ def _sections(reader: _Reader) -> dict[int, bytes]:
     while reader.position < len(reader.data):
         tag, payload = reader.section()
         if tag not in (_CHECKSUMS, _CORRECTIONS, _LATENTS):
-            raise StreamError(f"The .tcm file has a section {tag} unknown to this version; install a newer tcm_jax.")
+            raise StreamError(f"the .tcm file has a section {tag} unknown to this version; install a newer tcm_jax")
         if tag <= max(sections, default=0):
-            raise StreamError("The .tcm file is altered: its sections are out of order.")
+            raise StreamError("the .tcm file is altered: its sections are out of order")
         sections[tag] = payload
     return sections
 
@@ -200,7 +200,7 @@ def _pack_checksums(checksums: tuple[int, ...]) -> bytes:
 def _parse_checksums(payload: bytes) -> tuple[int, ...]:
     first = (len(payload) - 4) // 2
     if first < 0 or len(payload) != 2 * first + 4:
-        raise StreamError("The .tcm file is altered: its checksums have an impossible length.")
+        raise StreamError("the .tcm file is altered: its checksums have an impossible length")
     return struct.unpack(f"<{first}HI", payload)
 
 
@@ -235,7 +235,7 @@ class _Bits:
 
     def take(self, count: int) -> int:
         if count > self.left():
-            raise StreamError("The .tcm file is altered: its corrections end early.")
+            raise StreamError("the .tcm file is altered: its corrections end early")
         first, self.position = self.position, self.position + count
         window = self.data[first >> 3 : (self.position + 7) >> 3]
         return (int.from_bytes(window, "big") >> -self.position % 8) & ((1 << count) - 1)
@@ -253,7 +253,7 @@ def _parse_corrections(payload: bytes, slices: int, most: int) -> tuple[np.ndarr
     bits = _Bits(payload)
     corrections = tuple(_parse_positions(bits, most) for _ in range(slices))
     if bits.left() > 7 or bits.take(bits.left()):
-        raise StreamError("The .tcm file is altered: its corrections end late.")
+        raise StreamError("the .tcm file is altered: its corrections end late")
     return corrections
 
 
@@ -264,12 +264,12 @@ def _parse_positions(bits: _Bits, most: int) -> np.ndarray:
         return np.empty(0, np.int32)
     k = bits.take(5)
     if count * (k + 1) > bits.left():
-        raise StreamError("The .tcm file is altered: its corrections end early.")
+        raise StreamError("the .tcm file is altered: its corrections end early")
     positions = np.empty(count, np.int32)
     at = -1
     for i in range(count):
         at += (bits.zeros() << k | bits.take(k)) + 1
         if at >= most:
-            raise StreamError("The .tcm file is altered: a correction lies outside the picture.")
+            raise StreamError("the .tcm file is altered: a correction lies outside the picture")
         positions[i] = at
     return positions

@@ -56,10 +56,9 @@ def assert_equal(a: Container, b: Container) -> None:
 def test_golden_bytes():
     """Format version 1 never changes: what was written decodes for ever."""
     data = pack(container(stream=b"latents"))
-    assert (
-        data.hex()
-        == "8954434d0100800680040102030405060708acc52737010eb17962f3136dc4e6756026da4cb5020b22a004001e7a9a7fff427003076c6174656e7473629787a9"
-    )
+    header, checksums = "8954434d0100800680040102030405060708acc52737010eb179", "62f3136dc4e6756026da4cb5020b"
+    corrections, rest = "22a004001e7a9a7fff427003076c", "6174656e7473629787a9"
+    assert data.hex() == header + checksums + corrections + rest
     assert_equal(parse(data), container(stream=b"latents"))
 
 

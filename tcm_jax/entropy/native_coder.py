@@ -141,7 +141,7 @@ def _bit(base, top, value, data, position):
 def decode(out, state, data, lookup, starts, sizes, offsets, buckets, indexes):
     """Fill `out` with the next symbols; returns OK, PAST_END or BAD_ESCAPE.
 
-    `state` is (base, size - 1, value, bytes read). `buckets[table, t >> 8]` is where the search for `t` begins.
+    `state` is (base, size - 1, value, bytes read). `buckets[table, t >> 6]` is where the search for `t` begins.
     """
     base, top, value, position = state[0], state[1], state[2], state[3]
     limit = data.size + MAX_OVERREAD
@@ -150,7 +150,7 @@ def decode(out, state, data, lookup, starts, sizes, offsets, buckets, indexes):
         start = int64(starts[table])
         size = top + 1
         target = int64(((uint64((value - base) & MASK) + uint64(1) << uint64(PRECISION)) - uint64(1)) // uint64(size))
-        symbol = int64(buckets[table, target >> 8])
+        symbol = int64(buckets[table, target >> 6])
         while lookup[start + symbol + 1] <= target:
             symbol += 1
         low = (size * lookup[start + symbol]) >> PRECISION

@@ -42,12 +42,12 @@ class RangeTables:
         for name in ("lookup", "offsets"):
             array = np.array(getattr(self, name), order="C")
             if array.dtype != np.int32 or array.ndim != 1:
-                raise WeightsError(f"Range tables: {name} must be a one-dimensional int32 array; export them again.")
+                raise WeightsError(f"range tables: {name} must be a one-dimensional int32 array; export them again")
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         problem = _problem(self.lookup, self.offsets)
         if problem:
-            raise WeightsError(f"Range tables: {problem}; the weight file is damaged, export it again.")
+            raise WeightsError(f"range tables: {problem}; the weight file is damaged, export it again")
 
     def __len__(self) -> int:
         """Number of tables, T."""
@@ -65,8 +65,8 @@ class RangeTables:
 
     @cached_property
     def buckets(self) -> np.ndarray:
-        """Symbol that holds the cumulative frequency 256 b, where a search begins; uint16 [T, 256]."""
-        targets = np.arange(256) << 8
+        """Symbol that holds the cumulative frequency 64 b, where a search begins; uint16 [T, 1024]."""
+        targets = np.arange(1024) << 6
         rows = [np.searchsorted(self.lookup[s : s + n + 2], targets, side="right") - 1
                 for s, n in zip(self.starts, self.sizes, strict=True)]  # fmt: skip
         return np.array(rows, np.uint16)
@@ -126,7 +126,7 @@ def encoder(tables: RangeTables, engine: str = "auto") -> Encoder:
         ConfigError: unknown engine.
         MissingExtraError: `tfc` is asked for and not installed.
     """
-    _check_engine(engine)
+    check_engine(engine)
     if engine == "auto":
         engine = "tfc" if importlib.util.find_spec("tensorflow_compression_ops") else "native"
     return _TfcEncoder(tables) if engine == "tfc" else _NativeEncoder(tables)
@@ -141,12 +141,12 @@ def decoder(tables: RangeTables, data: bytes, engine: str = "auto") -> Decoder:
         ConfigError: unknown engine.
         MissingExtraError: `tfc` is asked for and not installed.
     """
-    _check_engine(engine)
+    check_engine(engine)
     return _TfcDecoder(tables, data) if engine == "tfc" else _NativeDecoder(tables, data)
 
 
 def information_content(tables: RangeTables, indexes: np.ndarray, symbols: np.ndarray) -> float:
-    """Bits that `symbols` cost under the integer tables, escapes included; a stream's length within 0.01 %.
+    """Bits that `symbols` cost under the integer tables, escapes included; the length of a stream within 0.1 %.
 
     Takes what `Encoder.encode` takes, and raises the same errors.
     """
@@ -161,9 +161,10 @@ def information_content(tables: RangeTables, indexes: np.ndarray, symbols: np.nd
     return float(bits + np.sum(2.0 * np.frexp(gammas.astype(np.float64))[1]))
 
 
-def _check_engine(engine: str) -> None:
+def check_engine(engine: str) -> None:
+    """Raises ConfigError unless `engine` is one of `ENGINES`."""
     if engine not in ENGINES:
-        raise ConfigError(f"Unknown coder {engine!r}; choose one of {', '.join(ENGINES)}.")
+        raise ConfigError(f"unknown coder {engine!r}; choose one of {', '.join(ENGINES)}")
 
 
 def _flat(tables: RangeTables, indexes: np.ndarray) -> np.ndarray:
@@ -241,9 +242,9 @@ class _NativeDecoder:
         out = np.empty(flat.size, np.int32)
         code = k.decode(out, self._state, self._data, t.lookup, t.starts, t.sizes, t.offsets, t.buckets, flat)
         if code == k.PAST_END:
-            raise StreamError("The coded latents end early: the file is truncated or altered.")
+            raise StreamError("the coded latents end early: the file is truncated or altered")
         if code == k.BAD_ESCAPE:
-            raise StreamError("The coded latents hold an impossible escape code: the file is altered.")
+            raise StreamError("the coded latents hold an impossible escape code: the file is altered")
         return out.reshape(np.shape(indexes))
 
     def finish(self) -> None:
@@ -254,14 +255,14 @@ class _NativeDecoder:
             shift = 24 if (base - 1) >> 24 < (base + top) >> 24 else 16
             expected = -(-base >> shift) << shift
         if position < self._data.size or value != expected:
-            raise StreamError("The coded latents do not end where they should: the file is altered.")
+            raise StreamError("the coded latents do not end where they should: the file is altered")
 
 
 def _tfc_ops():
     try:
         return importlib.import_module("tensorflow_compression_ops")
     except ImportError as error:
-        raise MissingExtraError('The tfc coder is not installed; run: pip install "tcm_jax[tfc]"') from error
+        raise MissingExtraError('the tfc coder is not installed; run: pip install "tcm_jax[tfc]"') from error
 
 
 class _TfcEncoder:
@@ -296,4 +297,4 @@ class _TfcDecoder:
 
     def finish(self) -> None:
         if not bool(self._ops.entropy_decode_finalize(self._handle)):
-            raise StreamError("The coded latents do not end where they should: the file is altered.")
+            raise StreamError("the coded latents do not end where they should: the file is altered")

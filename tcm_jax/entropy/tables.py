@@ -125,7 +125,7 @@ def _channels(factorized: dict[str, np.ndarray]):
         sign = np.where(lower + upper > 0, -1.0, 1.0)  # on the side where the sigmoid is small and exact
         masses = np.abs(_sigmoid(sign * upper) - _sigmoid(sign * lower))
     if not all(np.all(np.isfinite(array)) for array in (*params.values(), masses)):
-        raise WeightsError("The factorized prior of the weights is not finite; the file is damaged or training failed.")
+        raise WeightsError("the factorized prior of the weights is not finite; the file is damaged or training failed")
     for row in np.rint(masses * _UNIT).astype(np.int64):
         yield -_REACH, row.tolist()
 
