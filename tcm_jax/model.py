@@ -5,15 +5,20 @@ separately written programs would differ in the last bits, and one differing sca
 """
 
 import dataclasses
+import functools
+import hashlib
 import json
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
 
 from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
+from tcm_jax.entropy.range_coder import RangeTables
 from tcm_jax.errors import ConfigError
 from tcm_jax.layers.conv import (
     ResidualBlockUpsample,
@@ -218,3 +223,39 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Any]:
     model = TCM(config)
     picture = jax.ShapeDtypeStruct((1, 128, 128, 3), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), picture)["params"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A trained model as it is stored and loaded: everything that a codec needs."""
+
+    config: ModelConfig
+    params: dict[str, Any]  # nested, float32 arrays
+    tables: RangeTables
+    metadata: dict[str, str]  # free text about the training; no part of the identity
+
+    @property
+    def name(self) -> str:
+        """What the model is called in tables and messages."""
+        return self.metadata.get("name", "unnamed")
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """SHA-256, hexadecimal, of the configuration, every parameter in float32, and the tables."""
+        digest = hashlib.sha256(self.config.to_json().encode())
+        arrays = {**traverse_util.flatten_dict(self.params, sep="/"), **table_arrays(self.tables)}
+        for key in sorted(arrays):
+            array = np.ascontiguousarray(arrays[key])
+            digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
+            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+        return digest.hexdigest()
+
+
+def table_arrays(tables: RangeTables) -> dict[str, np.ndarray]:
+    """The integer tables by the names under which they are stored."""
+    return {"tables/lookup": tables.lookup, "tables/offsets": tables.offsets}
+
+
+def flat_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter by its path, components joined by "/"."""
+    return {key: leaf.shape for key, leaf in traverse_util.flatten_dict(parameter_shapes(config), sep="/").items()}

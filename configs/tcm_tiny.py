@@ -1,0 +1,32 @@
+"""TCM tiny: the embedded model, for CPUs."""
+
+from configs.default import make_config
+from tcm_jax.model import ModelConfig
+
+MODEL = ModelConfig(
+    widths=(24, 64, 96),
+    depths=(0, 2, 2),
+    head_dims=(12, 16, 24),
+    hyper_width=48,
+    hyper_depth=1,
+    hyper_head_dim=24,
+    latent_channels=96,
+    hyper_channels=48,
+    num_slices=4,
+    atten_width=32,
+    atten_head_dim=16,
+    context_widths=(48, 32),
+)
+
+
+def get_config():
+    """One rate, trained on a CPU."""
+    config = make_config("tcm_tiny", MODEL)
+    config.data.crop = 128
+    config.steps = 12_000
+    config.learning_rate = 1e-3
+    config.schedule = "cosine"
+    config.warmup_steps = 200
+    config.log_every = 20
+    config.checkpoint_every = 500
+    return config

@@ -1,0 +1,140 @@
+"""Weights on disk (safetensors, one file with its configuration and tables) and the checkpoints of a run (Orbax)."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from tcm_jax.entropy.range_coder import RangeTables
+from tcm_jax.entropy.tables import build_tables
+from tcm_jax.errors import ConfigError, WeightsError
+from tcm_jax.image import atomic_write
+from tcm_jax.model import ModelConfig, Weights, flat_shapes, table_arrays
+
+EMBEDDED = Path(__file__).parent / "weights" / "tcm_tiny.safetensors"
+FORMAT = "tcm_jax 1"
+
+
+def make_weights(config: ModelConfig, params: dict[str, Any], metadata: dict[str, str], dtype=np.float32) -> Weights:
+    """Weights ready for a codec: parameters rounded to `dtype` (held as float32) and the tables computed from them."""
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype).astype(np.float32), params)
+    flat = traverse_util.flatten_dict(params, sep="/")
+    broken = [key for key, value in flat.items() if not np.isfinite(value).all()]
+    if broken:
+        raise WeightsError(f"{len(broken)} parameters are not finite, the first of them {broken[0]}; nothing is written")
+    return Weights(config, params, build_tables(params["entropy_bottleneck"]), metadata)
+
+
+def save_weights(path: str | os.PathLike, weights: Weights, dtype=np.float32) -> None:
+    """Writes one safetensors file; `dtype` float16 is exact for parameters that `make_weights` rounded to it."""
+    from safetensors.numpy import save
+
+    arrays = {key: value.astype(dtype) for key, value in traverse_util.flatten_dict(weights.params, sep="/").items()}
+    header = {"format": FORMAT, "config": weights.config.to_json(), "identity": weights.identity}
+    atomic_write(path, save({**arrays, **table_arrays(weights.tables)}, {**weights.metadata, **header}))
+
+
+def export(path: Path, config: ModelConfig, params: dict[str, Any], metadata: dict[str, str], dtype=np.float32) -> Path:
+    """Computes the tables and writes the weight file; returns its path."""
+    save_weights(path, make_weights(config, params, metadata, dtype), dtype)
+    return path
+
+
+def load_weights(path: str | os.PathLike | None = None) -> Weights:
+    """Weights of a safetensors file that `save_weights` wrote, or of the embedded model.
+
+    Raises WeightsError for a file that is missing, damaged, from another program, or does not fit its configuration.
+    """
+    path = EMBEDDED if path is None else Path(path)
+    arrays, header = _read(path)
+    if header.get("format") != FORMAT:
+        raise WeightsError(f"{path} is a safetensors file, but not one that tcm_jax {FORMAT.split()[1]} wrote")
+    try:
+        config = ModelConfig.from_dict(json.loads(header["config"]))
+        tables = RangeTables(arrays.pop("tables/lookup"), arrays.pop("tables/offsets"))
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise WeightsError(f"{path} holds no usable model configuration or tables: {error}") from error
+    match_parameters({key: value.shape for key, value in arrays.items()}, flat_shapes(config), str(path))
+    params = traverse_util.unflatten_dict({key: np.asarray(value, np.float32) for key, value in arrays.items()}, sep="/")
+    metadata = {key: value for key, value in header.items() if key not in ("format", "config", "identity")}
+    weights = Weights(config, params, tables, metadata)
+    if weights.identity != header.get("identity"):
+        raise WeightsError(f"{path} is damaged: its parameters do not have the identity that it states")
+    return weights
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except OSError as error:
+        raise WeightsError(f"cannot read the weights {path}: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path} is no safetensors file, or is truncated ({error})") from error
+
+
+def match_parameters(found: dict[str, tuple], expected: dict[str, tuple], where: str) -> None:
+    """Raises WeightsError that shows both sides unless names and shapes are equal."""
+    missing = sorted(set(expected) - set(found))
+    unexpected = sorted(set(found) - set(expected))
+    shapes = [f"{key}: {found[key]} instead of {expected[key]}" for key in sorted(found) if key in expected
+              and tuple(found[key]) != tuple(expected[key])]  # fmt: skip
+    if missing or unexpected or shapes:
+        raise WeightsError(
+            f"{where} does not fit the model; missing: {', '.join(missing) or 'none'}; "
+            f"unexpected: {', '.join(unexpected) or 'none'}; other shapes: {', '.join(shapes) or 'none'}"
+        )
+
+
+class RunCheckpoints:
+    """The checkpoints of a training run: state and data position, saved in the background, the last few kept."""
+
+    def __init__(self, folder: Path, keep: int):
+        import orbax.checkpoint as ocp
+
+        self._ocp = ocp
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def __enter__(self) -> "RunCheckpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._manager.close()
+
+    def save(self, state: Any, batches: Any) -> None:
+        """Saves `state` (its `step` names the checkpoint) and the position of the iterator `batches`."""
+        args = self._ocp.args
+        position = args.JsonSave(batches.get_state())
+        self._manager.save(int(state.step), args=args.Composite(state=args.StandardSave(state), data=position))
+
+    def restore(self, state: Any, batches: Any) -> Any:
+        """The newest saved state, sharded as `state`, with `batches` set to its position; `state` itself if none."""
+        step = self._manager.latest_step()
+        if step is None:
+            return state
+        args = self._ocp.args
+        target = jax.tree.map(self._ocp.utils.to_shape_dtype_struct, state)
+        composite = args.Composite(state=args.StandardRestore(target), data=args.JsonRestore())
+        restored = self._manager.restore(step, args=composite)
+        batches.set_state(restored.data)
+        return restored.state
+
+
+def load_run(folder: Path) -> tuple[dict[str, Any], int]:
+    """(averaged parameters, step) of the newest checkpoint in a run's checkpoints folder, or of the run's folder."""
+    import orbax.checkpoint as ocp
+
+    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    with ocp.CheckpointManager(folder.absolute()) as manager:
+        step = manager.latest_step()
+        if step is None:
+            raise WeightsError(f"{folder} holds no Orbax checkpoint")
+        state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore())).state
+    return jax.tree.map(np.asarray, state["ema"]), step
