@@ -24,14 +24,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import torch
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 
 from tcm_jax import checkpoint, convert
 from tcm_jax.codec import Codec
+from tcm_jax.entropy import factorized
 from tcm_jax.image import pad_to_multiple, read_image
-from tcm_jax.model import TCM, Weights, reference_config
+from tcm_jax.model import Weights, flat_shapes, reference_config
 
 PADDING = 128  # the reference takes pictures whose sides are multiples of this
+LAST_OF_G_A = "g_a/layers_9/kernel"
 
 
 def main() -> None:
@@ -68,21 +70,22 @@ def load(path: Path) -> Weights:
 def synthetic_weights(n: int) -> Weights:
     """Untrained weights whose latents and scales are of a few units, so that the entropy coders have work."""
     config = reference_config(n)
-    params = jax.jit(TCM(config).init)(jax.random.key(0), np.zeros((1, 128, 128, 3), np.float32))["params"]
     rng = np.random.default_rng(0)
-    flat = {path: np.array(value) for path, value in flatten_dict(params, sep="/").items()}
+    flat = {path: np.zeros(shape, np.float32) for path, shape in flat_shapes(config).items()}
     for path, value in flat.items():
-        if path.endswith("/kernel"):
-            gain = 2.0 if path == f"g_a/{last_layer(params['g_a'])}/kernel" else 0.7
+        leaf = path.rpartition("/")[2]
+        if leaf == "kernel":
+            gain = 2.0 if path == LAST_OF_G_A else 0.7
             value[...] = gain / np.prod(value.shape[:-1]) ** 0.5 * rng.standard_normal(value.shape)
+        elif leaf in ("scale", "beta"):
+            value[...] = 1
+        elif leaf == "gamma":
+            np.fill_diagonal(value, 0.3)
         elif path.startswith("cc_scale_transforms_") and path.endswith("/layers_4/bias"):
             value[...] = 1.5 + 0.8 * rng.standard_normal(value.shape)
-    return checkpoint.make_weights(config, unflatten_dict(flat, sep="/"), {})
-
-
-def last_layer(layers: dict) -> str:
-    """Name of the last layer with parameters in a Sequential."""
-    return max(layers, key=lambda name: int(name.removeprefix("layers_")))
+    params = unflatten_dict(flat, sep="/")
+    params["entropy_bottleneck"] = factorized.init(jax.random.key(0), config.hyper_channels)
+    return checkpoint.make_weights(config, params, {})
 
 
 def synthetic_image(height: int, width: int) -> np.ndarray:
