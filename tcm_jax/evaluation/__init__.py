@@ -166,12 +166,16 @@ def write_results(report: Report, weights: Weights, output: Path) -> None:
     writer = csv.DictWriter(table, COLUMNS)
     writer.writeheader()
     writer.writerows(rows)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TcmError(f"cannot make the folder {output}: {error.strerror or error}") from error
+    _make_folder(output)
     atomic_write(output / "results.csv", table.getvalue().encode())
     atomic_write(output / "results.json", (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TcmError(f"cannot make the folder {folder}: {error.strerror or error}") from error
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
@@ -253,6 +257,7 @@ def run(args: argparse.Namespace) -> Report:
     pictures = open_dataset(args.data)
     weights = open_weights(args.weights)
     codec = Codec(weights, coder=args.coder)
+    _make_folder(args.output)  # Before the work, not after an hour of it.
     console = Console()
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("", total=len(pictures))
