@@ -65,16 +65,17 @@ def _narrow(base, top, delay, out, position, lower, upper, precision):
             out[position] = fill
             position += 1
         delay = 0
-    if top < 0x10000:
-        head = base >> 16
-        base = (base << 16) & MASK
-        top = (top << 16) | 0xFFFF
-        if base + top <= MASK:
-            out[position] = head >> 8
-            out[position + 1] = head & 0xFF
-            position += 2
-        else:
-            delay = head + 1
+    # Written first and kept only if the range became small: whether it did is a coin flip no processor predicts.
+    small = int64(top < 0x10000)
+    head = base >> 16
+    out[position] = head >> 8
+    out[position + 1] = head & 0xFF
+    position += small << 1
+    base = (base << (small << 4)) & MASK
+    top = ((top + 1) << (small << 4)) - 1
+    if base + top > MASK:
+        position -= 2
+        delay = head + 1
     return base, top, delay, position
 
 
@@ -82,7 +83,7 @@ def _narrow(base, top, delay, out, position, lower, upper, precision):
 def encode(out, state, lookup, starts, sizes, offsets, indexes, symbols):
     """Append symbols to the stream; returns the number of bytes written to `out`.
 
-    `state` is (base, size - 1, delay). `out` must hold 10 bytes a symbol and those that `state` holds back.
+    `state` is (base, size - 1, delay). `out` must hold 10 bytes a symbol, 2 more, and those that `state` holds back.
     """
     base, top, delay = state[0], state[1], state[2]
     position = 0

@@ -208,7 +208,7 @@ class _NativeEncoder:
         for i in range(0, indexes.size, _CHUNK):
             part = indexes[i : i + _CHUNK]
             held_back = 2 + (int(self._state[2]) >> 16)
-            out = np.empty(_ESCAPE_BYTES * part.size + held_back, np.uint8)
+            out = np.empty(_ESCAPE_BYTES * part.size + 2 + held_back, np.uint8)
             written = self._kernels.encode(
                 out, self._state, t.lookup, t.starts, t.sizes, t.offsets, part, symbols[i : i + _CHUNK]
             )
