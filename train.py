@@ -1,4 +1,4 @@
-"""Trains a model: python train.py --config configs/tcm_small.py --config.data.source=folder:PATH --workdir runs/small."""
+"""Trains a model: python train.py --config configs/tcm_small.py --config.data.source=folder:PATH --workdir DIR."""
 
 import logging
 import sys

@@ -138,9 +138,7 @@ class TCM(nn.Module):
 
     def _context(self) -> nn.Sequential:
         first, second = self.config.context_widths
-        return nn.Sequential(
-            [conv3x3(first), gelu, conv3x3(second), gelu, conv3x3(self.config.slice_channels)]
-        )
+        return nn.Sequential([conv3x3(first), gelu, conv3x3(second), gelu, conv3x3(self.config.slice_channels)])
 
     def analysis(self, x: jax.Array) -> jax.Array:
         """g_a: picture [B, H, W, 3] to latents y [B, H/16, W/16, latent_channels]."""
@@ -211,9 +209,7 @@ class TCM(nn.Module):
             "symbols": symbols,
             "y_hat": y_hat,
             "likelihood_y": gaussian.likelihood(residual, scales),
-            "likelihood_z": factorized.likelihood(
-                self.entropy_bottleneck, z_hat if noise is None else z + noise["z"]
-            ),
+            "likelihood_z": factorized.likelihood(self.entropy_bottleneck, z_hat if noise is None else z + noise["z"]),
         }
         return self.synthesis(y_hat), intermediates
 

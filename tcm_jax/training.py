@@ -117,7 +117,9 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise ConfigError(f"distortion {config.distortion!r} is none of {', '.join(losses.DISTORTIONS)}")
     devices = jax.device_count()
     if config.data.batch_size % devices:
-        raise ConfigError(f"data.batch_size is {config.data.batch_size}; it must be a multiple of the {devices} devices")
+        raise ConfigError(
+            f"data.batch_size is {config.data.batch_size}; it must be a multiple of the {devices} devices"
+        )
     model_config(config)
 
 
@@ -140,7 +142,9 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
         if config.init_from and int(state.step) == 0:
             state = start_from(state, config)
         state = _loop(config, state, batches, checkpoints, workdir / "metrics.jsonl", sharded)
-    return checkpoint.export(workdir / "weights.safetensors", model_config(config), state.ema, training_metadata(config))
+    return checkpoint.export(
+        workdir / "weights.safetensors", model_config(config), state.ema, training_metadata(config)
+    )
 
 
 def start_from(state: TrainState, config: ml_collections.ConfigDict) -> TrainState:

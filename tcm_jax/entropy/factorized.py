@@ -4,6 +4,7 @@ The maths takes `params`, a dict of arrays: `matrices_0..4` [C, out, in], `biase
 [C, out, 1], `quantiles` [C, 1, 3] (left tail, median, right tail). `logits_cumulative` runs on NumPy and JAX alike.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -40,8 +41,9 @@ def init(rng: jax.Array, channels: int) -> dict[str, jax.Array]:
     """Initial float32 parameters: a distribution of about `INIT_SCALE` units around 0."""
     scale = INIT_SCALE ** (1 / LAYERS)
     params = {"quantiles": jnp.tile(jnp.array([-INIT_SCALE, 0.0, INIT_SCALE]), (channels, 1, 1))}
-    for i, (fan_in, fan_out) in enumerate(zip(FILTERS[:-1], FILTERS[1:], strict=True)):
-        params[f"matrices_{i}"] = jnp.full((channels, fan_out, fan_in), math.log(math.expm1(1 / scale / fan_out)))
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(FILTERS)):
+        matrix = math.log(math.expm1(1 / scale / fan_out))
+        params[f"matrices_{i}"] = jnp.full((channels, fan_out, fan_in), matrix, jnp.float32)
         rng, key = jax.random.split(rng)
         params[f"biases_{i}"] = jax.random.uniform(key, (channels, fan_out, 1), minval=-0.5, maxval=0.5)
         if i < LAYERS - 1:

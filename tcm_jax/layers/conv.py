@@ -50,7 +50,7 @@ class GDN(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        beta = self.param("beta", lambda _, shape: jnp.full(shape, (1 + GDN_PEDESTAL) ** 0.5), (channels,))
+        beta = self.param("beta", lambda _, shape: jnp.full(shape, (1 + GDN_PEDESTAL) ** 0.5, jnp.float32), (channels,))
         gamma = self.param(
             "gamma", lambda _, shape: jnp.sqrt(0.1 * jnp.eye(shape[0]) + GDN_PEDESTAL), (channels, channels)
         )
@@ -131,6 +131,10 @@ class ResidualUnit(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         free = {"parent": None}  # adopted, and so named, by the Sequential
-        squeeze, middle, expand = conv1x1(channels // 2, **free), conv3x3(channels // 2, **free), conv1x1(channels, **free)
+        squeeze, middle, expand = (
+            conv1x1(channels // 2, **free),
+            conv3x3(channels // 2, **free),
+            conv1x1(channels, **free),
+        )
         body = nn.Sequential([squeeze, nn.relu, middle, nn.relu, expand], name="conv")
         return nn.relu(x + body(x))
