@@ -13,7 +13,7 @@ from tcm_jax.entropy.range_coder import RangeTables
 from tcm_jax.entropy.tables import build_tables
 from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.image import atomic_write
-from tcm_jax.model import ModelConfig, Weights, flat_shapes, table_arrays
+from tcm_jax.model import ModelConfig, Weights, flat_shapes, match_parameters, table_arrays
 
 EMBEDDED = Path(__file__).parent / "weights" / "tcm_tiny.safetensors"
 FORMAT = "tcm_jax 1"
@@ -25,7 +25,9 @@ def make_weights(config: ModelConfig, params: dict[str, Any], metadata: dict[str
     flat = traverse_util.flatten_dict(params, sep="/")
     broken = [key for key, value in flat.items() if not np.isfinite(value).all()]
     if broken:
-        raise WeightsError(f"{len(broken)} parameters are not finite, the first of them {broken[0]}; nothing is written")
+        raise WeightsError(
+            f"{len(broken)} parameters are not finite, the first of them {broken[0]}; nothing is written"
+        )
     return Weights(config, params, build_tables(params["entropy_bottleneck"]), metadata)
 
 
@@ -58,8 +60,13 @@ def load_weights(path: str | os.PathLike | None = None) -> Weights:
         tables = RangeTables(arrays.pop("tables/lookup"), arrays.pop("tables/offsets"))
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise WeightsError(f"{path} holds no usable model configuration or tables: {error}") from error
-    match_parameters({key: value.shape for key, value in arrays.items()}, flat_shapes(config), str(path))
-    params = traverse_util.unflatten_dict({key: np.asarray(value, np.float32) for key, value in arrays.items()}, sep="/")
+    try:
+        match_parameters({key: value.shape for key, value in arrays.items()}, flat_shapes(config))
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    params = traverse_util.unflatten_dict(
+        {key: np.asarray(value, np.float32) for key, value in arrays.items()}, sep="/"
+    )
     metadata = {key: value for key, value in header.items() if key not in ("format", "config", "identity")}
     weights = Weights(config, params, tables, metadata)
     if weights.identity != header.get("identity"):
@@ -77,19 +84,6 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise WeightsError(f"cannot read the weights {path}: {error.strerror or error}") from error
     except (SafetensorError, ValueError, TypeError) as error:
         raise WeightsError(f"{path} is no safetensors file, or is truncated ({error})") from error
-
-
-def match_parameters(found: dict[str, tuple], expected: dict[str, tuple], where: str) -> None:
-    """Raises WeightsError that shows both sides unless names and shapes are equal."""
-    missing = sorted(set(expected) - set(found))
-    unexpected = sorted(set(found) - set(expected))
-    shapes = [f"{key}: {found[key]} instead of {expected[key]}" for key in sorted(found) if key in expected
-              and tuple(found[key]) != tuple(expected[key])]  # fmt: skip
-    if missing or unexpected or shapes:
-        raise WeightsError(
-            f"{where} does not fit the model; missing: {', '.join(missing) or 'none'}; "
-            f"unexpected: {', '.join(unexpected) or 'none'}; other shapes: {', '.join(shapes) or 'none'}"
-        )
 
 
 class RunCheckpoints:

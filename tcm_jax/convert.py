@@ -105,7 +105,8 @@ def to_flax(state: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str, A
     Raises one WeightsError that lists every missing and unexpected name and every shape that differs.
     """
     shapes = {path: leaf.shape for path, leaf in flatten_dict(model.parameter_shapes(config)).items()}
-    _check({reference_name(path): reference_shape(path, shape) for path, shape in shapes.items()}, state)
+    expected = {reference_name(path): reference_shape(path, shape) for path, shape in shapes.items()}
+    model.match_parameters({name: value.shape for name, value in state.items()}, expected)
     params = {}
     for path, shape in shapes.items():
         value = state[reference_name(path)]
@@ -151,16 +152,3 @@ def reference_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int,
     if not window and not DENSE & set(path):
         window = [1, 1]
     return (outputs, inputs, *window)
-
-
-def _check(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, np.ndarray]) -> None:
-    problems = []
-    if missing := [f"{name} {expected[name]}" for name in sorted(expected.keys() - state.keys())]:
-        problems.append(f"{len(missing)} missing in the checkpoint: {', '.join(missing)}")
-    if unexpected := [f"{name} {state[name].shape}" for name in sorted(state.keys() - expected.keys())]:
-        problems.append(f"{len(unexpected)} in the checkpoint but not in the model: {', '.join(unexpected)}")
-    both = sorted(expected.keys() & state.keys())
-    if differ := [f"{n} {state[n].shape} for {expected[n]}" for n in both if state[n].shape != expected[n]]:
-        problems.append(f"{len(differ)} of another shape than the model's: {', '.join(differ)}")
-    if problems:
-        raise WeightsError(f"the parameters do not fit the model: {'; '.join(problems)}")

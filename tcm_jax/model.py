@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +20,7 @@ from flax import traverse_util
 from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.entropy.range_coder import RangeTables
-from tcm_jax.errors import ConfigError
+from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.layers.conv import (
     ResidualBlockUpsample,
     ResidualBlockWithStride,
@@ -255,3 +256,17 @@ def table_arrays(tables: RangeTables) -> dict[str, np.ndarray]:
 def flat_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter by its path, components joined by "/"."""
     return {key: leaf.shape for key, leaf in traverse_util.flatten_dict(parameter_shapes(config), sep="/").items()}
+
+
+def match_parameters(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises one WeightsError with every missing and unexpected name and every shape that differs, if any does."""
+    problems = []
+    if missing := [f"{name} {expected[name]}" for name in sorted(expected.keys() - found.keys())]:
+        problems.append(f"{len(missing)} missing in the checkpoint: {', '.join(missing)}")
+    if unexpected := [f"{name} {found[name]}" for name in sorted(found.keys() - expected.keys())]:
+        problems.append(f"{len(unexpected)} in the checkpoint but not in the model: {', '.join(unexpected)}")
+    both = sorted(expected.keys() & found.keys())
+    if differ := [f"{name} {found[name]} for {expected[name]}" for name in both if found[name] != expected[name]]:
+        problems.append(f"{len(differ)} of another shape than the model's: {', '.join(differ)}")
+    if problems:
+        raise WeightsError(f"the parameters do not fit the model: {'; '.join(problems)}")
