@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
@@ -35,6 +34,7 @@ def test_straight_through_rounding():
 
 
 def test_subpel_conv_is_pytorchs():
+    torch = pytest.importorskip("torch")
     x, kernel, bias = randn(1, 5, 6, 3), randn(3, 3, 3, 16), randn(16)
     ours = SubpelConv(4).apply({"params": {"layers_0": {"kernel": kernel, "bias": bias}}}, x)
     weight = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
