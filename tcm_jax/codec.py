@@ -11,10 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.container import Container, pack, parse, symbol_checksum
+from tcm_jax.container import MAX_GUARD_BAND, Container, pack, parse, symbol_checksum
 from tcm_jax.entropy import factorized, gaussian, range_coder
 from tcm_jax.entropy.tables import boundary_positions, coded_indexes, scale_table
-from tcm_jax.errors import ArithmeticMismatchError, ImageError, ModelMismatchError, StreamError, WeightsError
+from tcm_jax.errors import (
+    ArithmeticMismatchError,
+    ConfigError,
+    ImageError,
+    ModelMismatchError,
+    StreamError,
+    WeightsError,
+)
 from tcm_jax.image import pad_to_multiple
 from tcm_jax.model import HYPER_STRIDE, LATENT_STRIDE, TCM, Weights
 
@@ -38,6 +45,11 @@ def entropy_jit(*static: int):
     return decorate
 
 
+def _round(residual):
+    """To integers; NaN to the largest, since XLA would make it a harmless 0."""
+    return jnp.round(jnp.where(jnp.isnan(residual), jnp.inf, residual)).astype(jnp.int32)
+
+
 def _apply(model, params, method, *args):
     return model.apply({"params": params}, *args, method=method)
 
@@ -47,7 +59,7 @@ def _analyze(model, params, picture):
     """uint8 [H, W, 3] to (y float32 [1, h, w, C], symbols of z int32)."""
     y = _apply(model, params, "analysis", picture[None].astype(jnp.float32) / 255)
     z = _apply(model, params, "hyper_analysis", y)
-    return y, jnp.round(z - _apply(model, params, "medians")).astype(jnp.int32)
+    return y, _round(z - _apply(model, params, "medians"))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -77,7 +89,7 @@ def _slice_latents(model, params, i, symbols, mu, support):
 
 @jax.jit
 def _quantize(y, mu):
-    return jnp.round(y - mu).astype(jnp.int32)
+    return _round(y - mu)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -126,6 +138,8 @@ class Codec:
         self.model = TCM(weights.config)
         self.params = jax.device_put(weights.params)
         range_coder.check_engine(coder)
+        if not 0 <= guard_band <= MAX_GUARD_BAND:
+            raise ConfigError(f"the guard band must lie between 0 and {MAX_GUARD_BAND}, not {guard_band}")
 
     def compress(self, image: np.ndarray) -> bytes:
         """uint8 [H, W, 3] of any size from 1x1 to the bytes of a `.tcm` file. Raises ImageError for other arrays."""
@@ -218,12 +232,17 @@ class Codec:
         decoded = []
         for i in range(config.num_slices):
             mu, sigma, support = _slice_params(self.model, self.params, i, *context, tuple(decoded))
-            symbols = decoder.decode(coded_indexes(np.asarray(sigma), file.positions(i, count)))
-            checksum = symbol_checksum(symbols, checksum)
-            if not file.checksum_matches(i + 1, checksum):
+            indexes = coded_indexes(np.asarray(sigma), file.positions(i, count))
+            try:
+                symbols = decoder.decode(indexes)
+                checksum = symbol_checksum(symbols, checksum)
+                intact = file.checksum_matches(i + 1, checksum)
+            except StreamError:  # the file as a whole is intact, but wrong tables lead the decoder anywhere
+                intact = False
+            if not intact:
                 raise ArithmeticMismatchError(
-                    f"slice {i + 1} of {config.num_slices} does not decode to what was encoded: this device's arithmetic "
-                    f"differs by more than the file allows ({file.guard_band:.0e} relative)"
+                    f"slice {i + 1} of {config.num_slices} does not decode to what was encoded: this device's "
+                    f"arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
                 )
             decoded.append(_slice_latents(self.model, self.params, i, symbols, mu, support))
         decoder.finish()
@@ -241,7 +260,7 @@ def _check_image(image: np.ndarray) -> None:
 
 
 def _checked(symbols: jax.Array) -> np.ndarray:
-    """The symbols on the host; a broken network's infinities and NaNs become huge integers."""
+    """The symbols on the host; a broken network's infinities and NaNs are huge integers by now."""
     host = np.asarray(symbols)
     if host.size and max(abs(int(host.min())), abs(int(host.max()))) > MAX_SYMBOL:
         raise WeightsError("these weights give latents that cannot be coded: they are not trained, or are damaged")

@@ -13,7 +13,7 @@ MAGIC = b"\x89TCM"
 VERSION = 1
 _CHECKSUMS, _CORRECTIONS, _LATENTS = 1, 2, 3
 _MAX_VARINT_BYTES = 5
-_MAX_BAND = 0.05  # boundaries are 13 % apart; a wider band would not say which one is meant
+MAX_GUARD_BAND = 0.03  # two bands reach no further than halfway (6 %) to the next boundary, 13 % away
 _MAX_SIDE = 2**31 - 1
 _LEAST_BYTES = 32
 _TRUNCATED = "the .tcm file is truncated: it ends before its data does"
@@ -27,7 +27,7 @@ class Container:
         width, height: size of the picture in pixels, 1 .. 2**31 - 1.
         model_id: the first 8 bytes of the SHA-256 that identifies the model.
         guard_band: relative half-width of the band around table boundaries, rounded to float32; 0 if the file is not
-            portable, at most 0.05.
+            portable, at most 0.03.
         corrections: for each slice the flat positions (row, column, channel order) of the symbols that lie in the
             band, int32 [n], strictly increasing. Their table is the larger one beside the boundary.
         checksums: `symbol_checksum` after z and after each slice; all but the last keep 16 bits.
@@ -109,7 +109,7 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     width, height = reader.varint(), reader.varint()
     most = min(_check_size(width, height, max_pixels), _MAX_SIDE)
     model_id, guard_band = struct.unpack("<8sf", reader.take(12))
-    if not 0 <= guard_band <= _MAX_BAND:
+    if not 0 <= guard_band <= np.float32(MAX_GUARD_BAND):
         raise StreamError("the .tcm file is altered: its guard band is out of range")
     sections = _sections(reader)
     if _CHECKSUMS not in sections or _LATENTS not in sections:

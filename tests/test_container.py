@@ -71,7 +71,7 @@ def test_fixed_cost():
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
-    width=st.integers(1, 20000), height=st.integers(1, 13000), band=st.floats(0, 3 / 64, width=32),
+    width=st.integers(1, 20000), height=st.integers(1, 13000), band=st.floats(0, 15 / 512, width=32),
     corrections=st.lists(st.sets(st.integers(0, 16383), max_size=40), max_size=5),
     crcs=st.lists(st.integers(0, 2**32 - 1), min_size=6, max_size=6), stream=st.binary(max_size=300),
     extra=st.sampled_from([bytes, bytearray, memoryview]),

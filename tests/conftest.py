@@ -1,0 +1,93 @@
+"""A network small enough for tests, with parameters that give its coders work, and pictures to compress."""
+
+import math
+import zlib
+
+import numpy as np
+import pytest
+from flax.traverse_util import unflatten_dict
+
+from tcm_jax.checkpoint import make_weights
+from tcm_jax.codec import Codec
+from tcm_jax.entropy import factorized
+from tcm_jax.model import ModelConfig, Weights, flat_shapes
+
+# Drawn at 0.7 / sqrt(fan in) but for these: latents of several units, scales from below the table to tens, pictures
+# that do not clip everywhere.
+GAINS = {"g_a/layers_6/kernel": 6.0, "h_a/layers_2/kernel": 4.0, "g_s/layers_6/layers_0/kernel": 0.05}
+SCALE_GAIN = 4.0
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ModelConfig:
+    """The smallest network that has every part: 3 slices, one TCM block a stage."""
+    return ModelConfig(
+        widths=(8, 8, 8),
+        depths=(1, 1, 1),
+        head_dims=(4, 4, 4),
+        hyper_width=8,
+        hyper_depth=1,
+        hyper_head_dim=4,
+        latent_channels=12,
+        hyper_channels=8,
+        num_slices=3,
+        atten_width=8,
+        atten_head_dim=4,
+        context_widths=(8, 8),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_config) -> Weights:
+    """Untrained weights of `tiny_config`."""
+    return drawn_weights(tiny_config, seed=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_codec(tiny_weights) -> Codec:
+    """Compiles once for each padded size; native coder, so that every environment runs the same code."""
+    return Codec(tiny_weights, coder="native")
+
+
+def drawn_weights(config: ModelConfig, seed: int) -> Weights:
+    """Weights drawn by name: quick, as nothing is compiled, and the same on every version of JAX."""
+    flat = {name: draw(name, shape, seed) for name, shape in flat_shapes(config).items()}
+    return make_weights(config, unflatten_dict(flat, sep="/"), {"name": f"drawn-{seed}"})
+
+
+def draw(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """One parameter; every name has its own random numbers."""
+    normal = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape)
+    module, _, leaf = name.rpartition("/")
+    if module == "entropy_bottleneck":
+        return draw_prior(leaf, shape, normal)
+    if leaf == "gamma":
+        return 0.3 * np.eye(shape[0])
+    if leaf in ("scale", "beta"):
+        return np.ones(shape)
+    if module.startswith("cc_scale_transforms_") and module.endswith("layers_4"):
+        return np.exp(1.5 * normal) if leaf == "bias" else SCALE_GAIN / math.sqrt(math.prod(shape[:-1])) * normal
+    if leaf == "kernel":
+        return GAINS.get(name, 0.7) / math.sqrt(math.prod(shape[:-1])) * normal
+    return 0.1 * normal + (0.5 if module == "g_s/layers_6/layers_0" else 0)
+
+
+def draw_prior(leaf: str, shape: tuple[int, ...], normal: np.ndarray) -> np.ndarray:
+    """Distributions about 10 units wide with medians between the integers."""
+    kind = leaf.partition("_")[0]
+    if kind == "quantiles":
+        return np.array([-10.0, 0.0, 10.0]) + normal[..., :1]
+    if kind == "matrices":
+        return np.full(shape, math.log(math.expm1(factorized.INIT_SCALE ** (-1 / factorized.LAYERS) / shape[1])))
+    return 0.3 * normal
+
+
+def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Uint8 [H, W, 3] with what photographs have: smooth shading, edges, texture, and channels much alike."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width][..., None] / 64
+    shading = sum(np.sin(rows * a + columns * b + c) for a, b, c in rng.normal(0, 1, (4, 3, 1)))
+    edges = sum(40 * (np.hypot(rows - a, columns - b) < 0.7) for a, b in rng.uniform(0, 4, (4, 2)))
+    texture = rng.normal(0, 8, (height, width, 1)) * (np.sin(columns) > 0.3)
+    tint = rng.normal(0, 10, 3) + rng.normal(0, 2, (height, width, 3))
+    return np.clip(120 + 25 * shading + edges + texture + tint, 0, 255).astype(np.uint8)
