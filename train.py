@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from tcm_jax import training
@@ -19,6 +20,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax reports every file it touches
     config = CONFIG.value
     try:
         weights = training.train(config, Path(WORKDIR.value or Path("runs") / config.name))

@@ -108,13 +108,16 @@ class RunCheckpoints:
         position = args.JsonSave(batches.get_state())
         self._manager.save(int(state.step), args=args.Composite(state=args.StandardSave(state), data=position))
 
-    def restore(self, state: Any, batches: Any) -> Any:
-        """The newest saved state, sharded as `state`, with `batches` set to its position; `state` itself if none."""
+    def restore(self, abstract: Any, sharding: jax.sharding.Sharding, batches: Any) -> Any | None:
+        """The newest saved state, shaped as `abstract` and placed by `sharding`; `batches` goes to its position.
+
+        None, and `batches` untouched, if nothing was saved yet.
+        """
         step = self._manager.latest_step()
         if step is None:
-            return state
+            return None
         args = self._ocp.args
-        target = jax.tree.map(self._ocp.utils.to_shape_dtype_struct, state)
+        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract)
         composite = args.Composite(state=args.StandardRestore(target), data=args.JsonRestore())
         restored = self._manager.restore(step, args=composite)
         batches.set_state(restored.data)

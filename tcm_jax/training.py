@@ -87,7 +87,7 @@ def make_step(config: ml_collections.ConfigDict) -> Callable:
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(params, state.ema, 1 - decay)
-        parts |= {"grad_norm": optax.global_norm(grads), "learning_rate": schedule(state.step)}
+        parts |= {"grad_norm": optax.tree.norm(grads), "learning_rate": schedule(state.step)}
         return TrainState(state.step + 1, params, ema, opt_state), parts
 
     return step
@@ -102,9 +102,7 @@ def init_state(config: ml_collections.ConfigDict) -> TrainState:
     """State of step 0, from `config.seed`."""
     model = TCM(model_config(config))
     picture = jnp.zeros((1, 128, 128, 3))
-    params = jax.jit(model.init)(jax.random.key(config.seed), picture)["params"]
-    ema = jax.tree.map(jnp.copy, params)
-    return TrainState(jnp.zeros((), jnp.int32), params, ema, make_optimizer(config).init(params))
+    return state_of(jax.jit(model.init)(jax.random.key(config.seed), picture)["params"], config)
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -136,24 +134,29 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
     )
     mesh = Mesh(np.array(jax.devices()), ("data",))
     replicated, sharded = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    state = jax.device_put(init_state(config), replicated)
     with checkpoint.RunCheckpoints(workdir / "checkpoints", keep=config.keep_checkpoints) as checkpoints:
-        state = checkpoints.restore(state, batches)
-        if config.init_from and int(state.step) == 0:
-            state = start_from(state, config)
+        abstract = jax.eval_shape(lambda: init_state(config))
+        state = checkpoints.restore(abstract, replicated, batches)
+        if state is None:
+            state = jax.device_put(start_from(config) if config.init_from else init_state(config), replicated)
         state = _loop(config, state, batches, checkpoints, workdir / "metrics.jsonl", sharded)
     return checkpoint.export(
         workdir / "weights.safetensors", model_config(config), state.ema, training_metadata(config)
     )
 
 
-def start_from(state: TrainState, config: ml_collections.ConfigDict) -> TrainState:
-    """The state with the parameters of the weight file `config.init_from` in place of fresh ones."""
+def start_from(config: ml_collections.ConfigDict) -> TrainState:
+    """State of step 0 with the parameters of the weight file `config.init_from`."""
     weights = checkpoint.load_weights(config.init_from)
     if weights.config != model_config(config):
         raise ConfigError(f"{config.init_from} holds a network of other sizes than this configuration")
-    params = jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), state.params, weights.params)
-    return state.replace(params=params, ema=jax.tree.map(jnp.copy, params))
+    return state_of(weights.params, config)
+
+
+def state_of(params: Any, config: ml_collections.ConfigDict) -> TrainState:
+    """State of step 0 with given parameters."""
+    ema = jax.tree.map(jnp.copy, params)
+    return TrainState(jnp.zeros((), jnp.int32), params, ema, make_optimizer(config).init(params))
 
 
 def training_metadata(config: ml_collections.ConfigDict) -> dict[str, str]:
