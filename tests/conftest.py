@@ -1,8 +1,10 @@
 """A network small enough for tests, with parameters that give its coders work, and pictures to compress."""
 
 import math
+import os
 import zlib
 
+import jax
 import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
@@ -16,6 +18,14 @@ from tcm_jax.model import ModelConfig, Weights, flat_shapes
 # that do not clip everywhere.
 GAINS = {"g_a/layers_6/kernel": 6.0, "h_a/layers_2/kernel": 4.0, "g_s/layers_6/layers_0/kernel": 0.05}
 SCALE_GAIN = 4.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Equal programs compile once a session, or once for all sessions that share JAX_COMPILATION_CACHE_DIR."""
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
 
 
 @pytest.fixture(scope="session")
