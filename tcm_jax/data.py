@@ -231,7 +231,7 @@ def batches(
         .shuffle()
         .repeat()
         .random_map(lambda image, rng: random_crop(image, crop, rng))
-        .batch(batch_size)
+        .batch(batch_size, drop_remainder=True)  # endless: rounding its length up would overflow for batches of one
         .to_iter_dataset(grain.ReadOptions(num_threads=_READ_THREADS, prefetch_buffer_size=_READ_AHEAD))
     )
     if num_workers:

@@ -227,3 +227,7 @@ def test_tfds_is_read_without_tensorflow(tmp_path, monkeypatch):
         data.image_source("tfds:tiny_photos")
     with pytest.raises(DataError, match="'no_such_set', split 'train', cannot be read: Dataset no_such_set not found"):
         data.image_source("tfds:no_such_set")
+
+
+def test_a_batch_of_one(folder):
+    assert next(data.batches(f"folder:{folder}", batch_size=1, crop=16, seed=0)).shape == (1, 16, 16, 3)
