@@ -131,9 +131,10 @@ def _free(output: Path, overwrite: bool) -> Path:
 
 
 def _codec(args: argparse.Namespace):
-    from tcm_jax.codec import Codec
+    from tcm_jax.codec import Codec, keep_compiled_programs
     from tcm_jax.evaluation import open_weights
 
+    keep_compiled_programs()
     return Codec(open_weights(args.weights), coder=args.coder)
 
 

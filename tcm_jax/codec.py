@@ -6,6 +6,8 @@ bit. Across machines the file's corrections absorb differences of up to the guar
 
 import dataclasses
 import functools
+import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +100,18 @@ def _information(model, params, z_symbols, residuals, scales):
     z = factorized.likelihood(params["entropy_bottleneck"], z_symbols + _apply(model, params, "medians"))
     y = [gaussian.likelihood(r.astype(jnp.float32), s) for r, s in zip(residuals, scales, strict=True)]
     return -sum(jnp.log2(likelihood).sum() for likelihood in (z, *y))
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/tcm_jax`, by default `~/.cache/tcm_jax`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tcm_jax"
+
+
+def keep_compiled_programs() -> None:
+    """Keeps compiled programs in the user's cache folder, for the next process; JAX_COMPILATION_CACHE_DIR overrules."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from tcm_jax import checkpoint, convert
-from tcm_jax.codec import Codec
+from tcm_jax.codec import Codec, keep_compiled_programs
 from tcm_jax.data import ImageSource
 from tcm_jax.errors import StreamError, TcmError, WeightsError
 from tcm_jax.evaluation.testsets import open_dataset, short_names
@@ -254,6 +254,7 @@ def run(args: argparse.Namespace) -> Report:
     from rich.markup import escape
     from rich.progress import Progress
 
+    keep_compiled_programs()
     pictures = open_dataset(args.data)
     weights = open_weights(args.weights)
     codec = Codec(weights, coder=args.coder)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tcm_jax.codec import cache_folder
 from tcm_jax.data import FolderSource, ImageSource, TfdsSource
 from tcm_jax.errors import ConfigError, DataError
 from tcm_jax.image import atomic_write, read_image
@@ -89,11 +90,6 @@ def _samples() -> tuple[Path, ...]:
     if package is None:
         raise DataError("the sample photographs come with scikit-image: pip install scikit-image")
     return tuple(Path(package.origin).parent / "data" / name for name in SAMPLES)
-
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/tcm_jax`, by default `~/.cache/tcm_jax`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tcm_jax"
 
 
 def kodak(folder: Path) -> tuple[Path, ...]:
