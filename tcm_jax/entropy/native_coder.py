@@ -10,7 +10,7 @@ PRECISION = 16
 MASK = 0xFFFFFFFF
 MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30, where the C++ encoder is still defined
 MAX_ESCAPE_ZEROS = 31
-MAX_OVERREAD = 1024  # bytes of zeros past the end; chance makes an encoder drop more than 64 once in 2**480 streams
+MAX_OVERREAD = 256  # bytes of zeros past the end; chance makes an encoder drop more than 64 once in 2**480 streams
 
 OK, PAST_END, BAD_ESCAPE = 0, 1, 2
 
