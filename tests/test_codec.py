@@ -55,7 +55,7 @@ def test_the_decoded_picture_is_the_encoders(tiny_codec, size):
 def check_size(encoded: Encoded) -> None:
     """Streams cost what the integer tables say; the rest of the file is its fixed cost and the corrections."""
     bits = encoded.table_bits
-    assert abs(8 * encoded.stream_bytes - bits) <= 0.001 * bits + 24
+    assert abs(8 * encoded.stream_bytes - bits) <= 0.002 * bits + 24
     assert 8 * len(encoded.data) <= 1.005 * bits + 8 * (64 + encoded.correction_bytes)
     assert 0 < encoded.estimated_bits < 2 * bits
 

@@ -13,7 +13,7 @@ from synthetic_weights import synthesize
 
 from tcm_jax import convert, losses
 from tcm_jax.entropy import factorized
-from tcm_jax.entropy.tables import build_indexes
+from tcm_jax.entropy.tables import boundary_positions, build_indexes
 from tcm_jax.model import TCM, flat_shapes, reference_config
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -58,7 +58,10 @@ def test_forward(name):
         ours = ours[np.linspace(0, ours.size - 1, 400).astype(np.int64)]
         np.testing.assert_allclose(ours, golden[key], rtol=0, atol=5e-5, err_msg=key)
     np.testing.assert_array_equal(out["symbols"][0], golden["symbols"])
-    np.testing.assert_array_equal(build_indexes(out["scales"][0]), golden["indexes"])
+    scales = np.asarray(out["scales"][0])
+    others = np.flatnonzero(build_indexes(scales) != golden["indexes"])
+    assert len(others) <= 3
+    assert set(others) <= set(boundary_positions(scales, 5e-6))
     assert bits(out["likelihood_y"]) == pytest.approx(meta["bits_y"], rel=1e-4)
     assert bits(out["likelihood_z"]) == pytest.approx(meta["bits_z"], rel=1e-4)
 
