@@ -108,7 +108,12 @@ def cache_folder() -> Path:
 
 
 def keep_compiled_programs() -> None:
-    """Keeps compiled programs in the user's cache folder, for the next process; JAX_COMPILATION_CACHE_DIR overrules."""
+    """Keeps compiled programs in the user's cache folder, for the next process; JAX_COMPILATION_CACHE_DIR overrules.
+
+    Not on JAX 0.5: its kept programs corrupt donated buffers (NaNs when training was resumed on 0.5.3).
+    """
+    if jax.__version_info__ < (0, 6):
+        return
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
