@@ -24,12 +24,13 @@ def jpeg_of_size(image: np.ndarray, size: int) -> tuple[bytes, np.ndarray]:
     low, high = 1, 95
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if len(_jpeg(image, middle)) >= size else (middle + 1, high)
-    data = _jpeg(image, low)
+        low, high = (low, middle) if len(jpeg(image, middle)) >= size else (middle + 1, high)
+    data = jpeg(image, low)
     return data, np.array(Image.open(io.BytesIO(data)))
 
 
-def _jpeg(image: np.ndarray, quality: int) -> bytes:
+def jpeg(image: np.ndarray, quality: int) -> bytes:
+    """A JPEG file of a uint8 [H, W, 3] picture: Pillow, 4:2:0, optimized Huffman tables."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling="4:2:0", optimize=True)
     return buffer.getvalue()
