@@ -91,21 +91,42 @@ def test_training_loss_and_gradients(name):
     assert aux_norm == pytest.approx(meta["aux_grad_quantiles_norm"], rel=1e-5)
 
 
+def forced_forward(model, params, means, scales, symbols):
+    """(means, scales, x_hat) when every slice's symbols are given: one tie must not change all that comes after it."""
+
+    def run(params, latent_means, latent_scales, symbols):
+        means, scales, decoded = [], [], []
+        for i, q in enumerate(jnp.split(symbols, model.config.num_slices, axis=-1)):
+            args = (i, latent_means, latent_scales, decoded)
+            mu, sigma, support = model.apply({"params": params}, *args, method="slice_params")
+            decoded.append(model.apply({"params": params}, i, q, mu, support, method="slice_latents"))
+            means.append(mu)
+            scales.append(sigma)
+        x_hat = model.apply({"params": params}, jnp.concatenate(decoded, axis=-1), method="synthesis")
+        return jnp.concatenate(means, axis=-1), jnp.concatenate(scales, axis=-1), x_hat
+
+    return jax.jit(run)(params, means, scales, symbols)
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the project's shared golden outputs")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_shared_golden(name):
-    """Every value of the shared outputs; a symbol may differ only where y - mu is a tie, then later slices do too."""
+    """Every value of the shared outputs; a symbol may differ only where y - mu is a tie, and then later ones may."""
     golden = np.load(SHARED / f"{name}.npz")
-    config = reference_config(SIZES[name])
+    model = TCM(reference_config(SIZES[name]))
+    params = reference_params(model.config)
     x = golden["image"][None].astype(np.float32) / 255
-    x_hat, out = jax.jit(TCM(config).apply)({"params": reference_params(config)}, x)
-    for key in ("y", "z", "z_hat", "latent_means", "latent_scales"):
-        np.testing.assert_allclose(out[key][0], golden[key], rtol=0, atol=5e-5, err_msg=key)
-    flips = np.argwhere(np.asarray(out["symbols"][0]) != golden["symbols"])
+    _, out = jax.jit(model.apply)({"params": params}, x)
+    symbols = golden["symbols"][None].astype(np.float32)
+    means, scales, x_hat = forced_forward(model, params, out["latent_means"], out["latent_scales"], symbols)
+    for key, ours in {**out, "means": means, "scales": scales, "x_hat": x_hat}.items():
+        if key in golden and key != "symbols":
+            np.testing.assert_allclose(ours[0], golden[key], rtol=0, atol=5e-5, err_msg=key)
+    flips = np.argwhere(np.asarray(jnp.round(out["y"] - means))[0] != golden["symbols"])
     residual = golden["y"] - golden["means"]
     assert len(flips) <= 3
     assert all(abs(abs(residual[tuple(at)] % 1) - 0.5) < 2e-5 for at in flips)
-    if not len(flips):
-        for key, ours in {"means": out["means"], "scales": out["scales"], "x_hat": x_hat}.items():
-            np.testing.assert_allclose(ours[0], golden[key], rtol=0, atol=5e-5, err_msg=key)
+    others = np.flatnonzero(build_indexes(scales[0]) != golden["indexes"])
+    assert len(others) <= 3
+    assert set(others) <= set(boundary_positions(np.asarray(scales[0]), 5e-6))
