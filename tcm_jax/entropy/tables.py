@@ -109,8 +109,8 @@ def build_tables(factorized: dict[str, np.ndarray]) -> RangeTables:
 def gaussian_scales() -> np.ndarray:
     """Standard deviation that each of the 64 Gaussian tables is made for, float64.
 
-    The geometric middle of the scales that choose the table: their own upper end, as in the reference, would cost about
-    3 % of the bytes at low rates.
+    The geometric middle of the scales that choose the table: their own upper end, as in the reference, costs more
+    (benchmarks/table_scales.py).
     """
     scales = scale_table().astype(np.float64)
     return np.sqrt(scales * np.append(scales[:1], scales[:-1]))
