@@ -21,10 +21,12 @@ FLOORS = {
     "checkpoint": 3,
     "convert": 3,
     "figures": 3,
-    "training": 4,
+    "step": 4,
+    "training_log": 4,
     "evaluation": 4,
-    "cli": 5,
-    "__init__": 6,
+    "training": 5,
+    "cli": 6,
+    "__init__": 7,
 }
 # The one place where each heavy library may be imported.
 ONLY_IN = {"torch": "convert.py", "tensorflow": "range_coder.py", "tensorflow_compression": "range_coder.py",
