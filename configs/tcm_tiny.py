@@ -6,7 +6,7 @@ commands, hours and results are in docs/models/tiny/README.md.
 """
 
 from configs.default import make_config
-from tcm_jax.model import ModelConfig
+from tcm_jax.model_config import ModelConfig
 
 MODEL = ModelConfig(
     widths=(24, 64, 96),

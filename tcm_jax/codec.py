@@ -31,6 +31,7 @@ PAD = 128  # pictures are padded to multiples of this: the latent grid is then w
 GUARD_BAND = 1e-5  # relative; docs/portability.md has the noise it must cover
 MAX_PIXELS = 2**28
 MAX_SYMBOL = 2**20
+DEFAULT_QUALITY = 50.0  # of a variable-rate model, 1 to 100
 
 
 def entropy_jit(*static: int):
@@ -57,24 +58,24 @@ def _apply(model, params, method, *args):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _analyze(model, params, picture):
-    """uint8 [H, W, 3] to (y float32 [1, h, w, C], symbols of z int32)."""
-    y = _apply(model, params, "analysis", picture[None].astype(jnp.float32) / 255)
-    z = _apply(model, params, "hyper_analysis", y)
+def _analyze(model, params, picture, level):
+    """uint8 [H, W, 3] and gain level to (y float32 [1, h, w, C], symbols of z int32)."""
+    y = _apply(model, params, "analysis", picture[None].astype(jnp.float32) / 255, level)
+    z = _apply(model, params, "hyper_analysis", y, level)
     return y, _round(z - _apply(model, params, "medians"))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _synthesize(model, params, y_hat):
+def _synthesize(model, params, y_hat, level):
     """Decoded slices to the picture, uint8 [H, W, 3]."""
-    x_hat = _apply(model, params, "synthesis", jnp.concatenate(y_hat, axis=-1))[0]
+    x_hat = _apply(model, params, "synthesis", jnp.concatenate(y_hat, axis=-1), level)[0]
     return jnp.round(jnp.clip(x_hat, 0, 1) * 255).astype(jnp.uint8)
 
 
 @entropy_jit(0)
-def _hyper(model, params, z_symbols):
+def _hyper(model, params, z_symbols, level):
     """Symbols of z to (latent means, latent scales)."""
-    return _apply(model, params, "hyper_synthesis", z_symbols + _apply(model, params, "medians"))
+    return _apply(model, params, "hyper_synthesis", z_symbols + _apply(model, params, "medians"), level)
 
 
 @entropy_jit(0, 2)
@@ -160,18 +161,22 @@ class Codec:
         if not 0 <= guard_band <= MAX_GUARD_BAND:
             raise ConfigError(f"the guard band must lie between 0 and {MAX_GUARD_BAND}, not {guard_band}")
 
-    def compress(self, image: np.ndarray) -> bytes:
-        """uint8 [H, W, 3] of any size from 1x1 to the bytes of a `.tcm` file. Raises ImageError for other arrays."""
-        container, _, _, _ = self._encode(image)
+    def compress(self, image: np.ndarray, quality: float | None = None) -> bytes:
+        """uint8 [H, W, 3] of any size from 1x1 to the bytes of a `.tcm` file.
+
+        `quality`, 1 to 100 in steps of 0.01 (50 if None), is for variable-rate weights. Raises ImageError for other
+        arrays, ConfigError for a quality that is out of range or that these weights do not have.
+        """
+        container, _, _, _ = self._encode(image, quality)
         return pack(container)
 
-    def encode(self, image: np.ndarray) -> Encoded:
+    def encode(self, image: np.ndarray, quality: float | None = None) -> Encoded:
         """As `compress`, with the decoder's picture and where the bytes go; takes about a decoding longer."""
-        container, z, slices, decoded = self._encode(image)
+        container, z, slices, decoded = self._encode(image, quality)
         data = pack(container)
         bare = dataclasses.replace(container, corrections=(np.empty(0, np.int32),) * len(slices))
         decoded.append(self._latents(len(slices) - 1, slices[-1]))
-        picture = np.asarray(_synthesize(self.model, self.params, decoded))
+        picture = np.asarray(_synthesize(self.model, self.params, decoded, self._level(container.quality)))
         symbols, sigmas = [s.symbols for s in slices], [s.sigma for s in slices]
         coded = [(_hyper_indexes(z.shape), np.asarray(z)), *((s.indexes, s.values) for s in slices)]
         return Encoded(
@@ -198,18 +203,42 @@ class Codec:
             )
         if len(file.corrections) != slices:
             raise StreamError(f"the file is altered: it has {len(file.corrections)} slices, its model {slices}")
-        picture = np.asarray(_synthesize(self.model, self.params, self._decode(file)))
+        if (file.quality is None) != (self.weights.config.levels == 0):
+            raise StreamError("the file is altered: only files of variable-rate models have a quality")
+        level = self._level(file.quality)
+        picture = np.asarray(_synthesize(self.model, self.params, self._decode(file, level), level))
         return picture[: file.height, : file.width]
 
-    def _encode(self, image: np.ndarray) -> tuple[Container, jax.Array, list[_Slice], list[jax.Array]]:
+    def _quality(self, quality: float | None) -> int | None:
+        """Hundredths, as a file holds them."""
+        if not self.weights.config.levels:
+            if quality is not None:
+                raise ConfigError(f"the weights {self.weights.name} have one rate; leave the quality out")
+            return None
+        quality = DEFAULT_QUALITY if quality is None else quality
+        if not 1 <= quality <= 100:
+            raise ConfigError(f"the quality must lie between 1 and 100, not {quality}")
+        return round(100 * quality)
+
+    def _level(self, quality: int | None) -> np.ndarray | None:
+        """Gain level of a quality in hundredths, float32 [1]; 1 and 100 are the first and the last."""
+        if quality is None:
+            return None
+        return np.array([(quality - 100) / 9900 * (self.weights.config.levels - 1)], np.float32)
+
+    def _encode(
+        self, image: np.ndarray, quality: float | None
+    ) -> tuple[Container, jax.Array, list[_Slice], list[jax.Array]]:
         """(file, symbols of z, slices, decoded latents of all slices but the last)."""
         _check_image(image)
-        y, z = _analyze(self.model, self.params, pad_to_multiple(image, PAD))
+        hundredths = self._quality(quality)
+        level = self._level(hundredths)
+        y, z = _analyze(self.model, self.params, pad_to_multiple(image, PAD), level)
         encoder = range_coder.encoder(self.weights.tables, self.coder)
         values = _checked(z)
         encoder.encode(_hyper_indexes(z.shape), values)
         checksums = [symbol_checksum(values)]
-        context = _hyper(self.model, self.params, z)
+        context = _hyper(self.model, self.params, z, level)
         slices, decoded = [], []
         for i, y_slice in enumerate(jnp.split(y, self.weights.config.num_slices, axis=-1)):
             if slices:
@@ -225,6 +254,7 @@ class Codec:
             corrections=tuple(s.positions for s in slices),
             checksums=tuple(checksums),
             stream=encoder.finish(),
+            quality=hundredths,
         )
         return container, z, slices, decoded
 
@@ -237,7 +267,7 @@ class Codec:
     def _latents(self, i: int, coded: _Slice) -> jax.Array:
         return _slice_latents(self.model, self.params, i, coded.symbols, coded.mu, coded.support)
 
-    def _decode(self, file: Container) -> list[jax.Array]:
+    def _decode(self, file: Container, level: np.ndarray | None) -> list[jax.Array]:
         """The decoded slices of y; stops at the first slice whose symbols are not the encoder's."""
         config = self.weights.config
         rows, columns = -(-file.height // PAD) * PAD, -(-file.width // PAD) * PAD
@@ -246,7 +276,7 @@ class Codec:
         checksum = symbol_checksum(z)
         if not file.checksum_matches(0, checksum):
             raise StreamError("the file is altered: its hyper-latents do not have the checksum that it states")
-        context = _hyper(self.model, self.params, z)
+        context = _hyper(self.model, self.params, z, level)
         count = rows * columns // LATENT_STRIDE**2 * config.slice_channels
         decoded = []
         for i in range(config.num_slices):

@@ -11,6 +11,7 @@ from tcm_jax.errors import StreamError
 
 MAGIC = b"\x89TCM"
 VERSION = 1
+_HAS_QUALITY = 1  # the one flag
 _CHECKSUMS, _CORRECTIONS, _LATENTS = 1, 2, 3
 _MAX_VARINT_BYTES = 5
 MAX_GUARD_BAND = 0.03  # two bands reach no further than halfway (6 %) to the next boundary, 13 % away
@@ -32,6 +33,7 @@ class Container:
             band, int32 [n], strictly increasing. Their table is the larger one beside the boundary.
         checksums: `symbol_checksum` after z and after each slice; all but the last keep 16 bits.
         stream: the range-coded latents.
+        quality: hundredths of the quality of a variable-rate model, 100 .. 10000; None for a model of one rate.
     """
 
     width: int
@@ -41,6 +43,7 @@ class Container:
     corrections: tuple[np.ndarray, ...]
     checksums: tuple[int, ...]
     stream: bytes
+    quality: int | None = None
 
     def __post_init__(self):
         *first, last = self.checksums
@@ -78,9 +81,11 @@ def pack(container: Container) -> bytes:
         sections.append((_CORRECTIONS, _pack_corrections(container.corrections)))
     sections.append((_LATENTS, container.stream))
     data = bytearray(MAGIC)
-    data += bytes([VERSION, 0])
+    data += bytes([VERSION, 0 if container.quality is None else _HAS_QUALITY])
     data += _varint(container.width) + _varint(container.height)
     data += struct.pack("<8sf", container.model_id, container.guard_band)
+    if container.quality is not None:
+        data += struct.pack("<H", container.quality)
     for tag, payload in sections:
         data += bytes([tag]) + _varint(len(payload)) + payload
     return bytes(data + struct.pack("<I", zlib.crc32(data)))
@@ -103,7 +108,7 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     body = data[:-4]
     if zlib.crc32(body) != struct.unpack("<I", data[-4:])[0]:
         raise StreamError(_TRUNCATED if _ends_early(data) else "the .tcm file is altered: its checksum does not match")
-    if data[5]:
+    if data[5] & ~_HAS_QUALITY:
         raise StreamError("the .tcm file uses features that this version lacks; install a newer tcm_jax")
     reader = _Reader(body, 6)
     width, height = reader.varint(), reader.varint()
@@ -111,6 +116,7 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     model_id, guard_band = struct.unpack("<8sf", reader.take(12))
     if not 0 <= guard_band <= np.float32(MAX_GUARD_BAND):
         raise StreamError("the .tcm file is altered: its guard band is out of range")
+    quality = _parse_quality(reader) if data[5] & _HAS_QUALITY else None
     sections = _sections(reader)
     if _CHECKSUMS not in sections or _LATENTS not in sections:
         raise StreamError("the .tcm file is altered: it lacks its checksums or its latents")
@@ -119,7 +125,14 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     corrections = (np.empty(0, np.int32),) * slices
     if _CORRECTIONS in sections:
         corrections = _parse_corrections(sections[_CORRECTIONS], slices, most)
-    return Container(width, height, model_id, guard_band, corrections, checksums, sections[_LATENTS])
+    return Container(width, height, model_id, guard_band, corrections, checksums, sections[_LATENTS], quality)
+
+
+def _parse_quality(reader: "_Reader") -> int:
+    (quality,) = struct.unpack("<H", reader.take(2))
+    if not 100 <= quality <= 10_000:
+        raise StreamError("the .tcm file is altered: its quality is out of range")
+    return quality
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> int:
@@ -173,7 +186,7 @@ def _ends_early(data: bytes) -> bool:
     """Whether a file whose checksum is wrong lacks bytes, by its own lengths."""
     reader = _Reader(data, 6)
     try:
-        reader.varint(), reader.varint(), reader.take(12)
+        reader.varint(), reader.varint(), reader.take(14 if data[5] & _HAS_QUALITY else 12)
         tag = 0
         while tag != _LATENTS:
             tag, _ = reader.section()

@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tcm_jax import model
 from tcm_jax.errors import ConfigError, MissingExtraError, WeightsError
-from tcm_jax.model import ModelConfig
+from tcm_jax.model_config import ModelConfig
 
 # What the entropy coder and the bounds of CompressAI 1.1 to 1.2.8 add to a state dict: computed, not trained.
 BUFFERS = re.compile(r"(^|\.)(_offset|_quantized_cdf|_cdf_length|scale_table|scale_bound|target|pedestal|bound)$")

@@ -14,19 +14,22 @@ def bits_per_pixel(likelihoods: list[jax.Array], pixels: int) -> jax.Array:
 
 
 def rate_distortion(
-    x: jax.Array, x_hat: jax.Array, likelihoods: list[jax.Array], lam: float, distortion: str
+    x: jax.Array, x_hat: jax.Array, likelihoods: list[jax.Array], lam: float | jax.Array, distortion: str
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Loss and its parts for a batch of pictures [B, H, W, 3] in [0, 1].
 
-    `lam * 255**2 * MSE + bpp` for distortion "mse", `lam * (1 - MS-SSIM) + bpp` for "ms_ssim". The parts are float32
-    scalars: loss, bpp, mse, psnr (of the mean MSE, in dB) and, for "ms_ssim", ms_ssim.
+    `lam * 255**2 * MSE + bpp` for distortion "mse", `lam * (1 - MS-SSIM) + bpp` for "ms_ssim"; `lam` is one number or
+    one a picture, [B]. The parts are float32 scalars: loss, bpp, mse, psnr (of the mean MSE, in dB) and, for "ms_ssim",
+    ms_ssim.
     """
     bpp = bits_per_pixel(likelihoods, x.shape[0] * x.shape[1] * x.shape[2])
-    mse = jnp.mean((x_hat - x) ** 2)
+    squared = jnp.mean((x_hat - x) ** 2, axis=(1, 2, 3))
+    mse = jnp.mean(squared)
     parts = {"bpp": bpp, "mse": mse, "psnr": -10 * jnp.log10(mse)}
     if distortion == "mse":
-        loss = lam * 255**2 * mse + bpp
+        loss = jnp.mean(lam * 255**2 * squared) + bpp
     else:
-        parts["ms_ssim"] = jnp.mean(metrics.ms_ssim(x_hat, x))
-        loss = lam * (1 - parts["ms_ssim"]) + bpp
+        similarity = metrics.ms_ssim(x_hat, x)
+        parts["ms_ssim"] = jnp.mean(similarity)
+        loss = jnp.mean(lam * (1 - similarity)) + bpp
     return loss, {"loss": loss, **parts}

@@ -7,7 +7,6 @@ separately written programs would differ in the last bits, and one differing sca
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +19,7 @@ from flax import traverse_util
 from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.entropy.range_coder import RangeTables
-from tcm_jax.errors import ConfigError, WeightsError
+from tcm_jax.errors import WeightsError
 from tcm_jax.layers.conv import (
     ResidualBlockUpsample,
     ResidualBlockWithStride,
@@ -28,79 +27,21 @@ from tcm_jax.layers.conv import (
     conv3x3,
     gelu,
 )
+from tcm_jax.layers.gain import Gain
 from tcm_jax.layers.swatten import SWAtten
 from tcm_jax.layers.tcm_block import TCMBlock
+from tcm_jax.model_config import ModelConfig
 
 LATENT_STRIDE = 16  # pixels a side of one position of y
 HYPER_STRIDE = 64  # pixels a side of one position of z
 
 
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """Every size of the network; the defaults are the reference's small model (N = 64).
-
-    `widths`, `depths`, `head_dims` run from the finest grid (stride 2) to the coarsest (stride 8); g_s mirrors g_a.
-    """
-
-    widths: tuple[int, ...] = (128, 128, 128)  # channels (C = 2N) at stride 2, 4, 8
-    depths: tuple[int, ...] = (2, 2, 2)  # TCM blocks a stage, alternating plain and shifted windows
-    head_dims: tuple[int, ...] = (8, 16, 32)  # channels of an attention head a stage
-    window: int = 8  # side of an attention window in g_a, g_s and SWAtten
-    hyper_width: int = 128  # channels (2N) of the hyper transforms
-    hyper_depth: int = 2  # TCM blocks of each hyper transform
-    hyper_head_dim: int = 32
-    hyper_window: int = 4
-    latent_channels: int = 320  # channels of y
-    hyper_channels: int = 192  # channels of z
-    num_slices: int = 5  # slices of y that are coded one after the other
-    max_support: int = 5  # earlier slices that a slice sees
-    atten_width: int = 128  # channels that SWAtten squeezes to
-    atten_head_dim: int = 16
-    context_widths: tuple[int, ...] = (224, 128)  # hidden channels of the slice networks
-
-    def __post_init__(self):
-        for name in ("widths", "depths", "head_dims", "context_widths"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not len(self.widths) == len(self.depths) == len(self.head_dims) == 3:
-            raise ConfigError("widths, depths and head_dims need three entries each, for strides 2, 4 and 8")
-        halves = [(w // 2, d) for w, d in zip(self.widths, self.head_dims, strict=True)]
-        halves += [(self.hyper_width // 2, self.hyper_head_dim), (self.atten_width, self.atten_head_dim)]
-        for channels, head_dim in halves:
-            if head_dim < 1 or channels % head_dim:
-                raise ConfigError(f"{channels} attention channels do not divide into heads of {head_dim}")
-        if any(width % 2 for width in (*self.widths, self.hyper_width, self.atten_width)):
-            raise ConfigError("widths must be even: a TCM block splits them in halves")
-        if self.latent_channels % self.num_slices:
-            raise ConfigError(f"{self.latent_channels} latent channels do not divide into {self.num_slices} slices")
-        if self.window != 8 or self.hyper_window not in (1, 2, 4):
-            raise ConfigError("windows are 8 (transforms) and at most 4 (hyper): pictures are padded to 128 pixels")
-
-    @property
-    def slice_channels(self) -> int:
-        """Channels of one slice of y."""
-        return self.latent_channels // self.num_slices
-
-    def to_json(self) -> str:
-        """The configuration as canonical JSON (sorted keys): part of a model's identity."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
-        """Inverse of `dataclasses.asdict`; raises ConfigError for an unknown or missing field."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != names:
-            wrong = sorted(set(values) ^ names)
-            raise ConfigError(f"the model configuration does not fit this version of tcm_jax: {', '.join(wrong)}")
-        return cls(**values)
-
-
-def reference_config(n: int) -> ModelConfig:
-    """The reference's model of N = `n` (64 small, 96 medium, 128 large)."""
-    return ModelConfig(widths=(2 * n,) * 3, hyper_width=2 * n)
-
-
 class TCM(nn.Module):
-    """The whole network; maps are NHWC, pictures float in [0, 1] with sides that are multiples of 128."""
+    """The whole network; maps are NHWC, pictures float in [0, 1] with sides that are multiples of 128.
+
+    A variable-rate network (`config.levels`) takes a `level`, float [B] in 0 .. levels - 1, where one is named; its y
+    and z are the gained latents, which are what is quantized. A network of one rate ignores it.
+    """
 
     config: ModelConfig
 
@@ -118,6 +59,9 @@ class TCM(nn.Module):
         self.cc_mean_transforms = [self._context() for _ in range(c.num_slices)]
         self.cc_scale_transforms = [self._context() for _ in range(c.num_slices)]
         self.lrp_transforms = [self._context() for _ in range(c.num_slices)]
+        if c.levels:
+            self.gain_y, self.inverse_gain_y = Gain(c.levels), Gain(c.levels)
+            self.gain_z, self.inverse_gain_z = Gain(c.levels), Gain(c.levels)
         self.entropy_bottleneck = self.param("entropy_bottleneck", factorized.init, c.hyper_channels)
 
     def _down(self, stages, window: int, features: int) -> nn.Sequential:
@@ -141,20 +85,24 @@ class TCM(nn.Module):
         first, second = self.config.context_widths
         return nn.Sequential([conv3x3(first), gelu, conv3x3(second), gelu, conv3x3(self.config.slice_channels)])
 
-    def analysis(self, x: jax.Array) -> jax.Array:
+    def _gained(self, name: str, x: jax.Array, level: jax.Array | None) -> jax.Array:
+        return getattr(self, name)(x, level) if self.config.levels else x
+
+    def analysis(self, x: jax.Array, level: jax.Array | None = None) -> jax.Array:
         """g_a: picture [B, H, W, 3] to latents y [B, H/16, W/16, latent_channels]."""
-        return self.g_a(x)
+        return self._gained("gain_y", self.g_a(x), level)
 
-    def synthesis(self, y_hat: jax.Array) -> jax.Array:
+    def synthesis(self, y_hat: jax.Array, level: jax.Array | None = None) -> jax.Array:
         """g_s: decoded latents to the picture [B, H, W, 3], not clipped."""
-        return self.g_s(y_hat)
+        return self.g_s(self._gained("inverse_gain_y", y_hat, level))
 
-    def hyper_analysis(self, y: jax.Array) -> jax.Array:
+    def hyper_analysis(self, y: jax.Array, level: jax.Array | None = None) -> jax.Array:
         """h_a: latents to hyper-latents z [B, H/64, W/64, hyper_channels]."""
-        return self.h_a(y)
+        return self._gained("gain_z", self.h_a(y), level)
 
-    def hyper_synthesis(self, z_hat: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def hyper_synthesis(self, z_hat: jax.Array, level: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """h_mean_s and h_scale_s: (latent means, latent scales), each of the shape of y."""
+        z_hat = self._gained("inverse_gain_z", z_hat, level)
         return self.h_mean_s(z_hat), self.h_scale_s(z_hat)
 
     def medians(self) -> jax.Array:
@@ -176,7 +124,9 @@ class TCM(nn.Module):
         y_hat = symbols + mu
         return y_hat + 0.5 * jnp.tanh(self.lrp_transforms[i](jnp.concatenate([support, y_hat], axis=-1)))
 
-    def __call__(self, x: jax.Array, noise: dict[str, jax.Array] | None = None) -> tuple[jax.Array, dict[str, Any]]:
+    def __call__(
+        self, x: jax.Array, noise: dict[str, jax.Array] | None = None, level: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, Any]]:
         """Training and estimation forward: picture [B, H, W, 3] to (x_hat, intermediates).
 
         With `noise` ({"y", "z"} of the latents' shapes, uniform in [-0.5, 0.5)) the likelihoods are those of noisy
@@ -184,11 +134,11 @@ class TCM(nn.Module):
         Intermediates: y, z, z_hat, latent_means, latent_scales, means, scales, symbols, y_hat, and the likelihoods
         likelihood_y, likelihood_z.
         """
-        y = self.analysis(x)
-        z = self.hyper_analysis(y)
+        y = self.analysis(x, level)
+        z = self.hyper_analysis(y, level)
         medians = self.medians()
         z_hat = ops.ste_round(z - medians) + medians
-        latent_means, latent_scales = self.hyper_synthesis(z_hat)
+        latent_means, latent_scales = self.hyper_synthesis(z_hat, level)
         means, scales, decoded = [], [], []
         for i, y_slice in enumerate(jnp.split(y, self.config.num_slices, axis=-1)):
             mu, sigma, support = self.slice_params(i, latent_means, latent_scales, decoded)
@@ -212,14 +162,14 @@ class TCM(nn.Module):
             "likelihood_y": gaussian.likelihood(residual, scales),
             "likelihood_z": factorized.likelihood(self.entropy_bottleneck, z_hat if noise is None else z + noise["z"]),
         }
-        return self.synthesis(y_hat), intermediates
+        return self.synthesis(y_hat, level), intermediates
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, Any]:
     """Shapes and dtypes of the parameters as a nested dict, without computing any."""
-    model = TCM(config)
     picture = jax.ShapeDtypeStruct((1, 128, 128, 3), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), picture)["params"]
+    level = jax.ShapeDtypeStruct((1,), jnp.float32)
+    return jax.eval_shape(TCM(config).init, jax.random.key(0), picture, level=level)["params"]
 
 
 @dataclasses.dataclass(frozen=True)

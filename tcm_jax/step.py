@@ -12,7 +12,8 @@ import optax
 from tcm_jax import losses
 from tcm_jax.entropy import factorized
 from tcm_jax.errors import ConfigError
-from tcm_jax.model import TCM, ModelConfig
+from tcm_jax.model import TCM
+from tcm_jax.model_config import ModelConfig
 
 
 @flax.struct.dataclass

@@ -46,7 +46,7 @@ LATENTS = section(3, b"xyz")
 
 
 def assert_equal(a: Container, b: Container) -> None:
-    for field in ("width", "height", "model_id", "guard_band", "checksums", "stream"):
+    for field in ("width", "height", "model_id", "guard_band", "checksums", "stream", "quality"):
         assert getattr(a, field) == getattr(b, field)
     for x, y in zip(a.corrections, b.corrections, strict=True):
         np.testing.assert_array_equal(x, y)
@@ -74,12 +74,12 @@ def test_fixed_cost():
     width=st.integers(1, 20000), height=st.integers(1, 13000), band=st.floats(0, 15 / 512, width=32),
     corrections=st.lists(st.sets(st.integers(0, 16383), max_size=40), max_size=5),
     crcs=st.lists(st.integers(0, 2**32 - 1), min_size=6, max_size=6), stream=st.binary(max_size=300),
-    extra=st.sampled_from([bytes, bytearray, memoryview]),
+    extra=st.sampled_from([bytes, bytearray, memoryview]), quality=st.none() | st.integers(100, 10_000),
 )  # fmt: skip
-def test_round_trip(width, height, band, corrections, crcs, stream, extra):
+def test_round_trip(width, height, band, corrections, crcs, stream, extra, quality):
     corrections = tuple(int32(*sorted(positions)) for positions in corrections)
     made = container(width=width, height=height, guard_band=band, corrections=corrections,
-                     checksums=tuple(crcs[: len(corrections) + 1]), stream=stream)  # fmt: skip
+                     checksums=tuple(crcs[: len(corrections) + 1]), stream=stream, quality=quality)  # fmt: skip
     assert_equal(parse(extra(pack(made))), made)
 
 
@@ -152,7 +152,8 @@ def test_every_flipped_bit_is_noticed():
     ("data", "message"),
     [
         (b"\x89TCM\2" + bytes(60), "version 2"),
-        (sealed(b"\x89TCM\1\1" + bytes(60)), "features"),
+        (sealed(b"\x89TCM\1\2" + bytes(60)), "features"),
+        (sealed(b"\x89TCM\1\1\1\1" + bytes(60)), "quality"),
         (forged(CHECKS + LATENTS, size=b"\0\x10"), "0x16"),
         (forged(CHECKS + LATENTS, size=b"\x10\0"), "16x0"),
         (forged(CHECKS + LATENTS, size=b"\x80\x80\x01\x81\x80\x01"), "over the limit"),

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from tcm_jax import convert, model
 from tcm_jax.errors import MissingExtraError, WeightsError
-from tcm_jax.model import ModelConfig
+from tcm_jax.model_config import ModelConfig
 
 torch = pytest.importorskip("torch")
 

@@ -19,7 +19,7 @@ from tcm_jax.errors import ConfigError, DataError, StreamError, TcmError, Weight
 from tcm_jax.evaluation import testsets
 from tcm_jax.image import read_image, write_png
 from tcm_jax.metrics import psnr
-from tcm_jax.model import reference_config
+from tcm_jax.model_config import reference_config
 
 KEYS = ["name", "width", "height", "bytes", "bpp", "bpp_estimated", "psnr", "ms_ssim", "ms_ssim_db", "encode_seconds",
         "decode_seconds"]  # fmt: skip

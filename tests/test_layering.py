@@ -14,6 +14,7 @@ FLOORS = {
     "container": 0,
     "layers": 1,
     "entropy": 1,
+    "model_config": 0,
     "model": 2,
     "codec": 3,
     "losses": 3,

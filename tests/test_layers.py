@@ -11,7 +11,7 @@ from tcm_jax.errors import ConfigError
 from tcm_jax.layers import attention
 from tcm_jax.layers.conv import GDN, SubpelConv
 from tcm_jax.layers.tcm_block import TCMBlock
-from tcm_jax.model import ModelConfig
+from tcm_jax.model_config import ModelConfig
 
 RNG = np.random.RandomState(0)
 

@@ -14,7 +14,8 @@ from synthetic_weights import synthesize
 from tcm_jax import convert, losses
 from tcm_jax.entropy import factorized
 from tcm_jax.entropy.tables import boundary_positions, build_indexes
-from tcm_jax.model import TCM, flat_shapes, reference_config
+from tcm_jax.model import TCM, flat_shapes
+from tcm_jax.model_config import reference_config
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).parent.parent.parent / "shared" / "golden"

@@ -6,7 +6,8 @@ import pytest
 
 from configs.tcm_tiny import MODEL
 from tcm_jax import checkpoint
-from tcm_jax.model import TCM, flat_shapes, parameter_shapes, reference_config
+from tcm_jax.model import TCM, flat_shapes, parameter_shapes
+from tcm_jax.model_config import reference_config
 
 HEIGHT, WIDTH = 512, 768
 

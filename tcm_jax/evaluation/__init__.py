@@ -22,7 +22,8 @@ from tcm_jax.errors import StreamError, TcmError, WeightsError
 from tcm_jax.evaluation.testsets import open_dataset, short_names
 from tcm_jax.image import atomic_write
 from tcm_jax.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr
-from tcm_jax.model import ModelConfig, Weights, reference_config
+from tcm_jax.model import Weights
+from tcm_jax.model_config import ModelConfig, reference_config
 
 # Kodak points (bpp, PSNR) that the authors published (jmliu206/LIC_TCM, RD_data.md), by N.
 PUBLISHED = {

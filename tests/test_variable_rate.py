@@ -1,0 +1,105 @@
+"""Variable rate: gain units, the quality in the file, and a network of one rate as the special case of ones."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import drawn_weights, photograph
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from tcm_jax.checkpoint import make_weights
+from tcm_jax.codec import Codec
+from tcm_jax.container import parse
+from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
+from tcm_jax.layers.gain import Gain
+from tcm_jax.model import Weights
+
+LEVELS = 3
+
+
+def with_gains(weights: Weights, log_gains: list[float]) -> Weights:
+    """Weights of the variable-rate network whose gains are `log_gains` by level, and whose inverse gains undo them."""
+    config = dataclasses.replace(weights.config, levels=len(log_gains))
+    flat = flatten_dict(weights.params, sep="/")
+    for name, channels in (("y", config.latent_channels), ("z", config.hyper_channels)):
+        table = np.repeat(np.array(log_gains, np.float32)[:, None], channels, axis=1)
+        flat |= {f"gain_{name}/log_gain": table, f"inverse_gain_{name}/log_gain": -table}
+    return make_weights(config, unflatten_dict(flat, sep="/"), {"name": "variable"})
+
+
+@pytest.fixture(scope="module")
+def variable(tiny_weights) -> Codec:
+    return Codec(with_gains(tiny_weights, [-1.5, -0.5, 0.5]), coder="native")
+
+
+def test_gains_are_interpolated_geometrically():
+    table = np.log(np.array([[1.0, 2.0], [4.0, 2.0], [16.0, 8.0]], np.float32))
+    x = np.ones((4, 2, 3, 2), np.float32)
+    gained = Gain(3).apply({"params": {"log_gain": table}}, x, jnp.array([0.0, 0.5, 1.5, 2.0]))
+    np.testing.assert_allclose(gained[:, 1, 2], [[1, 2], [2, 2], [8, 4], [16, 8]], rtol=1e-6)
+
+
+def test_gains_of_one_are_the_network_of_one_rate(tiny_weights, tiny_codec):
+    ones = Codec(with_gains(tiny_weights, [0.0] * LEVELS), coder="native")
+    for seed, quality in enumerate((1, 37.5, 100)):
+        image = photograph(100, 120, seed)
+        file, fixed = parse(ones.compress(image, quality)), parse(tiny_codec.compress(image))
+        assert file.stream == fixed.stream
+        assert file.checksums == fixed.checksums
+    np.testing.assert_array_equal(ones.encode(image, quality).reconstruction, tiny_codec.encode(image).reconstruction)
+
+
+@pytest.mark.parametrize("quality", [1, 1.004, 42.42, 99.99, 100])
+def test_every_quality_round_trips(variable, quality):
+    image = photograph(100, 120)
+    encoded = variable.encode(image, quality)
+    assert parse(encoded.data).quality == round(100 * quality)
+    np.testing.assert_array_equal(variable.decompress(encoded.data), encoded.reconstruction)
+
+
+def test_larger_gains_give_more_bytes(variable):
+    image = photograph(100, 120)
+    sizes = [len(variable.compress(image, quality)) for quality in (1, 25, 50, 75, 100)]
+    assert sizes == sorted(set(sizes))
+    assert variable.compress(image) == variable.compress(image, 50)
+
+
+@pytest.mark.parametrize("quality", [0.9, 100.01, -1, float("nan")])
+def test_qualities_out_of_range_are_refused(variable, quality):
+    with pytest.raises(ConfigError, match="between 1 and 100"):
+        variable.compress(photograph(8, 8), quality)
+
+
+def test_a_network_of_one_rate_has_no_quality(tiny_codec):
+    with pytest.raises(ConfigError, match="one rate"):
+        tiny_codec.compress(photograph(8, 8), 50)
+
+
+def test_files_and_weights_must_be_of_one_kind(variable, tiny_codec):
+    data = tiny_codec.compress(photograph(8, 8))
+    with pytest.raises(ModelMismatchError):
+        variable.decompress(data)
+    variable.model_id, original = tiny_codec.model_id, variable.model_id
+    with pytest.raises(StreamError, match="variable-rate"):
+        variable.decompress(data)
+    variable.model_id = original
+
+
+def test_old_identities_stay(tiny_config):
+    assert "levels" not in tiny_config.to_json()
+    assert '"levels": 3' in dataclasses.replace(tiny_config, levels=3).to_json()
+    assert type(tiny_config).from_dict({**dataclasses.asdict(tiny_config), "levels": 3}).levels == 3
+    values = dataclasses.asdict(tiny_config)
+    del values["levels"]
+    assert type(tiny_config).from_dict(values) == tiny_config
+    with pytest.raises(ConfigError, match="1 gain levels"):
+        dataclasses.replace(tiny_config, levels=1)
+
+
+def test_variable_weights_survive_a_file(tiny_config, tmp_path):
+    from tcm_jax import checkpoint
+
+    weights = drawn_weights(dataclasses.replace(tiny_config, levels=LEVELS), 0)
+    checkpoint.save_weights(tmp_path / "w.safetensors", weights)
+    assert checkpoint.load_weights(tmp_path / "w.safetensors").identity == weights.identity
