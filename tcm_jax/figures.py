@@ -65,7 +65,7 @@ def training_curves(metrics: str | os.PathLike, path: str | os.PathLike) -> None
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError('training curves need matplotlib: pip install "tcm_jax[figures]"') from error
+        raise MissingExtraError('training curves need matplotlib: pip install "tcm_jax[evaluation]"') from error
     try:
         rows = [json.loads(line) for line in Path(metrics).read_text().splitlines() if line.strip()]
         curves = {key: [float(row[key]) for row in rows] for key in ("step", "loss", "bpp", "psnr")}

@@ -135,7 +135,8 @@ def test_evaluate(here, tcm):
     assert (status, err) == (0, "")
     assert "photo.png" in out
     result = json.loads((here / "results" / "results.json").read_text())
-    assert [(row["name"], row["width"], row["height"]) for row in result["images"]] == [("photo.png", 60, 40)]
+    images = result["sets"][0]["curves"][0]["points"][0]["images"]
+    assert [(row["name"], row["width"], row["height"]) for row in images] == [("photo.png", 60, 40)]
     refused(tcm("evaluate", "--data", "nowhere"), "DataError", "nowhere")
 
 

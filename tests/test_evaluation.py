@@ -1,14 +1,11 @@
-"""Evaluation on a codec that is JPEG in disguise: what is measured, printed, written and refused."""
+"""Evaluation on a codec that is JPEG in disguise: what is measured, cached, printed, written and refused."""
 
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import math
 import types
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pytest
@@ -16,13 +13,15 @@ from PIL import Image
 
 from tcm_jax import evaluation
 from tcm_jax.errors import ConfigError, DataError, StreamError, TcmError, WeightsError
-from tcm_jax.evaluation import testsets
+from tcm_jax.evaluation import results, sweep
+from tcm_jax.evaluation.measure import COLUMNS, TcmMeter
+from tcm_jax.evaluation.sweep import Point
 from tcm_jax.image import read_image, write_png
 from tcm_jax.metrics import psnr
 from tcm_jax.model_config import reference_config
 
-KEYS = ["name", "width", "height", "bytes", "bpp", "bpp_estimated", "psnr", "ms_ssim", "ms_ssim_db", "encode_seconds",
-        "decode_seconds"]  # fmt: skip
+ORIGIN = {"command": "evaluate.py", "tcm_jax": "0", "commit": "c0ffee", "device": "1 x cpu", "processor": "p",
+          "system": "s", "libraries": {"jax": "1"}, "time": "now", "seeds": {}}  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -38,30 +37,29 @@ class Encoded:
 class Jpeg:
     """As `tcm_jax.codec.Codec`; counts its calls."""
 
-    def __init__(self, weights=None, coder="auto", lossless=False):
-        self.calls = {"compress": 0, "decompress": 0}
-        self.format = {"format": "PNG"} if lossless else {"format": "JPEG", "quality": 50}
+    calls = 0
 
-    def compress(self, image):
-        self.calls["compress"] += 1
+    def __init__(self, weights=None, coder="auto", lossless=False):
+        self.format = {"format": "PNG"} if lossless else {"format": "JPEG"}
+
+    def compress(self, image, quality=50):
+        Jpeg.calls += 1
         buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, **self.format)
+        Image.fromarray(image).save(buffer, quality=round(quality), **self.format)
         return buffer.getvalue()
 
     def decompress(self, data):
-        self.calls["decompress"] += 1
         return np.array(Image.open(io.BytesIO(data)))
 
-    def encode(self, image):
-        data = Jpeg.compress(self, image)
+    def encode(self, image, quality=50):
+        data = Jpeg.compress(self, image, quality)
         bits = 8 * len(data)
         return Encoded(data, Jpeg.decompress(self, data), bits - 200.0, bits - 160.0, 3, len(data) - 13)
 
 
-def weights(n=64):
-    return types.SimpleNamespace(
-        name="test", identity="ab" * 32, metadata={"lambda": "0.0067"}, config=reference_config(n)
-    )
+def weights(n=64, levels=0, identity="ab"):
+    config = dataclasses.replace(reference_config(n), levels=levels)
+    return types.SimpleNamespace(name="test", identity=identity * 32, metadata={"lambda": "0.0067"}, config=config)
 
 
 @pytest.fixture
@@ -75,33 +73,64 @@ def folder(tmp_path):
     return pictures
 
 
-def test_every_picture_is_measured(folder):
-    seen = []
-    codec = Jpeg()
-    report = evaluation.evaluate(codec, evaluation.open_dataset(str(folder)), lambda i, name: seen.append((i, name)))
-    assert seen == [(0, "a.png"), (1, "b.png"), (2, "more/tiny.png")]
-    assert [list(row) for row in [*report.images, report.mean]] == [KEYS] * 4
-    first, _, tiny = report.images
+@pytest.fixture
+def disguise(monkeypatch):
+    """Makes sweeps use Jpeg; the weights are variable-rate where their path says so."""
+    fresh = {"fixed": weights(), "small": weights(), "variable": weights(levels=4, identity="cd"), None: weights()}
+    monkeypatch.setattr(sweep, "loaded_weights", lambda path: fresh[path])
+    monkeypatch.setattr(evaluation, "loaded_weights", lambda path: fresh[path])
+    monkeypatch.setattr(results, "loaded_weights", lambda path: fresh[path])
+    monkeypatch.setattr("tcm_jax.evaluation.console.loaded_weights", lambda path: fresh[path])
+    monkeypatch.setattr(sweep, "Codec", Jpeg)
+    for cached in (sweep.coder_key, sweep.dataset, sweep._meter):
+        cached.cache_clear()
+    yield
+    for cached in (sweep.coder_key, sweep.dataset, sweep._meter):
+        cached.cache_clear()
+
+
+def one_set(folder, tmp_path, *points, **options):
+    found = sweep.measure_all([str(folder)], points, tmp_path / "cache", **options)
+    return results.build(found, "vtm", "pchip", ORIGIN)
+
+
+def test_every_picture_is_measured(folder, tmp_path, disguise):
+    result = one_set(folder, tmp_path, Point("tcm"))
+    (one,) = result["sets"]
+    assert (one["name"], one["pictures"], one["published"]) == ("pictures", 3, [])
+    point = one["curves"][0]["points"][0]
+    assert point["model"] == {"name": "test", "identity": "ab" * 32, "lambda": "0.0067"}
+    assert [list(row) for row in point["images"]] == [list(COLUMNS)] * 3
+    first, second, tiny = point["images"]
+    assert [row["name"] for row in point["images"]] == ["a.png", "b.png", "more/tiny.png"]
     image = read_image(folder / "a.png")
     data = Jpeg().compress(image)
+    decoded = Jpeg().decompress(data)
     assert (first["width"], first["height"], first["bytes"]) == (180, 200, len(data))
     assert first["bpp"] == pytest.approx(8 * len(data) / (180 * 200))
     assert first["bpp_estimated"] == pytest.approx((8 * len(data) - 200) / (180 * 200))
-    assert first["psnr"] == psnr(image, Jpeg().decompress(data))
+    assert first["psnr"] == psnr(image, decoded)
+    assert first["mse"] == pytest.approx(np.mean((image.astype(float) - decoded) ** 2))
     assert 0.9 < first["ms_ssim"] < 1
     assert first["ms_ssim_db"] == pytest.approx(-10 * math.log10(1 - first["ms_ssim"]))
-    assert tiny["ms_ssim"] is tiny["ms_ssim_db"] is None
-    assert report.mean["bpp"] == pytest.approx(sum(row["bpp"] for row in report.images) / 3)
-    assert report.mean["ms_ssim"] == pytest.approx(sum(row["ms_ssim"] for row in report.images[:2]) / 2)
-    assert report.parts["bpp"] == report.mean["bpp"] > report.parts["bpp_streams"] > report.parts["bpp_tables"]
-    assert report.peak_memory > 2**20
+    assert tiny["ms_ssim"] is tiny["ms_ssim_db"] is first["ssimulacra2"] is None
+    mean = point["mean"]
+    assert mean["bpp"] == pytest.approx((first["bpp"] + second["bpp"] + tiny["bpp"]) / 3)
+    assert mean["psnr"] == pytest.approx((first["psnr"] + second["psnr"] + tiny["psnr"]) / 3)
+    assert mean["psnr_of_mean_mse"] == pytest.approx(10 * math.log10(255**2 / mean["mse"]))
+    assert mean["psnr_of_mean_mse"] < mean["psnr"]
+    assert mean["ms_ssim"] == pytest.approx((first["ms_ssim"] + second["ms_ssim"]) / 2)
+    assert mean["ms_ssim_db_of_mean"] == pytest.approx(-10 * math.log10(1 - mean["ms_ssim"]))
+    assert result["peak_memory_bytes"] > 2**20
 
 
 def test_each_new_padded_shape_is_run_once_before_it_is_timed(folder):
-    codec = Jpeg()
-    evaluation.evaluate(codec, evaluation.open_dataset(str(folder)))
+    Jpeg.calls = 0
+    meter = TcmMeter(Jpeg())
+    for name in ("a", "b", "more/tiny"):
+        meter.measure(name, read_image(folder / f"{name}.png"), None, False)
     # Three pictures, two padded shapes (256x256 and 128x128), and encode's own.
-    assert codec.calls == {"compress": 3 + 2 + 3, "decompress": 3 + 2 + 3}
+    assert Jpeg.calls == 3 + 2 + 3
 
 
 def test_a_decoder_that_disagrees_is_an_error(folder):
@@ -110,107 +139,125 @@ def test_a_decoder_that_disagrees_is_an_error(folder):
             return super().decompress(data) ^ 1
 
     with pytest.raises(StreamError, match=r"a\.png: the decoded picture is not what the encoder reconstructs"):
-        evaluation.evaluate(Wrong(), evaluation.open_dataset(str(folder)))
+        TcmMeter(Wrong()).measure("a.png", read_image(folder / "a.png"), None, False)
 
 
-def test_results_are_written(folder, tmp_path):
-    report = evaluation.evaluate(Jpeg(), evaluation.open_dataset(str(folder)))
-    evaluation.write_results(report, weights(), tmp_path / "new" / "out")
-    result = json.loads((tmp_path / "new" / "out" / "results.json").read_text())
-    assert [list(row) for row in [*result["images"], result["mean"]]] == [KEYS] * 4
-    assert result["model"] == {"name": "test", "identity": "ab" * 32, "lambda": "0.0067"}
-    assert result["images"] == report.images
-    assert result["mean"] == report.mean
-    assert result["published"]["name"] == "TCM-small"
-    with (tmp_path / "new" / "out" / "results.csv").open() as file:
+def test_a_second_sweep_computes_nothing(folder, tmp_path, disguise, monkeypatch):
+    points = [Point("tcm"), Point("webp", 50.0)]
+    first = one_set(folder, tmp_path, *points)
+    monkeypatch.setattr(sweep, "_work", None)
+    assert one_set(folder, tmp_path, *points) | {"compile_seconds": 0} == first | {"compile_seconds": 0}
+
+
+def test_an_interrupted_sweep_goes_on(folder, tmp_path, disguise, monkeypatch):
+    points, worked, work = [Point("tcm"), Point("jpeg", 30.0)], [], sweep._work
+
+    def interrupted(job):
+        if len(worked) == 4:
+            raise KeyboardInterrupt
+        work(job)
+        worked.append((job.name, job.point.codec))
+
+    monkeypatch.setattr(sweep, "_work", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        one_set(folder, tmp_path, *points)
+    monkeypatch.setattr(sweep, "_work", lambda job: (work(job), worked.append((job.name, job.point.codec))))
+    one_set(folder, tmp_path, *points)
+    assert len(worked) == len(set(worked)) == 6
+
+
+def test_stale_and_broken_rows_are_measured_again(folder, tmp_path, disguise, monkeypatch):
+    one_set(folder, tmp_path, Point("jpeg", 30.0))
+    worked, work = [], sweep._work
+    monkeypatch.setattr(sweep, "_work", lambda job: (work(job), worked.append(job.name)))
+    next((tmp_path / "cache").glob("*.json")).write_text("{")
+    one_set(folder, tmp_path, Point("jpeg", 30.0))
+    assert len(worked) == 1
+    image = read_image(folder / "a.png")
+    write_png(folder / "a.png", 255 - image)
+    one_set(folder, tmp_path, Point("jpeg", 30.0))
+    assert len(worked) == 2
+    sweep.coder_key.cache_clear()
+    monkeypatch.setattr(sweep, "source_digest", lambda *parts: "other sources")
+    one_set(folder, tmp_path, Point("jpeg", 30.0))
+    assert len(worked) == 5
+
+
+def test_processes_find_the_same(folder, tmp_path):
+    points = [Point("jpeg", quality) for quality in (20.0, 60.0)]
+    alone, together = (
+        sweep.measure_all([str(folder)], points, tmp_path / str(processes), processes=processes) for processes in (1, 2)
+    )
+    seconds = {"encode_seconds": 0, "decode_seconds": 0}
+    for key, entries in alone.items():
+        assert [e["row"] | seconds for e in entries] == [e["row"] | seconds for e in together[key]]
+
+
+def test_the_perceptual_metric_is_added_to_what_is_there(folder, tmp_path):
+    pytest.importorskip("ssimulacra2")
+    without = one_set(folder, tmp_path, Point("jpeg", 30.0))
+    rows = one_set(folder, tmp_path, Point("jpeg", 30.0), perceptual=True)["sets"][0]["curves"][0]["points"][0]
+    assert all(row["ssimulacra2"] < 90 for row in rows["images"])
+    assert without["sets"][0]["curves"][0]["points"][0]["mean"]["ssimulacra2"] is None
+    better = one_set(folder, tmp_path, Point("jpeg", 90.0), perceptual=True)["sets"][0]["curves"][0]["points"][0]
+    assert better["mean"]["ssimulacra2"] > rows["mean"]["ssimulacra2"]
+
+
+def test_weights_of_one_architecture_are_points_of_one_curve(folder, tmp_path, disguise):
+    points = evaluation.operating_points(["fixed", "small", "variable"], ["jpeg"], [20.0, 80.0])
+    assert [(p.weights, p.quality) for p in points] == [
+        ("fixed", None), ("small", None), ("variable", 20.0), ("variable", 80.0), (None, 20.0), (None, 80.0)
+    ]  # fmt: skip
+    curves = one_set(folder, tmp_path, *points)["sets"][0]["curves"]
+    assert [len(curve["points"]) for curve in curves] == [2, 2, 2]
+    assert curves[1]["points"][0]["label"] == "quality 20"
+    assert curves[1]["points"][0]["mean"]["bpp"] < curves[1]["points"][1]["mean"]["bpp"]
+
+
+def test_points_that_make_no_sense(disguise):
+    with pytest.raises(ConfigError, match="quality 120 is no whole number"):
+        evaluation.operating_points([None], [], [120.0])
+    with pytest.raises(ConfigError, match=r"no codec 'gif'; choose from jpeg, jpeg444"):
+        evaluation.operating_points([None], ["gif"], None)
+
+
+def test_results_are_written(folder, tmp_path, disguise):
+    result = one_set(folder, tmp_path, Point("tcm"), Point("jpeg", 10.0), Point("jpeg", 50.0), Point("jpeg", 80.0))
+    output = tmp_path / "new" / "out"
+    results.write(result, output)
+    assert json.loads((output / "results.json").read_text()) == json.loads(json.dumps(result))
+    with (output / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["name"] for row in rows] == ["a.png", "b.png", "more/tiny.png", "mean"]
-    assert float(rows[0]["psnr"]) == report.images[0]["psnr"]
+    assert len(rows) == 12
+    assert (rows[0]["data"], rows[0]["codec"], rows[0]["name"], rows[0]["commit"]) == (
+        "pictures",
+        "test",
+        "a.png",
+        "c0ffee",
+    )
+    assert float(rows[0]["psnr"]) == result["sets"][0]["curves"][0]["points"][0]["images"][0]["psnr"]
     assert rows[2]["ms_ssim"] == ""
+    page = (output / "results.md").read_text()
+    mean = result["sets"][0]["curves"][0]["points"][0]["mean"]
+    assert f"| test | lambda 0.0067 | {mean['bpp']:.4f} | {mean['psnr']:.2f} |" in page
+    assert "BD-rate for PSNR against JPEG 4:2:0" in page
+    assert "commit c0ffee" in page
 
 
-def test_lossless_results_are_valid_json(folder, tmp_path):
-    report = evaluation.evaluate(Jpeg(lossless=True), evaluation.open_dataset(str(folder)))
-    assert report.mean["psnr"] == math.inf
-    evaluation.write_results(report, weights(32), tmp_path)
-    result = json.loads((tmp_path / "results.json").read_text())
-    assert result["mean"]["psnr"] is result["mean"]["ms_ssim_db"] is result["published"] is None
+def test_lossless_results_are_valid_json(folder, tmp_path, disguise, monkeypatch):
+    monkeypatch.setattr(sweep, "Codec", lambda weights, coder: Jpeg(lossless=True))
+    result = one_set(folder, tmp_path, Point("tcm"))
+    mean = result["sets"][0]["curves"][0]["points"][0]["mean"]
+    assert mean["psnr"] == mean["psnr_of_mean_mse"] == mean["ms_ssim_db_of_mean"] == math.inf
+    results.write(result, tmp_path)
+    mean = json.loads((tmp_path / "results.json").read_text())["sets"][0]["curves"][0]["points"][0]["mean"]
+    assert mean["psnr"] is mean["psnr_of_mean_mse"] is None
 
 
-def test_results_that_cannot_be_written(folder, tmp_path):
-    report = evaluation.evaluate(Jpeg(), evaluation.open_dataset(str(folder)))
+def test_results_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TcmError, match="cannot make the folder"):
-        evaluation.write_results(report, weights(), tmp_path / "file" / "out")
-
-
-def test_the_table_fits_a_terminal(folder):
-    from rich.console import Console
-
-    console = Console(file=io.StringIO(), width=80)
-    report = evaluation.evaluate(Jpeg(), evaluation.open_dataset(str(folder)))
-    evaluation.show(report, weights(), console)
-    lines = console.file.getvalue().splitlines()
-    row = next(line for line in lines if line.startswith("a.png"))
-    assert row.split()[1:3] == ["180x200", f"{report.images[0]['bytes']:,}"]
-    assert next(line for line in lines if line.startswith("mean")).split()[2] == f"{report.mean['bpp']:.4f}"
-    assert any("published: TCM-small on Kodak, 0.899 bpp, 37.96 dB" in line for line in lines)
-
-
-def test_published_points():
-    point = evaluation.published_point(reference_config(128), 0.5)
-    assert point == {"name": "TCM-large", "data": "kodak", "bpp": 0.443, "psnr": 34.33}
-    assert evaluation.published_point(dataclasses.replace(reference_config(128), latent_channels=160), 0.5) is None
-
-
-def test_sample_photographs_are_there():
-    pictures = evaluation.open_dataset("samples")
-    assert testsets.short_names(pictures) == ["astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg"]
-    assert [pictures[i].shape for i in range(4)] == [(512, 512, 3), (400, 600, 3), (300, 451, 3), (427, 640, 3)]
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(address, timeout):
-        raise urllib.error.URLError("no network")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-
-
-def test_kodak_without_a_network_says_where_to_put_it(tmp_path, monkeypatch, no_network):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(DataError, match=r"cannot download .*kodim01\.png \(no network\); put .* into .*tcm_jax/kodak"):
-        evaluation.open_dataset("kodak")
-
-
-def test_kodak_files_are_checked_downloaded_and_kept(tmp_path, monkeypatch, no_network):
-    files = {f"kodim{i:02}.png": b"picture %d" % i for i in range(1, 25)}
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    digests = [hashlib.sha256(content).hexdigest() for content in files.values()]
-    monkeypatch.setattr(testsets, "KODAK_SHA256", digests)
-    assert [path.name for path in testsets.kodak(tmp_path)] == list(files)
-
-    (tmp_path / "kodim07.png").write_bytes(b"another picture")
-    with pytest.raises(DataError, match=r"kodim07\.png is not the original"):
-        testsets.kodak(tmp_path)
-
-    (tmp_path / "kodim07.png").unlink()
-    monkeypatch.setattr(urllib.request, "urlopen", lambda address, timeout: io.BytesIO(files[address.split("/")[-1]]))
-    assert testsets.kodak(tmp_path)[6].read_bytes() == files["kodim07.png"]
-
-    (tmp_path / "kodim24.png").unlink()
-    monkeypatch.setattr(urllib.request, "urlopen", lambda address, timeout: io.BytesIO(b"a login page"))
-    with pytest.raises(DataError, match=r"kodim24\.png does not give the original file"):
-        testsets.kodak(tmp_path)
-    assert not (tmp_path / "kodim24.png").exists()
-
-
-def test_data_sets_that_do_not_exist(tmp_path):
-    with pytest.raises(DataError, match="does not exist"):
-        evaluation.open_dataset(str(tmp_path / "none"))
-    with pytest.raises(ConfigError, match="data set is empty"):
-        evaluation.open_dataset("")
+        results.make_folder(tmp_path / "file" / "out")
 
 
 def test_weights_that_cannot_be_used(tmp_path):
@@ -229,13 +276,21 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert captured.err.startswith("DataError: ")
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+    with pytest.raises(DataError):
+        sweep.dataset(str(tmp_path / "none"))
 
 
-def test_the_command_prints_and_writes(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluation, "open_weights", lambda path: weights())
-    monkeypatch.setattr(evaluation, "Codec", Jpeg)
-    assert evaluation.main(["--data", str(folder), "--output", str(tmp_path / "out")]) == 0
+def test_the_command_prints_and_writes(folder, tmp_path, capsys, disguise):
+    output = tmp_path / "out"
+    assert evaluation.main(["--data", str(folder), "--output", str(output), "--qualities", "30"]) == 0
     printed = capsys.readouterr().out
-    assert "more/tiny.png" in printed
+    row = next(line for line in printed.splitlines() if line.startswith("a.png"))
+    assert row.split()[1] == "180x200"
+    assert "test has one rate (lambda 0.0067): one point" in printed
+    assert "published: TCM small on Kodak" in printed
     assert "results.json" in printed
-    assert (tmp_path / "out" / "results.csv").exists()
+    assert (output / "results.csv").exists()
+    assert evaluation.main(["--data", str(folder), "--output", str(output), "--codecs", "jpeg,webp"]) == 0
+    printed = capsys.readouterr().out
+    assert "BD-rate for PSNR against JPEG 4:2:0 (pchip)" in printed
+    assert max(map(len, printed.splitlines()[:20])) <= 80

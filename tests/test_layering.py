@@ -24,10 +24,11 @@ FLOORS = {
     "figures": 3,
     "step": 4,
     "training_log": 4,
-    "evaluation": 4,
-    "training": 5,
-    "cli": 6,
-    "__init__": 7,
+    "analysis": 4,
+    "evaluation": 5,
+    "training": 6,
+    "cli": 7,
+    "__init__": 8,
 }
 # The one place where each heavy library may be imported.
 ONLY_IN = {"torch": "convert.py", "tensorflow": "range_coder.py", "tensorflow_compression": "range_coder.py",

@@ -77,6 +77,11 @@ def open_dataset(spec: str) -> ImageSource:
     return FolderSource(spec.removeprefix("folder:"))
 
 
+def short_name(spec: str) -> str:
+    """What a data set is called: the last part of its folder, or the spec itself."""
+    return spec if spec.startswith("tfds:") else Path(spec.removeprefix("folder:")).resolve().name.removesuffix(".tar")
+
+
 def short_names(pictures: ImageSource) -> list[str]:
     """The pictures' names without the folder that all of them share."""
     names = [pictures.name(i) for i in range(len(pictures))]

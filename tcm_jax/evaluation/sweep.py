@@ -1,0 +1,211 @@
+"""Sweeps: every picture of every data set at every operating point, cached one by one, in several processes."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tcm_jax.codec import Codec, keep_compiled_programs
+from tcm_jax.data import ImageSource
+from tcm_jax.evaluation.codecs import other_codec
+from tcm_jax.evaluation.measure import TcmMeter, measure_other
+from tcm_jax.evaluation.provenance import source_digest
+from tcm_jax.evaluation.testsets import open_dataset, short_names
+from tcm_jax.evaluation.weights import open_weights
+from tcm_jax.image import atomic_write
+
+# What decides a row: a change in one of these files makes cached rows stale.
+_MEASURING = ("evaluation/measure.py", "metrics.py", "image.py")
+_CODING = ("codec.py", "container.py", "model.py", "model_config.py", "ops.py", "layers", "entropy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """An operating point: `codec` is "tcm", with `weights` as `open_weights` takes them, or another codec's name."""
+
+    codec: str
+    quality: float | None = None
+    weights: str | None = None
+    coder: str = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    data: str
+    index: int
+    name: str
+    point: Point
+    perceptual: bool
+    file: Path  # where the row goes
+
+
+class Rows:
+    """The measured rows of a sweep, one JSON file each in `folder`, named by all that decides them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def file(self, point: Point, image: np.ndarray) -> Path:
+        """Where the row of a picture at a point is, or would be."""
+        key = [coder_key(point.codec, point.weights), point.quality, *image.shape, hashlib.sha256(image).hexdigest()]
+        return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:40]}.json"
+
+    def read(self, file: Path, perceptual: bool) -> dict[str, Any] | None:
+        """The entry in `file`: {"row", "compile_seconds", "peak_memory"}; None if it must be computed."""
+        try:
+            entry = json.loads(file.read_text())
+            row = entry["row"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return None if perceptual and row["ssimulacra2"] is None and min(row["width"], row["height"]) >= 8 else entry
+
+
+@functools.cache
+def coder_key(codec: str, weights: str | None) -> str:
+    """All that decides a codec's results but the quality and the picture."""
+    if codec != "tcm":
+        return f"{other_codec(codec).key}; {source_digest(*_MEASURING, 'evaluation/codecs.py')}"
+    identity, digest = loaded_weights(weights).identity, source_digest(*_MEASURING, *_CODING)
+    return f"tcm {identity}; jax {jax.__version__} {jax.default_backend()}; {digest}"
+
+
+@functools.lru_cache(maxsize=8)
+def loaded_weights(path: str | None) -> Any:
+    """`open_weights`, once a process."""
+    return open_weights(path)
+
+
+@functools.lru_cache(maxsize=8)
+def dataset(spec: str) -> ImageSource:
+    """`open_dataset`, once a process."""
+    return open_dataset(spec)
+
+
+@functools.lru_cache(maxsize=1)  # points come weights by weights
+def _meter(weights: str | None, coder: str) -> TcmMeter:
+    return TcmMeter(Codec(loaded_weights(weights), coder=coder))
+
+
+def measure_all(
+    data: Sequence[str],
+    points: Sequence[Point],
+    folder: Path,
+    perceptual: bool = False,
+    processes: int = 1,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> dict[tuple[str, Point], list[dict[str, Any]]]:
+    """Measures what `folder` does not hold yet; returns {(data set, point): entries in the pictures' order}.
+
+    An entry is {"row": keys COLUMNS, "compile_seconds", "peak_memory", "device_memory", "computed"}. Rows are written
+    as they are measured, so that an interrupted sweep goes on where it was. `on_progress(done, total, name)` is called
+    for each one that is computed. Several `processes` take the devices in turn, and share the cores, so that the
+    seconds are longer.
+    Raises what the codecs and data sets raise: a TcmError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, files, jobs = Rows(folder), {}, []
+    for spec in data:
+        pictures = dataset(spec)
+        for index, name in enumerate(short_names(pictures)):
+            image = pictures[index]
+            for point in points:
+                file = files[spec, point, index] = rows.file(point, image)
+                if rows.read(file, perceptual) is None:
+                    jobs.append(_Job(spec, index, name, point, perceptual, file))
+    jobs.sort(key=lambda job: points.index(job.point))
+    computed = {job.file for job in jobs}
+    _run(list({job.file: job for job in jobs}.values()), processes, on_progress)
+    names = {spec: short_names(dataset(spec)) for spec in data}
+    found: dict[tuple[str, Point], list[dict[str, Any]]] = {(spec, point): [] for spec in data for point in points}
+    for (spec, point, index), file in files.items():
+        entry = json.loads(file.read_text())
+        # The same picture may be called otherwise in another data set.
+        entry["row"]["name"] = names[spec][index]
+        found[spec, point].append(entry | {"computed": file in computed})
+    return found
+
+
+def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str], None]) -> None:
+    if processes == 1 or len(jobs) < 2:
+        for done, job in enumerate(jobs):
+            on_progress(done, len(jobs), job.name)
+            _work(job)
+        return
+    context = multiprocessing.get_context("spawn")
+    ranks = context.Queue()
+    for rank in range(processes):
+        ranks.put(rank)
+    pool = ProcessPoolExecutor(processes, context, _start_worker, (ranks,))
+    try:
+        futures: dict[Future, _Job] = {pool.submit(_work, job): job for job in jobs}
+        for done, future in enumerate(as_completed(futures)):
+            future.result()
+            on_progress(done, len(jobs), futures[future].name)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(ranks: Any) -> None:
+    """Takes the next device; processes that share one must not each claim its whole memory."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    keep_compiled_programs()
+    devices = jax.devices()
+    jax.config.update("jax_default_device", devices[ranks.get() % len(devices)])
+
+
+def _work(job: _Job) -> None:
+    """Measures one row and writes it."""
+    image, point, compile_seconds = dataset(job.data)[job.index], job.point, 0.0
+    if point.codec == "tcm":
+        meter = _meter(point.weights, point.coder)
+        row, compile_seconds = meter.measure(job.name, image, point.quality, job.perceptual)
+    else:
+        row = measure_other(other_codec(point.codec), job.name, image, round(point.quality), job.perceptual)
+    memory, device_memory = _peak_memory()
+    entry = {"row": row, "compile_seconds": compile_seconds, "peak_memory": memory, "device_memory": device_memory}
+    atomic_write(job.file, json.dumps(entry).encode())
+
+
+def _peak_memory() -> tuple[int, int | None]:
+    """Highest resident memory of this process so far, and of its first device where that is counted; bytes."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    statistics = jax.devices()[0].memory_stats() or {}
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, statistics.get("peak_bytes_in_use")
+
+
+def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means over a data set, under the rows' keys, and three that are no means of a column.
+
+    `psnr` is the mean of the pictures' PSNR, `psnr_of_mean_mse` that of their mean squared error; `ms_ssim_db` the mean
+    of the decibels, `ms_ssim_db_of_mean` those of the mean, as published curves have it. None where no row has a value.
+    """
+    keys = [key for key, value in rows[0].items() if key != "name"]
+    means = {key: _mean([row[key] for row in rows]) for key in keys}
+    mse, similarity = means["mse"], means["ms_ssim"]
+    return means | {
+        "pictures": len(rows),
+        "psnr_of_mean_mse": 10 * math.log10(255**2 / mse) if mse else math.inf,
+        "ms_ssim_db_of_mean": None if similarity is None else _decibels(similarity),
+    }
+
+
+def _decibels(similarity: float) -> float:
+    return -10 * math.log10(1 - similarity) if similarity < 1 else math.inf
+
+
+def _mean(values: list[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
