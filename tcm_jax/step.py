@@ -12,6 +12,7 @@ import optax
 from tcm_jax import losses
 from tcm_jax.entropy import factorized
 from tcm_jax.errors import ConfigError
+from tcm_jax.initialization import init_params
 from tcm_jax.model import TCM
 from tcm_jax.model_config import ModelConfig
 
@@ -95,12 +96,11 @@ def make_step(config: ml_collections.ConfigDict) -> Callable:
 
 def init_state(config: ml_collections.ConfigDict) -> TrainState:
     """State of step 0, from `config.seed`."""
-    model = TCM(model_config(config))
-    picture = jnp.zeros((1, 128, 128, 3))
-    return state_of(jax.jit(model.init)(jax.random.key(config.seed), picture)["params"], config)
+    return state_of(init_params(model_config(config), config.seed), config)
 
 
 def state_of(params: Any, config: ml_collections.ConfigDict) -> TrainState:
     """State of step 0 with given parameters."""
+    params = jax.tree.map(jnp.asarray, params)
     ema = jax.tree.map(jnp.copy, params)
     return TrainState(jnp.zeros((), jnp.int32), params, ema, make_optimizer(config).init(params))

@@ -18,6 +18,7 @@ FLOORS = {
     "model": 2,
     "codec": 3,
     "losses": 3,
+    "initialization": 3,
     "data": 3,
     "checkpoint": 3,
     "convert": 3,
