@@ -23,7 +23,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from tcm_jax import codec as codec_module
+from tcm_jax import network
 from tcm_jax.codec import GUARD_BAND, Codec
 from tcm_jax.container import parse
 from tcm_jax.entropy.tables import boundary_positions, build_indexes, scale_table
@@ -93,20 +93,20 @@ def decode(flags: argparse.Namespace) -> dict:
 
 def observed(codec: Codec, data: bytes) -> tuple[dict[str, np.ndarray], str | None]:
     """(mu, sigma [slices, h, w, channels] and, if there is no error, the picture; the error)."""
-    slices, exact, arrays, error = [], codec_module._slice_params, {}, None
+    slices, exact, arrays, error = [], network._slice_params, {}, None
 
     def observer(*args):
         slices.append(exact(*args))
         return slices[-1]
 
-    with mock.patch.object(codec_module, "_slice_params", observer):
+    with mock.patch.object(network, "_slice_params", observer):
         try:
             arrays["picture"] = codec.decompress(data)
         except TcmError as problem:
             error = f"{type(problem).__name__}: {problem}"
     for i, part in enumerate(("mu", "sigma")):
         if slices:
-            arrays[part] = np.concatenate([np.asarray(computed[i]) for computed in slices])
+            arrays[part] = np.stack([np.asarray(computed[i]) for computed in slices])
     return arrays, error
 
 

@@ -1,20 +1,18 @@
-"""The codec: pictures to `.tcm` bytes and back (docs/format.md), with one compiled function for both directions.
+"""The codec: pictures to `.tcm` bytes and back (docs/format.md).
 
-Encoder and decoder call the same jitted functions at batch 1, so on one machine they see the same numbers to the last
-bit. Across machines the file's corrections absorb differences of up to the guard band in the scales.
+Encoder and decoder run the same compiled functions of `network.Network`, so on one machine they see the same numbers to
+the last bit. Across machines the file's corrections absorb differences of up to the guard band in the scales.
 """
 
 import dataclasses
-import functools
 import os
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.container import MAX_GUARD_BAND, Container, pack, parse, symbol_checksum
-from tcm_jax.entropy import factorized, gaussian, range_coder
+from tcm_jax.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack, parse, symbol_checksum
+from tcm_jax.entropy import range_coder
 from tcm_jax.entropy.tables import boundary_positions, coded_indexes, scale_table
 from tcm_jax.errors import (
     ArithmeticMismatchError,
@@ -24,83 +22,15 @@ from tcm_jax.errors import (
     StreamError,
     WeightsError,
 )
-from tcm_jax.image import pad_to_multiple
-from tcm_jax.model import HYPER_STRIDE, LATENT_STRIDE, TCM, Weights
+from tcm_jax.image import MAX_PIXELS, Picture
+from tcm_jax.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_plane
+from tcm_jax.model import HYPER_STRIDE, LATENT_STRIDE, Weights
+from tcm_jax.network import PAD, Network, padded_size
 
-PAD = 128  # pictures are padded to multiples of this: the latent grid is then whole in windows
 GUARD_BAND = 1e-5  # relative; docs/portability.md has the noise it must cover
-MAX_PIXELS = 2**28
+TILE = 1024  # pixels a side
 MAX_SYMBOL = 2**20
 DEFAULT_QUALITY = 50.0  # of a variable-rate model, 1 to 100
-
-
-def entropy_jit(*static: int):
-    """`jax.jit` with matrix products in full float32: for what encoder and decoder must agree on."""
-
-    def decorate(function):
-        @functools.wraps(function)
-        def precise(*args):
-            with jax.default_matmul_precision("highest"):
-                return function(*args)
-
-        return jax.jit(precise, static_argnums=static)
-
-    return decorate
-
-
-def _round(residual):
-    """To integers; NaN to the largest, since XLA would make it a harmless 0."""
-    return jnp.round(jnp.where(jnp.isnan(residual), jnp.inf, residual)).astype(jnp.int32)
-
-
-def _apply(model, params, method, *args):
-    return model.apply({"params": params}, *args, method=method)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _analyze(model, params, picture, level):
-    """uint8 [H, W, 3] and gain level to (y float32 [1, h, w, C], symbols of z int32)."""
-    y = _apply(model, params, "analysis", picture[None].astype(jnp.float32) / 255, level)
-    z = _apply(model, params, "hyper_analysis", y, level)
-    return y, _round(z - _apply(model, params, "medians"))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _synthesize(model, params, y_hat, level):
-    """Decoded slices to the picture, uint8 [H, W, 3]."""
-    x_hat = _apply(model, params, "synthesis", jnp.concatenate(y_hat, axis=-1), level)[0]
-    return jnp.round(jnp.clip(x_hat, 0, 1) * 255).astype(jnp.uint8)
-
-
-@entropy_jit(0)
-def _hyper(model, params, z_symbols, level):
-    """Symbols of z to (latent means, latent scales)."""
-    return _apply(model, params, "hyper_synthesis", z_symbols + _apply(model, params, "medians"), level)
-
-
-@entropy_jit(0, 2)
-def _slice_params(model, params, i, latent_means, latent_scales, previous):
-    """(mu, sigma, support) of slice i; the one function that training, encoder and decoder share."""
-    return _apply(model, params, "slice_params", i, latent_means, latent_scales, previous)
-
-
-@entropy_jit(0, 2)
-def _slice_latents(model, params, i, symbols, mu, support):
-    """Decoded slice i from its symbols (int32)."""
-    return _apply(model, params, "slice_latents", i, symbols.astype(jnp.float32), mu, support)
-
-
-@jax.jit
-def _quantize(y, mu):
-    return _round(y - mu)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _information(model, params, z_symbols, residuals, scales):
-    """Bits under the float distributions: what the loss counts as rate."""
-    z = factorized.likelihood(params["entropy_bottleneck"], z_symbols + _apply(model, params, "medians"))
-    y = [gaussian.likelihood(r.astype(jnp.float32), s) for r, s in zip(residuals, scales, strict=True)]
-    return -sum(jnp.log2(likelihood).sum() for likelihood in (z, *y))
 
 
 def cache_folder() -> Path:
@@ -125,75 +55,78 @@ class Encoded:
     """A compressed picture and what is known about it."""
 
     data: bytes  # the whole .tcm file
-    reconstruction: np.ndarray  # uint8 [H, W, 3], what a decoder gives
+    reconstruction: np.ndarray  # uint8, what a decoder gives
     estimated_bits: float  # under the float distributions (the rate of the training loss)
     table_bits: float  # information content under the integer tables and the coded indexes
     stream_bytes: int  # range-coded latents
     correction_bytes: int  # what portability costs: the file is this much shorter with guard_band = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class _Slice:
-    """One coded slice of y; device arrays [1, h, w, slice channels] but for the host's copies."""
-
-    symbols: jax.Array
-    mu: jax.Array
-    sigma: jax.Array
-    support: jax.Array
-    positions: np.ndarray  # corrections, int32 [n]
-    indexes: np.ndarray  # tables, int32
-    values: np.ndarray  # the symbols on the host, int32
-
-
 class Codec:
     """Compresses pictures with one set of weights.
 
     `coder` is the range coder's engine (`auto`, `native`, `tfc`); `guard_band` how far, relatively, a decoder's scales
-    may be off (0: only the same machine and software decode the file).
+    may be off (0: only the same machine and software decode the file); `tile` the side in pixels of the pieces that
+    larger pictures are worked on in (0: every picture in one piece); `device` where the network runs.
     """
 
-    def __init__(self, weights: Weights, coder: str = "auto", guard_band: float = GUARD_BAND):
-        self.weights, self.coder, self.guard_band = weights, coder, guard_band
+    def __init__(
+        self,
+        weights: Weights,
+        coder: str = "auto",
+        guard_band: float = GUARD_BAND,
+        tile: int = TILE,
+        device: jax.Device | None = None,
+    ):
+        self.weights, self.coder, self.guard_band, self.tile = weights, coder, guard_band, tile
         self.model_id = bytes.fromhex(weights.identity)[:8]
-        self.model = TCM(weights.config)
-        self.params = jax.device_put(weights.params)
         range_coder.check_engine(coder)
         if not 0 <= guard_band <= MAX_GUARD_BAND:
             raise ConfigError(f"the guard band must lie between 0 and {MAX_GUARD_BAND}, not {guard_band}")
+        if tile and not (MIN_TILE <= tile <= MAX_TILE and tile % PAD == 0):
+            raise ConfigError(f"tiles are multiples of {PAD} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
+        self.network = Network(weights, device)
 
-    def compress(self, image: np.ndarray, quality: float | None = None) -> bytes:
-        """uint8 [H, W, 3] of any size from 1x1 to the bytes of a `.tcm` file.
+    def compress(
+        self, image: np.ndarray | Picture, quality: float | None = None, max_pixels: int = MAX_PIXELS
+    ) -> bytes:
+        """A picture of any size from 1x1 to the bytes of a `.tcm` file.
 
-        `quality`, 1 to 100 in steps of 0.01 (50 if None), is for variable-rate weights. Raises ImageError for other
-        arrays, ConfigError for a quality that is out of range or that these weights do not have.
+        `image` is uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha, or a
+        `Picture`, which has metadata too. `quality`, 1 to 100 in steps of 0.01 (50 if None), is for variable-rate
+        weights. Raises ImageError for other arrays and too many pixels, ConfigError for a quality that is out of range
+        or that these weights do not have.
         """
-        container, _, _, _ = self._encode(image, quality)
-        return pack(container)
+        return pack(self._encode(Picture.of(image), quality, max_pixels))
 
-    def encode(self, image: np.ndarray, quality: float | None = None) -> Encoded:
+    def encode(
+        self, image: np.ndarray | Picture, quality: float | None = None, max_pixels: int = MAX_PIXELS
+    ) -> Encoded:
         """As `compress`, with the decoder's picture and where the bytes go; takes about a decoding longer."""
-        container, z, slices, decoded = self._encode(image, quality)
+        picture, measured = Picture.of(image), _Measured()
+        container = self._encode(picture, quality, max_pixels, measured)
         data = pack(container)
-        bare = dataclasses.replace(container, corrections=(np.empty(0, np.int32),) * len(slices))
-        decoded.append(self._latents(len(slices) - 1, slices[-1]))
-        picture = np.asarray(_synthesize(self.model, self.params, decoded, self._level(container.quality)))
-        symbols, sigmas = [s.symbols for s in slices], [s.sigma for s in slices]
-        coded = [(_hyper_indexes(z.shape), np.asarray(z)), *((s.indexes, s.values) for s in slices)]
+        bare = dataclasses.replace(container, corrections=(np.empty(0, np.int32),) * len(container.corrections))
+        colour = self._synthesize(container, measured.decoded)
         return Encoded(
             data=data,
-            reconstruction=picture[: image.shape[0], : image.shape[1]],
-            estimated_bits=float(_information(self.model, self.params, z, symbols, sigmas)),
-            table_bits=sum(range_coder.information_content(self.weights.tables, *pair) for pair in coded),
+            reconstruction=dataclasses.replace(picture, colour=colour).array,
+            estimated_bits=measured.estimated_bits,
+            table_bits=measured.table_bits,
             stream_bytes=len(container.stream),
             correction_bytes=len(data) - len(pack(bare)),
         )
 
     def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-        """Bytes of a `.tcm` file to the picture, uint8 [H, W, 3].
+        """Bytes of a `.tcm` file to the picture, uint8 of the shape that was compressed (without a lone channel axis).
 
         Raises StreamError for anything that is no intact file, ModelMismatchError for a file of other weights, and
         ArithmeticMismatchError if this device's arithmetic is too far from the encoder's.
         """
+        return self.decode(data, max_pixels).array
+
+    def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
+        """As `decompress`, with the metadata."""
         file = parse(data, max_pixels)
         slices = self.weights.config.num_slices
         if file.model_id != self.model_id:
@@ -205,9 +138,10 @@ class Codec:
             raise StreamError(f"the file is altered: it has {len(file.corrections)} slices, its model {slices}")
         if (file.quality is None) != (self.weights.config.levels == 0):
             raise StreamError("the file is altered: only files of variable-rate models have a quality")
-        level = self._level(file.quality)
-        picture = np.asarray(_synthesize(self.model, self.params, self._decode(file, level), level))
-        return picture[: file.height, : file.width]
+        alpha = unpack_plane(file.alpha, file.height, file.width) if file.alpha else None
+        icc = unpack_metadata(file.icc, "ICC profile") if file.icc else b""
+        exif = unpack_metadata(file.exif, "EXIF") if file.exif else b""
+        return Picture(self._synthesize(file, self._decode(file)), alpha, icc, exif)
 
     def _quality(self, quality: float | None) -> int | None:
         """Hundredths, as a file holds them."""
@@ -227,61 +161,77 @@ class Codec:
         return np.array([(quality - 100) / 9900 * (self.weights.config.levels - 1)], np.float32)
 
     def _encode(
-        self, image: np.ndarray, quality: float | None
-    ) -> tuple[Container, jax.Array, list[_Slice], list[jax.Array]]:
-        """(file, symbols of z, slices, decoded latents of all slices but the last)."""
-        _check_image(image)
+        self, picture: Picture, quality: float | None, max_pixels: int, measured: "_Measured | None" = None
+    ) -> Container:
+        height, width = _check_size(picture, max_pixels)
         hundredths = self._quality(quality)
+        extras = {
+            "alpha": b"" if picture.alpha is None else pack_plane(picture.alpha),
+            "icc": pack_metadata(picture.icc, "ICC profile") if picture.icc else b"",
+            "exif": pack_metadata(picture.exif, "EXIF") if picture.exif else b"",
+        }
         level = self._level(hundredths)
-        y, z = _analyze(self.model, self.params, pad_to_multiple(image, PAD), level)
-        encoder = range_coder.encoder(self.weights.tables, self.coder)
-        values = _checked(z)
-        encoder.encode(_hyper_indexes(z.shape), values)
-        checksums = [symbol_checksum(values)]
-        context = _hyper(self.model, self.params, z, level)
-        slices, decoded = [], []
-        for i, y_slice in enumerate(jnp.split(y, self.weights.config.num_slices, axis=-1)):
-            if slices:
-                decoded.append(self._latents(i - 1, slices[-1]))
-            slices.append(self._code(y_slice, *_slice_params(self.model, self.params, i, *context, tuple(decoded))))
-            encoder.encode(slices[-1].indexes, slices[-1].values)
-            checksums.append(symbol_checksum(slices[-1].values, checksums[-1]))
-        container = Container(
-            width=image.shape[1],
-            height=image.shape[0],
+        y, z = self.network.analyze(_three_channels(picture.colour), level, self.tile)
+        coder = _StreamWriter(range_coder.encoder(self.weights.tables, self.coder))
+        corrections = self._code(coder, y, _rounded(z), level, measured)
+        return Container(
+            width=width,
+            height=height,
             model_id=self.model_id,
             guard_band=self.guard_band,
-            corrections=tuple(s.positions for s in slices),
-            checksums=tuple(checksums),
-            stream=encoder.finish(),
+            corrections=corrections,
+            checksums=tuple(coder.checksums),
+            stream=coder.encoder.finish(),
             quality=hundredths,
+            tile=self.tile if max(padded_size(height, width)) > self.tile else 0,
+            grey=picture.colour.ndim == 2,
+            **extras,
         )
-        return container, z, slices, decoded
 
-    def _code(self, y: jax.Array, mu: jax.Array, sigma: jax.Array, support: jax.Array) -> _Slice:
-        symbols, scales = _quantize(y, mu), np.asarray(sigma)
-        positions = boundary_positions(scales, self.guard_band)
-        indexes = coded_indexes(scales, positions)
-        return _Slice(symbols, mu, sigma, support, positions, indexes, _checked(symbols))
+    def _code(
+        self,
+        coder: "_StreamWriter",
+        y: np.ndarray,
+        z: np.ndarray,
+        level: np.ndarray | None,
+        measured: "_Measured | None",
+    ) -> tuple[np.ndarray, ...]:
+        """Codes the symbols of z, then y; returns the corrections of each slice."""
+        indexes, tables, slices = _hyper_indexes(z.shape), self.weights.tables, self.weights.config.num_slices
+        coder.write(indexes, z)
+        context, decoded, corrections = self.network.hyper(z, level, self.tile), [], []
+        if measured:
+            measured.table_bits += range_coder.information_content(tables, indexes, z)
+            measured.estimated_bits += self.network.hyper_information(z)
+            measured.decoded = decoded
+        for i, y_slice in enumerate(np.split(y, slices, axis=-1)):
+            mu, sigma, support = self.network.slice_params(i, context, decoded, self.tile)
+            symbols = _rounded(y_slice - mu)
+            corrections.append(boundary_positions(sigma, self.guard_band))
+            indexes = coded_indexes(sigma, corrections[-1])
+            coder.write(indexes, symbols)
+            if measured:
+                measured.table_bits += range_coder.information_content(tables, indexes, symbols)
+                measured.estimated_bits += self.network.slice_information(symbols, sigma)
+            if measured or i < slices - 1:
+                decoded.append(self.network.slice_latents(i, symbols, mu, support, self.tile))
+        return tuple(corrections)
 
-    def _latents(self, i: int, coded: _Slice) -> jax.Array:
-        return _slice_latents(self.model, self.params, i, coded.symbols, coded.mu, coded.support)
-
-    def _decode(self, file: Container, level: np.ndarray | None) -> list[jax.Array]:
+    def _decode(self, file: Container) -> list[np.ndarray]:
         """The decoded slices of y; stops at the first slice whose symbols are not the encoder's."""
         config = self.weights.config
-        rows, columns = -(-file.height // PAD) * PAD, -(-file.width // PAD) * PAD
+        rows, columns = padded_size(file.height, file.width)
         decoder = range_coder.decoder(self.weights.tables, file.stream, self.coder)
-        z = decoder.decode(_hyper_indexes((1, rows // HYPER_STRIDE, columns // HYPER_STRIDE, config.hyper_channels)))
+        z = decoder.decode(_hyper_indexes((rows // HYPER_STRIDE, columns // HYPER_STRIDE, config.hyper_channels)))
         checksum = symbol_checksum(z)
         if not file.checksum_matches(0, checksum):
             raise StreamError("the file is altered: its hyper-latents do not have the checksum that it states")
-        context = _hyper(self.model, self.params, z, level)
+        context = self.network.hyper(z, self._level(file.quality), file.tile)
         count = rows * columns // LATENT_STRIDE**2 * config.slice_channels
         decoded = []
         for i in range(config.num_slices):
-            mu, sigma, support = _slice_params(self.model, self.params, i, *context, tuple(decoded))
-            indexes = coded_indexes(np.asarray(sigma), file.positions(i, count))
+            mu, sigma, support = self.network.slice_params(i, context, decoded, file.tile)
+            indexes = coded_indexes(sigma, file.positions(i, count))
             try:
                 symbols = decoder.decode(indexes)
                 checksum = symbol_checksum(symbols, checksum)
@@ -293,30 +243,64 @@ class Codec:
                     f"slice {i + 1} of {config.num_slices} does not decode to what was encoded: this device's "
                     f"arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
                 )
-            decoded.append(_slice_latents(self.model, self.params, i, symbols, mu, support))
+            decoded.append(self.network.slice_latents(i, symbols, mu, support, file.tile))
         decoder.finish()
         return decoded
 
+    def _synthesize(self, file: Container, decoded: list[np.ndarray]) -> np.ndarray:
+        """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""
+        colour = self.network.synthesize(decoded, self._level(file.quality), (file.height, file.width), self.tile)
+        return ((colour.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8) if file.grey else colour
 
-def _check_image(image: np.ndarray) -> None:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError("the codec takes uint8 arrays of shape [height, width, 3]")
-    if 0 in image.shape:
+
+@dataclasses.dataclass
+class _Measured:
+    """What `encode` tells and `compress` does not compute."""
+
+    estimated_bits: float = 0.0
+    table_bits: float = 0.0
+    decoded: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+
+class _StreamWriter:
+    """A range coder's stream and the checksums after each of its parts."""
+
+    def __init__(self, encoder: range_coder.Encoder):
+        self.encoder, self.checksums = encoder, []
+
+    def write(self, indexes: np.ndarray, symbols: np.ndarray) -> None:
+        """Appends z or a slice."""
+        self.encoder.encode(indexes, symbols)
+        self.checksums.append(symbol_checksum(symbols, self.checksums[-1] if self.checksums else 0))
+
+
+def _check_size(picture: Picture, max_pixels: int) -> tuple[int, int]:
+    height, width = picture.colour.shape[:2]
+    if 0 in (height, width):
         raise ImageError("the picture has no pixels")
-    padded = -(-image.shape[0] // PAD) * -(-image.shape[1] // PAD) * PAD**2
-    if padded > MAX_PIXELS:
-        raise ImageError(f"the picture has {image.shape[1]}x{image.shape[0]} pixels, over the limit of {MAX_PIXELS:,}")
+    padded = padded_size(height, width)
+    if padded[0] * padded[1] > max_pixels:
+        raise ImageError(
+            f"the picture has {width}x{height} pixels; padded to multiples of {PAD}, that is over the limit of "
+            f"{max_pixels:,}"
+        )
+    return height, width
 
 
-def _checked(symbols: jax.Array) -> np.ndarray:
-    """The symbols on the host; a broken network's infinities and NaNs are huge integers by now."""
-    host = np.asarray(symbols)
-    if host.size and max(abs(int(host.min())), abs(int(host.max()))) > MAX_SYMBOL:
+def _three_channels(colour: np.ndarray) -> np.ndarray:
+    """RGB as it is; grey three times, without a copy."""
+    return colour if colour.ndim == 3 else np.broadcast_to(colour[..., None], (*colour.shape, 3))
+
+
+def _rounded(residual: np.ndarray) -> np.ndarray:
+    """To integers, int32."""
+    largest = np.abs(residual).max(initial=0)
+    if not largest <= MAX_SYMBOL:  # nor for NaN
         raise WeightsError("these weights give latents that cannot be coded: they are not trained, or are damaged")
-    return host
+    return np.rint(residual).astype(np.int32)
 
 
 def _hyper_indexes(shape: tuple[int, ...]) -> np.ndarray:
-    """Table of each hyper-latent: 64 + channel, int32 of `shape` [1, h, w, channels]."""
+    """Table of each hyper-latent: 64 + channel, int32 of `shape` [h, w, channels]."""
     channels = np.arange(len(scale_table()), len(scale_table()) + shape[-1], dtype=np.int32)
     return np.broadcast_to(channels, shape)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tcm_jax.corrections import pack_corrections, parse_corrections
 from tcm_jax.errors import StreamError
 
 MAGIC = b"\x89TCM"
 VERSION = 1
-_HAS_QUALITY = 1  # the one flag
-_CHECKSUMS, _CORRECTIONS, _LATENTS = 1, 2, 3
+_HAS_QUALITY, _HAS_TILES, _GREY = 1, 2, 4  # flags
+_CHECKSUMS, _CORRECTIONS, _LATENTS, _ALPHA, _ICC, _EXIF = range(1, 7)  # sections
+TILE_UNIT = 128
+MIN_TILE, MAX_TILE = 512, 8192
 _MAX_VARINT_BYTES = 5
 MAX_GUARD_BAND = 0.03  # two bands reach no further than halfway (6 %) to the next boundary, 13 % away
 _MAX_SIDE = 2**31 - 1
@@ -34,6 +37,9 @@ class Container:
         checksums: `symbol_checksum` after z and after each slice; all but the last keep 16 bits.
         stream: the range-coded latents.
         quality: hundredths of the quality of a variable-rate model, 100 .. 10000; None for a model of one rate.
+        tile: side in pixels of the tiles of the entropy model, a multiple of 128 in 512 .. 8192; 0: one piece.
+        grey: whether the picture has one channel.
+        alpha, icc, exif: as `lossless` packs them; empty if there are none.
     """
 
     width: int
@@ -44,6 +50,11 @@ class Container:
     checksums: tuple[int, ...]
     stream: bytes
     quality: int | None = None
+    tile: int = 0
+    grey: bool = False
+    alpha: bytes = b""
+    icc: bytes = b""
+    exif: bytes = b""
 
     def __post_init__(self):
         *first, last = self.checksums
@@ -78,17 +89,26 @@ def pack(container: Container) -> bytes:
     """The file's bytes. Fixed cost: 42 bytes for a small picture with five slices, and the corrections."""
     sections = [(_CHECKSUMS, _pack_checksums(container.checksums))]
     if any(positions.size for positions in container.corrections):
-        sections.append((_CORRECTIONS, _pack_corrections(container.corrections)))
+        sections.append((_CORRECTIONS, pack_corrections(container.corrections)))
     sections.append((_LATENTS, container.stream))
+    extras = ((_ALPHA, container.alpha), (_ICC, container.icc), (_EXIF, container.exif))
+    sections += [(tag, payload) for tag, payload in extras if payload]
     data = bytearray(MAGIC)
-    data += bytes([VERSION, 0 if container.quality is None else _HAS_QUALITY])
+    data += bytes([VERSION, _flags(container)])
     data += _varint(container.width) + _varint(container.height)
     data += struct.pack("<8sf", container.model_id, container.guard_band)
     if container.quality is not None:
         data += struct.pack("<H", container.quality)
+    if container.tile:
+        data += bytes([container.tile // TILE_UNIT])
     for tag, payload in sections:
         data += bytes([tag]) + _varint(len(payload)) + payload
     return bytes(data + struct.pack("<I", zlib.crc32(data)))
+
+
+def _flags(container: Container) -> int:
+    quality = 0 if container.quality is None else _HAS_QUALITY
+    return quality | (_HAS_TILES if container.tile else 0) | (_GREY if container.grey else 0)
 
 
 def parse(data: bytes, max_pixels: int = 2**28) -> Container:
@@ -108,7 +128,8 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     body = data[:-4]
     if zlib.crc32(body) != struct.unpack("<I", data[-4:])[0]:
         raise StreamError(_TRUNCATED if _ends_early(data) else "the .tcm file is altered: its checksum does not match")
-    if data[5] & ~_HAS_QUALITY:
+    flags = data[5]
+    if flags & ~(_HAS_QUALITY | _HAS_TILES | _GREY):
         raise StreamError("the .tcm file uses features that this version lacks; install a newer tcm_jax")
     reader = _Reader(body, 6)
     width, height = reader.varint(), reader.varint()
@@ -116,7 +137,8 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     model_id, guard_band = struct.unpack("<8sf", reader.take(12))
     if not 0 <= guard_band <= np.float32(MAX_GUARD_BAND):
         raise StreamError("the .tcm file is altered: its guard band is out of range")
-    quality = _parse_quality(reader) if data[5] & _HAS_QUALITY else None
+    quality = _parse_quality(reader) if flags & _HAS_QUALITY else None
+    tile = _parse_tile(reader) if flags & _HAS_TILES else 0
     sections = _sections(reader)
     if _CHECKSUMS not in sections or _LATENTS not in sections:
         raise StreamError("the .tcm file is altered: it lacks its checksums or its latents")
@@ -124,8 +146,10 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     slices = len(checksums) - 1
     corrections = (np.empty(0, np.int32),) * slices
     if _CORRECTIONS in sections:
-        corrections = _parse_corrections(sections[_CORRECTIONS], slices, most)
-    return Container(width, height, model_id, guard_band, corrections, checksums, sections[_LATENTS], quality)
+        corrections = parse_corrections(sections[_CORRECTIONS], slices, most)
+    extras = (sections.get(tag, b"") for tag in (_ALPHA, _ICC, _EXIF))
+    latents, grey = sections[_LATENTS], bool(flags & _GREY)
+    return Container(width, height, model_id, guard_band, corrections, checksums, latents, quality, tile, grey, *extras)
 
 
 def _parse_quality(reader: "_Reader") -> int:
@@ -133,6 +157,13 @@ def _parse_quality(reader: "_Reader") -> int:
     if not 100 <= quality <= 10_000:
         raise StreamError("the .tcm file is altered: its quality is out of range")
     return quality
+
+
+def _parse_tile(reader: "_Reader") -> int:
+    tile = reader.take(1)[0] * TILE_UNIT
+    if not MIN_TILE <= tile <= MAX_TILE:
+        raise StreamError("the .tcm file is altered: the size of its tiles is out of range")
+    return tile
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> int:
@@ -174,21 +205,27 @@ def _sections(reader: _Reader) -> dict[int, bytes]:
     sections = {}
     while reader.position < len(reader.data):
         tag, payload = reader.section()
-        if tag not in (_CHECKSUMS, _CORRECTIONS, _LATENTS):
+        if not _CHECKSUMS <= tag <= _EXIF:
             raise StreamError(f"the .tcm file has a section {tag} unknown to this version; install a newer tcm_jax")
         if tag <= max(sections, default=0):
             raise StreamError("the .tcm file is altered: its sections are out of order")
+        if tag > _LATENTS and not payload:
+            raise StreamError("the .tcm file is altered: its alpha or metadata is empty")
         sections[tag] = payload
     return sections
 
 
 def _ends_early(data: bytes) -> bool:
-    """Whether a file whose checksum is wrong lacks bytes, by its own lengths."""
+    """Whether a file whose checksum is wrong lacks bytes, by its own lengths.
+
+    A file cut exactly behind the latents or a later section looks like an altered one.
+    """
     reader = _Reader(data, 6)
     try:
-        reader.varint(), reader.varint(), reader.take(14 if data[5] & _HAS_QUALITY else 12)
+        reader.varint(), reader.varint()
+        reader.take(12 + 2 * bool(data[5] & _HAS_QUALITY) + bool(data[5] & _HAS_TILES))
         tag = 0
-        while tag != _LATENTS:
+        while tag < _LATENTS or (reader.position < len(data) - 4 and _LATENTS < data[reader.position] <= _EXIF):
             tag, _ = reader.section()
         reader.take(4)
     except StreamError as error:
@@ -215,74 +252,3 @@ def _parse_checksums(payload: bytes) -> tuple[int, ...]:
     if first < 0 or len(payload) != 2 * first + 4:
         raise StreamError("the .tcm file is altered: its checksums have an impossible length")
     return struct.unpack(f"<{first}HI", payload)
-
-
-def _pack_corrections(corrections: tuple[np.ndarray, ...]) -> bytes:
-    """One string of bits, highest first: for each slice its count, and if it is not 0 a Rice parameter and the gaps."""
-    bits = []
-    for positions in corrections:
-        bits.append(_gamma_bits(positions.size + 1))
-        if positions.size:
-            gaps = np.diff(positions.astype(np.int64), prepend=-1) - 1
-            k = min(range(32), key=lambda k: int(np.sum(gaps >> k)) + k * gaps.size)
-            bits.append(f"{k:05b}")
-            bits += ["0" * (gap >> k) + f"{gap & (1 << k) - 1 | 1 << k:b}" for gap in gaps.tolist()]
-    text = "".join(bits)
-    size = math.ceil(len(text) / 8)
-    return int(text.ljust(8 * size, "0"), 2).to_bytes(size, "big")
-
-
-def _gamma_bits(value: int) -> str:
-    """Elias gamma code of a positive integer."""
-    return "0" * (value.bit_length() - 1) + f"{value:b}"
-
-
-class _Bits:
-    """Takes bits off a byte string, the highest of a byte first."""
-
-    def __init__(self, data: bytes):
-        self.data, self.position = data, 0
-
-    def left(self) -> int:
-        return 8 * len(self.data) - self.position
-
-    def take(self, count: int) -> int:
-        if count > self.left():
-            raise StreamError("the .tcm file is altered: its corrections end early")
-        first, self.position = self.position, self.position + count
-        window = self.data[first >> 3 : (self.position + 7) >> 3]
-        return (int.from_bytes(window, "big") >> -self.position % 8) & ((1 << count) - 1)
-
-    def zeros(self) -> int:
-        """Length of the run of zeros before the next one; takes both."""
-        start = self.position
-        while not (window := self.take(max(1, min(32, self.left())))):
-            pass
-        self.position -= window.bit_length() - 1  # what follows the one was not ours to take
-        return self.position - 1 - start
-
-
-def _parse_corrections(payload: bytes, slices: int, most: int) -> tuple[np.ndarray, ...]:
-    bits = _Bits(payload)
-    corrections = tuple(_parse_positions(bits, most) for _ in range(slices))
-    if bits.left() > 7 or bits.take(bits.left()):
-        raise StreamError("the .tcm file is altered: its corrections end late")
-    return corrections
-
-
-def _parse_positions(bits: _Bits, most: int) -> np.ndarray:
-    length = bits.zeros()
-    count = (1 << length | bits.take(length)) - 1
-    if count == 0:
-        return np.empty(0, np.int32)
-    k = bits.take(5)
-    if count * (k + 1) > bits.left():
-        raise StreamError("the .tcm file is altered: its corrections end early")
-    positions = np.empty(count, np.int32)
-    at = -1
-    for i in range(count):
-        at += (bits.zeros() << k | bits.take(k)) + 1
-        if at >= most:
-            raise StreamError("the .tcm file is altered: a correction lies outside the picture")
-        positions[i] = at
-    return positions

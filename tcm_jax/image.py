@@ -1,6 +1,7 @@
-"""Pictures in and out: files to uint8 [H, W, 3] arrays of RGB and back."""
+"""Pictures in and out: files of any mode to what the codec stores, and back to PNG."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import secrets
@@ -15,32 +16,94 @@ from tcm_jax.errors import ImageError, TcmError
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".avif"}
 )
+MAX_PIXELS = 2**28  # what the codec takes unless told otherwise
+_EXIF_PREFIX = b"Exif\0\0"  # JPEG's; the other formats, and ours, start at the TIFF header behind it
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+    """What a `.tcm` file can hold of a picture.
+
+    Attributes:
+        colour: uint8 [H, W, 3] RGB, or [H, W] grey.
+        alpha: uint8 [H, W], 0 transparent to 255 opaque, or None.
+        icc: ICC profile of `colour` (RGB or grey), or empty: sRGB.
+        exif: EXIF from its TIFF header on, or empty. Its orientation has been applied and taken out.
+    """
+
+    colour: np.ndarray
+    alpha: np.ndarray | None = None
+    icc: bytes = b""
+    exif: bytes = b""
+
+    @classmethod
+    def of(cls, image: "np.ndarray | Picture") -> "Picture":
+        """A picture of an array as `array` gives it. Raises ImageError for other arrays."""
+        if isinstance(image, Picture):
+            return image
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            raise ImageError("pictures are uint8 arrays; scale other samples to 0 .. 255 first")
+        if image.ndim == 2:
+            return cls(image)
+        if image.ndim != 3 or not 1 <= image.shape[2] <= 4:
+            raise ImageError(
+                f"pictures are arrays of shape [height, width] or [height, width, 1 to 4 channels], not {image.shape}"
+            )
+        colours = 1 if image.shape[2] < 3 else 3
+        colour = image[..., 0] if colours == 1 else image[..., :3]
+        return cls(colour, image[..., -1] if image.shape[2] > colours else None)
+
+    @property
+    def array(self) -> np.ndarray:
+        """uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB, or [H, W, 4] RGB and alpha."""
+        return self.colour if self.alpha is None else np.dstack([self.colour, self.alpha])
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """uint8 [H, W, 3]: grey three times, transparent parts on white."""
+        rgb = self.colour if self.colour.ndim == 3 else np.repeat(self.colour[..., None], 3, axis=-1)
+        if self.alpha is None:
+            return rgb
+        alpha = self.alpha[..., None].astype(np.uint16)
+        return ((rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Reads a picture file.
+    """Reads a picture file as uint8 [H, W, 3]: what `read_picture` gives, on white. Raises ImageError as it does."""
+    return read_picture(path).rgb
 
-    Returns uint8 [H, W, 3], RGB, upright (EXIF orientation applied). Grey, palette, CMYK and 16-bit pictures are
-    converted; values of 16 bits are scaled to 8.
 
-    Raises ImageError for a file that is missing, broken or no picture, for one with several frames, for more pixels
-    than Pillow's limit against decompression bombs, and for a picture with transparent parts.
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Decodes the bytes of a picture file as `read_image` does; `name` is what errors call it."""
+    return decode_picture(data, name).rgb
+
+
+def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Reads a picture file, upright (EXIF orientation applied).
+
+    Palettes become RGB, samples of 16 bits are scaled to 8, CMYK and Lab are converted to sRGB by their profile
+    (without one, CMYK by Pillow's formula).
+
+    Raises ImageError for a file that is missing, broken or no picture, for one with several frames, for more than
+    `max_pixels` (and for more than Pillow's limit against decompression bombs), and for floating-point samples.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
-    return decode_image(data, str(path))
+    return decode_picture(data, str(path), max_pixels)
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decodes the bytes of a picture file as `read_image` does; `name` is what errors call it."""
+def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decodes the bytes of a picture file as `read_picture` does; `name` is what errors call it."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > max_pixels:
+                raise ImageError(f"{name} has {image.width}x{image.height} pixels, over the limit of {max_pixels:,}")
             # A photograph with its preview behind it (MPO) is one picture; every other format means its frames.
-            if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
-                raise ImageError(f"{name} holds {picture.n_frames} frames; give each one as a file of its own")
-            return _to_rgb8(ImageOps.exif_transpose(picture), name)
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                raise ImageError(f"{name} holds {image.n_frames} frames; give each one as a file of its own")
+            return from_pil(image, name)
     except TcmError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
@@ -51,36 +114,80 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         raise ImageError(f"{name} is broken: {error or type(error).__name__}") from error
 
 
-def _to_rgb8(picture: Image.Image, name: str) -> np.ndarray:
-    """Converts an opened picture of any mode to uint8 [H, W, 3]."""
-    if picture.mode == "F":
+def from_pil(image: Image.Image, name: str = "the picture") -> Picture:
+    """What the codec stores of a Pillow image of any mode. Raises ImageError for floating-point samples."""
+    image = ImageOps.exif_transpose(image)
+    colour, alpha, converted = _planes(image, name)
+    icc = b"" if converted else image.info.get("icc_profile") or b""
+    if icc[16:20] != (b"GRAY" if colour.ndim == 2 else b"RGB "):
+        icc = b""  # a profile of another kind of samples than these
+    return Picture(colour, alpha, icc, (image.info.get("exif") or b"").removeprefix(_EXIF_PREFIX))
+
+
+def _planes(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    """(colour, alpha, whether the colours were converted to sRGB)."""
+    if image.mode == "F":
         raise ImageError(f"{name} has floating-point samples, whose range is unknown; convert it to 8 or 16 bits")
-    if picture.mode.startswith("I"):
-        return _grey16_to_rgb8(picture, name)
-    if picture.has_transparency_data:
-        mode, picture = picture.mode, picture.convert("RGBA")
-        if picture.getchannel("A").getextrema()[0] < 255:
-            raise ImageError(
-                f"{name} has transparent parts (mode {mode}), which cannot be stored; flatten it on a background first"
-            )
-    return np.array(picture.convert("RGB"))
+    if image.mode.startswith("I"):
+        return *_grey16(image, name), False
+    if image.mode in ("CMYK", "LAB"):
+        return np.array(_to_srgb(image)), None, True
+    if image.mode in ("1", "L", "LA", "La"):
+        grey, alpha = ("L", "LA")
+    else:
+        grey, alpha = ("RGB", "RGBA")
+    if image.has_transparency_data:
+        *colour, transparency = image.convert(alpha).split()
+        return np.array(Image.merge(grey, colour)), np.array(transparency), False
+    return np.array(image.convert(grey)), None, False
 
 
-def _grey16_to_rgb8(picture: Image.Image, name: str) -> np.ndarray:
-    """Scales 16-bit grey to 8 bits, rounding to nearest (Pillow's own conversion clips at 255)."""
-    grey = np.array(picture).astype(np.int64)
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """CMYK or Lab to sRGB."""
+    from PIL import ImageCms
+
+    if icc := image.info.get("icc_profile"):
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    elif image.mode == "LAB":
+        profile = ImageCms.createProfile("LAB")
+    else:
+        return image.convert("RGB")
+    return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+
+
+def _grey16(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """(grey scaled to 8 bits, rounding to nearest where Pillow's own conversion clips at 255; alpha)."""
+    grey = np.array(image).astype(np.int64)
     if grey.min() < 0 or grey.max() > 65535:
         raise ImageError(f"{name} has samples beyond 16 bits; convert it to 8 or 16 bits")
-    if "transparency" in picture.info and (grey == picture.info["transparency"]).any():
-        raise ImageError(f"{name} has transparent parts, which cannot be stored; flatten it on a background first")
-    return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=-1)
+    transparent = image.info.get("transparency")
+    alpha = None if transparent is None else np.where(grey == transparent, 0, 255).astype(np.uint8)
+    return ((grey + 128) // 257).astype(np.uint8), alpha
 
 
-def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Writes uint8 [H, W, 3] as a PNG, completely or not at all. Raises TcmError if the file cannot be written."""
+def to_pil(picture: Picture) -> Image.Image:
+    """As a Pillow image of mode L, LA, RGB or RGBA, profile and EXIF in its `info`."""
+    image = Image.fromarray(picture.array)
+    if picture.icc:
+        image.info["icc_profile"] = picture.icc
+    if picture.exif:
+        image.info["exif"] = _EXIF_PREFIX + picture.exif
+    return image
+
+
+def encode_png(picture: Picture) -> bytes:
+    """The bytes of a PNG file, with the profile and EXIF."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    atomic_write(path, buffer.getvalue())
+    options = {"icc_profile": picture.icc or None}
+    if picture.exif:
+        options["exif"] = picture.exif
+    Image.fromarray(picture.array).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def write_png(path: str | os.PathLike, image: np.ndarray | Picture) -> None:
+    """Writes a picture as a PNG, completely or not at all. Raises TcmError if the file cannot be written."""
+    atomic_write(path, encode_png(Picture.of(image)))
 
 
 def atomic_write(path: str | os.PathLike, data: bytes) -> None:
@@ -117,9 +224,3 @@ def _write_and_rename(target: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-
-
-def pad_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:
-    """Repeats the last row and column until both sides are multiples: uint8 [H, W, 3] -> uint8 [H', W', 3]."""
-    height, width = image.shape[:2]
-    return np.pad(image, ((0, -height % multiple), (0, -width % multiple), (0, 0)), mode="edge")

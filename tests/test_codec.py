@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tcm_jax import codec as codec_module
+from tcm_jax import network
 from tcm_jax.checkpoint import make_weights
 from tcm_jax.codec import Codec, Encoded
-from tcm_jax.container import MAX_GUARD_BAND, parse
+from tcm_jax.container import MAX_GUARD_BAND, pack, parse
 from tcm_jax.errors import (
     ArithmeticMismatchError,
     ConfigError,
@@ -23,6 +23,7 @@ from tcm_jax.errors import (
     StreamError,
     WeightsError,
 )
+from tcm_jax.image import Picture
 
 BAND = 0.01  # wide enough for corrections even in small pictures
 SIZES = [(1, 1), (1, 300), (17, 33), (64, 64), (127, 129), (128, 128), (500, 333)]
@@ -67,6 +68,57 @@ def test_any_small_picture(banded, image):
     np.testing.assert_array_equal(banded.decompress(encoded.data), encoded.reconstruction)
 
 
+def test_pictures_of_every_form(banded):
+    """Grey and alpha: one channel stays one, alpha is exact, metadata comes back."""
+    colour, alpha = photograph(60, 90), photograph(60, 90, seed=1)[..., 0]
+    rgb = banded.decompress(banded.compress(colour))
+    for image in (np.dstack([colour, alpha]), np.dstack([colour[..., :1], alpha]), colour[..., 0]):
+        decoded = banded.decompress(banded.compress(image))
+        assert decoded.shape == image.shape
+        np.testing.assert_array_equal(decoded, banded.encode(image).reconstruction)
+        if image.ndim == 3:
+            np.testing.assert_array_equal(decoded[..., -1], alpha)
+    np.testing.assert_array_equal(banded.decompress(banded.compress(np.dstack([colour, alpha])))[..., :3], rgb)
+    grey = np.repeat(colour[..., :1], 3, axis=-1)
+    mean = banded.decompress(banded.compress(grey)).mean(-1)
+    assert np.abs(banded.decompress(banded.compress(grey[..., 0])) - mean).max() <= 0.5
+    picture = banded.decode(banded.compress(Picture(colour, alpha, b"a profile", b"some EXIF")))
+    np.testing.assert_array_equal(picture.alpha, alpha)
+    assert (picture.icc, picture.exif) == (b"a profile", b"some EXIF")
+
+
+def test_altered_alpha_and_metadata_are_refused(banded):
+    file = parse(banded.compress(Picture(photograph(6, 9), np.zeros((6, 9), np.uint8), b"p", b"e")))
+    for changes in ({"width": 8}, {"alpha": b"\0"}, {"icc": b"?"}, {"exif": file.exif[:-1]}):
+        with pytest.raises(StreamError, match=r"altered: its (alpha|ICC profile|EXIF)"):
+            banded.decompress(pack(dataclasses.replace(file, **changes)))
+
+
+def test_tiles_and_the_whole_picture_agree(tiny_weights):
+    image = photograph(520, 500)
+    whole, tiled = (Codec(tiny_weights, coder="native", tile=tile).encode(image) for tile in (0, 512))
+    assert (parse(whole.data).tile, parse(tiled.data).tile) == (0, 512)
+    assert abs(len(tiled.data) / len(whole.data) - 1) < 0.003
+    error = [np.mean((e.reconstruction.astype(float) - image) ** 2) for e in (whole, tiled)]
+    assert abs(10 * np.log10(error[0] / error[1])) < 0.01
+    assert tiled.estimated_bits == pytest.approx(whole.estimated_bits, rel=3e-3)
+    # A decoder follows the file in what must agree, and its own settings in the rest.
+    one_piece = Codec(tiny_weights, coder="native", tile=0).decompress(tiled.data)
+    assert np.abs(one_piece.astype(int) - tiled.reconstruction).max() <= 1
+
+
+def test_no_new_programs_for_a_new_large_picture(tiny_weights):
+    codec = Codec(tiny_weights, coder="native", tile=512)
+    codec.encode(photograph(520, 530))
+    functions = [f for name in ("analysis", "hyper_analysis", "hyper_synthesis", "slice_params", "slice_latents",
+                                "synthesis") if hasattr(f := getattr(network, f"_{name}"), "_cache_size")]  # fmt: skip
+    before = [f._cache_size() for f in functions]
+    for height, width in ((700, 600), (1100, 520)):
+        codec.encode(photograph(height, width))
+    assert [f._cache_size() for f in functions] == before
+    assert len(before) == 6
+
+
 def test_views_are_pictures_too(tiny_codec):
     image = photograph(60, 90)
     for view in (image[:, ::-1], image.transpose(1, 0, 2), image[::2]):
@@ -89,15 +141,15 @@ def test_the_parts_of_an_encoded_picture(banded, tiny_codec, encoded):
     "image",
     [
         np.zeros((4, 4, 3), np.float32),
-        np.zeros((4, 4), np.uint8),
-        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4,), np.uint8),
+        np.zeros((4, 4, 5), np.uint8),
         np.zeros((1, 4, 4, 3), np.uint8),
         [[[0, 0, 0]]],
         np.zeros((0, 4, 3), np.uint8),
         np.zeros((4, 0, 3), np.uint8),
         np.broadcast_to(np.uint8(0), (2**15, 2**15, 3)),
     ],
-    ids=["float", "grey", "rgba", "batch", "list", "no-rows", "no-columns", "huge"],
+    ids=["float", "row", "five", "batch", "list", "no-rows", "no-columns", "huge"],
 )
 def test_other_arrays_are_refused(tiny_codec, image):
     with pytest.raises(ImageError):
@@ -114,7 +166,7 @@ def test_a_file_with_other_slices_is_refused(banded, encoded):
     file = parse(encoded.data)
     fewer = dataclasses.replace(file, corrections=file.corrections[1:], checksums=file.checksums[1:])
     with pytest.raises(StreamError, match="2 slices, its model 3"):
-        banded.decompress(codec_module.pack(fewer))
+        banded.decompress(pack(fewer))
 
 
 def test_the_pixel_limit_counts_the_padding(banded, encoded):
@@ -123,7 +175,8 @@ def test_the_pixel_limit_counts_the_padding(banded, encoded):
         banded.decompress(encoded.data, max_pixels=128**2 - 1)
 
 
-@pytest.mark.parametrize("changes", [{"coder": "cabac"}, {"guard_band": -1e-5}, {"guard_band": 0.04}])
+@pytest.mark.parametrize("changes", [{"coder": "cabac"}, {"guard_band": -1e-5}, {"guard_band": 0.04},
+                                     {"tile": 384}, {"tile": 1000}, {"tile": -128}])  # fmt: skip
 def test_senseless_settings_are_refused(tiny_weights, changes):
     with pytest.raises(ConfigError):
         Codec(tiny_weights, **changes)
@@ -155,14 +208,14 @@ def test_both_coders_write_the_same_file(tiny_weights, encoded):
 def decoded_with_noise(codec: Codec, data: bytes, relative: float, seed: int) -> np.ndarray:
     """The picture on a machine whose scales are off by up to `relative`, and whose means by up to 1e-6."""
     rng = np.random.default_rng(seed)
-    exact = codec_module._slice_params
+    exact = network._slice_params
 
     def noisy(*args):
         mu, sigma, support = exact(*args)
         noise = rng.uniform(-1, 1, (2, *mu.shape)).astype(np.float32)
         return mu + 1e-6 * noise[0], sigma * (1 + relative * noise[1]), support
 
-    with mock.patch.object(codec_module, "_slice_params", noisy):
+    with mock.patch.object(network, "_slice_params", noisy):
         return codec.decompress(data)
 
 

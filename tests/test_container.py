@@ -1,5 +1,6 @@
 """The .tcm container: its bytes, every kind of damage, and forged files whose checksums are right."""
 
+import dataclasses
 import struct
 import tracemalloc
 import zlib
@@ -46,7 +47,8 @@ LATENTS = section(3, b"xyz")
 
 
 def assert_equal(a: Container, b: Container) -> None:
-    for field in ("width", "height", "model_id", "guard_band", "checksums", "stream", "quality"):
+    fields = {field.name for field in dataclasses.fields(Container)} - {"corrections"}
+    for field in fields:
         assert getattr(a, field) == getattr(b, field)
     for x, y in zip(a.corrections, b.corrections, strict=True):
         np.testing.assert_array_equal(x, y)
@@ -75,11 +77,14 @@ def test_fixed_cost():
     corrections=st.lists(st.sets(st.integers(0, 16383), max_size=40), max_size=5),
     crcs=st.lists(st.integers(0, 2**32 - 1), min_size=6, max_size=6), stream=st.binary(max_size=300),
     extra=st.sampled_from([bytes, bytearray, memoryview]), quality=st.none() | st.integers(100, 10_000),
+    tile=st.sampled_from([0, 512, 1024, 8192]), grey=st.booleans(),
+    extras=st.lists(st.binary(max_size=200), min_size=3, max_size=3),
 )  # fmt: skip
-def test_round_trip(width, height, band, corrections, crcs, stream, extra, quality):
+def test_round_trip(width, height, band, corrections, crcs, stream, extra, quality, tile, grey, extras):
     corrections = tuple(int32(*sorted(positions)) for positions in corrections)
     made = container(width=width, height=height, guard_band=band, corrections=corrections,
-                     checksums=tuple(crcs[: len(corrections) + 1]), stream=stream, quality=quality)  # fmt: skip
+                     checksums=tuple(crcs[: len(corrections) + 1]), stream=stream, quality=quality, tile=tile,
+                     grey=grey, alpha=extras[0], icc=extras[1], exif=extras[2])  # fmt: skip
     assert_equal(parse(extra(pack(made))), made)
 
 
@@ -152,7 +157,7 @@ def test_every_flipped_bit_is_noticed():
     ("data", "message"),
     [
         (b"\x89TCM\2" + bytes(60), "version 2"),
-        (sealed(b"\x89TCM\1\2" + bytes(60)), "features"),
+        (sealed(b"\x89TCM\1\x08" + bytes(60)), "features"),
         (sealed(b"\x89TCM\1\1\1\1" + bytes(60)), "quality"),
         (forged(CHECKS + LATENTS, size=b"\0\x10"), "0x16"),
         (forged(CHECKS + LATENTS, size=b"\x10\0"), "16x0"),
@@ -163,7 +168,9 @@ def test_every_flipped_bit_is_noticed():
         (forged(CHECKS + LATENTS, band=-1e-5), "guard band"),
         (forged(CHECKS + LATENTS, band=0.1), "guard band"),
         (forged(CHECKS + section(32, b"")), "section 32 unknown"),
-        (forged(CHECKS + LATENTS + section(4, b"icc")), "section 4 unknown"),
+        (forged(CHECKS + LATENTS + section(7, b"xmp")), "section 7 unknown"),
+        (forged(CHECKS + LATENTS + section(5, b"")), "metadata is empty"),
+        (sealed(b"\x89TCM\1\2" + b"\x10\x10" + bytes(12) + b"\3" + CHECKS + LATENTS), "tiles is out of range"),
         (forged(section(0, b"") + CHECKS + LATENTS), "section 0 unknown"),
         (forged(LATENTS + CHECKS), "out of order"),
         (forged(CHECKS + CHECKS + LATENTS), "out of order"),

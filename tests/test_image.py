@@ -6,10 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tcm_jax.errors import ImageError, TcmError
-from tcm_jax.image import atomic_write, decode_image, pad_to_multiple, read_image, write_png
+from tcm_jax.image import (
+    Picture,
+    atomic_write,
+    decode_image,
+    decode_picture,
+    encode_png,
+    read_image,
+    to_pil,
+    write_png,
+)
 
 RGB = np.random.RandomState(0).randint(0, 256, (12, 16, 3), dtype=np.uint8)
 
@@ -56,35 +65,88 @@ def test_palette_and_cmyk():
     np.testing.assert_allclose(decoded(cmyk, "JPEG", quality=95)[0, 0].astype(int), [255, 0, 0], atol=3)
 
 
-def test_opaque_alpha_is_dropped_and_transparency_refused():
+def planes(picture, file_format="PNG", **options) -> Picture:
+    return decode_picture(encoded(picture, file_format, **options), "picture")
+
+
+def alpha_of(picture, **options):
+    return planes(picture, **options).alpha.tolist()
+
+
+def test_grey_stays_one_channel():
+    for picture in (Image.fromarray(RGB[..., 0]), Image.fromarray(RGB[..., 0] > 127)):
+        np.testing.assert_array_equal(planes(picture).colour, np.array(picture.convert("L")))
+    assert planes(Image.fromarray(np.array([[0, 129, 65535]], np.uint16))).colour.tolist() == [[0, 1, 255]]
+    assert planes(Image.fromarray(RGB)).colour.shape == RGB.shape
+
+
+def test_alpha_is_kept_and_shown_on_white():
+    alpha = np.arange(192, dtype=np.uint8).reshape(12, 16)
+    rgba = np.dstack([RGB, alpha])
+    picture = planes(Image.fromarray(rgba))
+    np.testing.assert_array_equal(picture.array, rgba)
+    exact = RGB * (alpha[..., None] / 255) + 255 - alpha[..., None]
+    np.testing.assert_allclose(decoded(Image.fromarray(rgba)), exact, atol=0.51)
     opaque = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
+    np.testing.assert_array_equal(planes(Image.fromarray(opaque)).array, opaque)
     np.testing.assert_array_equal(decoded(Image.fromarray(opaque)), RGB)
-    opaque[3, 4, 3] = 254
-    with pytest.raises(ImageError, match=r"picture has transparent parts \(mode RGBA\)"):
-        decoded(Image.fromarray(opaque))
 
 
-@pytest.mark.parametrize("mode", ["P", "L", "RGB", "LA", "I;16"])
-def test_transparency_of_every_mode_is_refused(mode):
-    if mode == "I;16":
-        picture, options = Image.fromarray(np.array([[5, 700]], np.uint16)), {"transparency": 700}
-    elif mode == "LA":
-        picture, options = Image.new("LA", (4, 4), (9, 100)), {}
-    elif mode == "RGB":
-        picture, options = Image.new("RGB", (4, 4), (1, 2, 3)), {"transparency": (1, 2, 3)}
-    elif mode == "P":
-        picture, options = Image.fromarray(RGB).quantize(16), {"transparency": 0}
-    else:
-        picture, options = Image.new("L", (4, 4), 3), {"transparency": 3}
-    with pytest.raises(ImageError, match="transparent parts"):
-        decoded(picture, **options)
+def test_transparency_of_every_mode():
+    assert alpha_of(Image.fromarray(np.array([[5, 700]], np.uint16)), transparency=700) == [[255, 0]]
+    assert alpha_of(Image.new("LA", (2, 1), (9, 100))) == [[100, 100]]
+    assert planes(Image.new("LA", (2, 1), (9, 100))).colour.tolist() == [[9, 9]]
+    assert alpha_of(Image.new("RGB", (2, 1), (1, 2, 3)), transparency=(1, 2, 3)) == [[0, 0]]
+    assert alpha_of(Image.new("L", (2, 1), 3), transparency=4) == [[255, 255]]
+    palette = Image.new("P", (2, 1), 1)
+    palette.putpalette([0, 0, 0, 9, 8, 7])
+    assert alpha_of(palette, transparency=bytes([255, 77])) == [[77, 77]]
+    assert planes(palette, transparency=1).array.tolist() == [[[9, 8, 7, 0]] * 2]
 
 
 def test_orientation_is_applied():
     exif = Image.Exif()
-    exif[0x0112] = 6  # To be turned by 90 degrees clockwise.
-    turned = decoded(Image.fromarray(RGB), exif=exif)
-    np.testing.assert_array_equal(turned, np.rot90(RGB, -1))
+    exif[0x0112], exif[0x010F] = 6, "a camera"  # To be turned by 90 degrees clockwise.
+    turned = planes(Image.fromarray(RGB), exif=exif)
+    np.testing.assert_array_equal(turned.colour, np.rot90(RGB, -1))
+    kept = Image.Exif()
+    kept.load(turned.exif)
+    assert dict(kept) == {0x010F: "a camera"}
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_profile_and_exif_are_kept(file_format):
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = planes(Image.fromarray(RGB), file_format, exif=exif, icc_profile=profile)
+    assert picture.icc == profile
+    if file_format != "TIFF":  # whose tags are its own, and no block to carry
+        assert picture.exif == exif.tobytes().removeprefix(b"Exif\0\0")
+        again = decode_picture(encode_png(picture), "copy")
+        assert (again.icc, again.exif) == (picture.icc, picture.exif)
+        assert to_pil(picture).getexif()[0x010F] == "a camera"
+
+
+def test_profiles_of_other_samples_are_used_or_dropped():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert planes(Image.fromarray(RGB[..., 0]), icc_profile=profile).icc == b""
+    lab = ImageCms.profileToProfile(Image.fromarray(RGB), ImageCms.createProfile("sRGB"),
+                                    ImageCms.createProfile("LAB"), outputMode="LAB")  # fmt: skip
+    assert np.abs(planes(lab, "TIFF").colour.astype(int) - RGB).mean() < 4
+
+
+def test_arrays_of_every_form():
+    for array in (RGB[..., 0], RGB[..., :2], RGB, np.dstack([RGB, RGB[..., 0]])):
+        np.testing.assert_array_equal(Picture.of(array).array, array)
+    np.testing.assert_array_equal(Picture.of(RGB[..., :1]).array, RGB[..., 0])
+
+
+def test_the_limit_on_pixels():
+    data = encoded(Image.fromarray(RGB))
+    assert decode_picture(data, "picture", max_pixels=192).colour.shape == RGB.shape
+    with pytest.raises(ImageError, match="16x12 pixels, over the limit of 191"):
+        decode_picture(data, "picture", max_pixels=191)
 
 
 def test_several_frames_are_refused():
@@ -173,18 +235,3 @@ def test_atomic_write_says_what_is_wrong(tmp_path, monkeypatch):
     with pytest.raises(TcmError, match=r"cannot write .*: No space left on device"):
         atomic_write(tmp_path / "out", b"data")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("height", "width", "padded"), [(1, 1, (64, 64)), (64, 128, (64, 128)), (65, 30, (128, 64))])
-def test_padding_repeats_the_edge(height, width, padded):
-    image = np.random.RandomState(0).randint(0, 256, (height, width, 3), dtype=np.uint8)
-    result = pad_to_multiple(image, 64)
-    assert result.shape == (*padded, 3)
-    assert result.dtype == np.uint8
-    np.testing.assert_array_equal(result[:height, :width], image)
-    np.testing.assert_array_equal(
-        result[height - 1 :, :width], np.broadcast_to(image[-1:], (padded[0] - height + 1, width, 3))
-    )
-    np.testing.assert_array_equal(
-        result[:, width - 1 :], np.repeat(result[:, width - 1 : width], padded[1] - width + 1, 1)
-    )

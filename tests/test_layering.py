@@ -8,14 +8,18 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tcm_jax"
 FLOORS = {
     "errors": -1,
+    "corrections": -0.5,
     "ops": 0,
     "image": 0,
     "metrics": 0,
     "container": 0,
+    "lossless": 0,
+    "tiles": 0,
     "layers": 1,
     "entropy": 1,
     "model_config": 0,
     "model": 2,
+    "network": 2.5,
     "codec": 3,
     "losses": 3,
     "initialization": 3,

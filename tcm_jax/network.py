@@ -1,0 +1,183 @@
+"""The network compiled: NumPy grids in and out, of any size, tile by tile; encoder and decoder run the same programs.
+
+On one machine both see the same numbers to the last bit, as long as they use the same tiles. Grids are [h, w, channels]
+without a batch; sizes are (height, width) in pixels, multiples of 128.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcm_jax.entropy import factorized, gaussian
+from tcm_jax.model import HYPER_STRIDE, LATENT_STRIDE, TCM, Weights
+from tcm_jax.tiles import over_tiles, tiles
+
+PAD = 128  # pictures are padded to multiples of this: the latent grid is then whole in windows
+# Pixels; docs/architecture.md has what each was chosen by. That of the entropy model is part of the format.
+ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO = 64, 64, 128
+_CHUNK = 1 << 16  # symbols whose likelihoods are computed at a time
+
+
+def entropy_jit(*static: int):
+    """`jax.jit` with matrix products in full float32: for what encoder and decoder must agree on."""
+
+    def decorate(function):
+        @functools.wraps(function)
+        def precise(*args):
+            with jax.default_matmul_precision("highest"):
+                return function(*args)
+
+        return jax.jit(precise, static_argnums=static)
+
+    return decorate
+
+
+def _apply(model, params, method, *args):
+    """`method` of the model on single pictures or grids, given and returned without a batch."""
+    args = jax.tree.map(lambda grid: grid[None] if np.ndim(grid) == 3 else grid, args)
+    return jax.tree.map(lambda grid: grid[0], model.apply({"params": params}, *args, method=method))
+
+
+def _medians(model, params):
+    return model.apply({"params": params}, method="medians")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _analysis(model, params, picture, level):
+    return _apply(model, params, "analysis", picture.astype(jnp.float32) / 255, level)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _hyper_analysis(model, params, y, level):
+    return _apply(model, params, "hyper_analysis", y, level) - _medians(model, params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _synthesis(model, params, y_hat, level):
+    x_hat = _apply(model, params, "synthesis", jnp.concatenate(y_hat, axis=-1), level)
+    return jnp.round(jnp.clip(x_hat, 0, 1) * 255).astype(jnp.uint8)
+
+
+@entropy_jit(0)
+def _hyper_synthesis(model, params, z_symbols, level):
+    return _apply(model, params, "hyper_synthesis", z_symbols + _medians(model, params), level)
+
+
+@entropy_jit(0, 2)
+def _slice_params(model, params, i, latent_means, latent_scales, previous):
+    return _apply(model, params, "slice_params", i, latent_means, latent_scales, previous)
+
+
+@entropy_jit(0, 2)
+def _slice_latents(model, params, i, symbols, mu, support):
+    return _apply(model, params, "slice_latents", i, symbols.astype(jnp.float32), mu, support)
+
+
+@jax.jit
+def _bits_y(symbols, sigma):
+    return -jnp.log2(gaussian.likelihood(symbols.astype(jnp.float32), sigma))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _bits_z(model, params, z_symbols):
+    z = z_symbols + _medians(model, params)
+    return -jnp.log2(factorized.likelihood(params["entropy_bottleneck"], z))
+
+
+class Network:
+    """One set of weights on one device."""
+
+    def __init__(self, weights: Weights, device: jax.Device | None = None):
+        self.config = weights.config
+        self.model = TCM(weights.config)
+        self.params = jax.device_put(weights.params, device)
+
+    def analyze(self, image: np.ndarray, level: np.ndarray | None, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [H, W, 3] of any size and gain level to float32 [h, w, channels]: y, and z less its medians."""
+        size = padded_size(*image.shape[:2])
+        y = np.empty((size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE, self.config.latent_channels), np.float32)
+        for rows, columns in tiles(size, side, ANALYSIS_HALO):
+            tile = np.asarray(_analysis(self.model, self.params, _cut(image, rows, columns), level))
+            inner = tile[rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)]
+            y[rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)] = inner
+
+        def function(y):
+            return [_hyper_analysis(self.model, self.params, y, level)]
+
+        (z,) = over_tiles(function, size, side, ANALYSIS_HALO, [(y, LATENT_STRIDE)], [HYPER_STRIDE])
+        return y, z
+
+    def synthesize(
+        self, y_hat: list[np.ndarray], level: np.ndarray | None, size: tuple[int, int], side: int
+    ) -> np.ndarray:
+        """Decoded slices to the picture, uint8 [H, W, 3] of any `size`."""
+        picture = np.empty((*size, 3), np.uint8)
+        for rows, columns in tiles(padded_size(*size), side, SYNTHESIS_HALO):
+            pieces = [part[rows.whole(LATENT_STRIDE), columns.whole(LATENT_STRIDE)] for part in y_hat]
+            tile = np.asarray(_synthesis(self.model, self.params, pieces, level))[rows.inner(1), columns.inner(1)]
+            kept = picture[rows.kept(1), columns.kept(1)]
+            kept[:] = tile[: kept.shape[0], : kept.shape[1]]
+        return picture
+
+    def hyper(self, z: np.ndarray, level: np.ndarray | None, side: int) -> list[np.ndarray]:
+        """Symbols of z to [latent means, latent scales]."""
+
+        def function(z):
+            return _hyper_synthesis(self.model, self.params, z, level)
+
+        return self._entropy(function, [(z, HYPER_STRIDE)], 2, side)
+
+    def slice_params(self, i: int, context: list[np.ndarray], decoded: list[np.ndarray], side: int) -> list[np.ndarray]:
+        """[mu, sigma, support] of slice `i`; the one function that training, encoder and decoder share."""
+
+        def function(means, scales, *previous):
+            return _slice_params(self.model, self.params, i, means, scales, previous)
+
+        return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (*context, *decoded)], 3, side)
+
+    def slice_latents(self, i: int, symbols: np.ndarray, mu: np.ndarray, support: np.ndarray, side: int) -> np.ndarray:
+        """Decoded slice `i` from its symbols (int32)."""
+
+        def function(*grids):
+            return [_slice_latents(self.model, self.params, i, *grids)]
+
+        return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (symbols, mu, support)], 1, side)[0]
+
+    def _entropy(self, function, inputs, results: int, side: int) -> list[np.ndarray]:
+        grid, stride = inputs[0]
+        size = (grid.shape[0] * stride, grid.shape[1] * stride)
+        return over_tiles(function, size, side, ENTROPY_HALO, inputs, [LATENT_STRIDE] * results)
+
+    def hyper_information(self, z: np.ndarray) -> float:
+        """Bits of the symbols of z under the float distributions: what the loss counts as rate."""
+        bits = functools.partial(_bits_z, self.model, self.params)
+        return _sum_by_chunks(bits, z.reshape(-1, z.shape[-1]))
+
+    def slice_information(self, symbols: np.ndarray, sigma: np.ndarray) -> float:
+        """The same of a slice."""
+        return _sum_by_chunks(_bits_y, symbols.ravel(), sigma.ravel())
+
+
+def _sum_by_chunks(function, *arrays: np.ndarray) -> float:
+    """Sum of an elementwise function, compiled once: the last chunk is filled up with ones, which do not count."""
+    total, size = 0.0, min(_CHUNK, 1 << (len(arrays[0]) - 1).bit_length())
+    for at in range(0, len(arrays[0]), size):
+        chunks = [array[at : at + size] for array in arrays]
+        count = len(chunks[0])
+        filled = [np.concatenate([c, np.ones((size - count, *c.shape[1:]), c.dtype)]) for c in chunks]
+        total += float(np.asarray(function(*filled))[:count].sum(dtype=np.float64))
+    return total
+
+
+def padded_size(height: int, width: int) -> tuple[int, int]:
+    """The size of the coded picture: both sides up to multiples of 128."""
+    return -(-height // PAD) * PAD, -(-width // PAD) * PAD
+
+
+def _cut(image: np.ndarray, rows, columns) -> np.ndarray:
+    """A tile of the picture, which goes on beyond its last row and column by repeating them."""
+    tile = image[rows.start : rows.stop, columns.start : columns.stop]
+    missing = (rows.stop - rows.start - tile.shape[0], columns.stop - columns.start - tile.shape[1])
+    return np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge") if any(missing) else tile

@@ -1,0 +1,77 @@
+"""Tiles: a function of bounded reach over a grid of any size, by pieces of a few fixed shapes (docs/format.md).
+
+A side that fits in a tile is one tile. A longer one gets tiles of the full side, each `2 * halo` less than a side after
+the one before and the last moved back to end with the grid; so the grid's true borders are a tile's borders, and what
+is kept is at least a halo away from every other. All lengths are in pixels, whatever the stride of a grid.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """One tile along one axis: it covers start .. stop, of which first .. last is kept."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+    def whole(self, stride: int) -> slice:
+        """Where the tile lies in a grid of `stride` pixels a position."""
+        return slice(self.start // stride, self.stop // stride)
+
+    def kept(self, stride: int) -> slice:
+        """Where what is kept lies in such a grid."""
+        return slice(self.first // stride, self.last // stride)
+
+    def inner(self, stride: int) -> slice:
+        """Where what is kept lies in the tile."""
+        return slice((self.first - self.start) // stride, (self.last - self.start) // stride)
+
+
+def spans(length: int, side: int, halo: int) -> list[Span]:
+    """Covers `length` with tiles of `side` (0: one tile) that overlap by two halos."""
+    if not side or length <= side:
+        return [Span(0, length, 0, length)]
+    starts = [*range(0, length - side, side - 2 * halo), length - side]
+    borders = [0, *(start + side - halo for start in starts[:-1]), length]
+    pairs = zip(starts, itertools.pairwise(borders), strict=True)
+    return [Span(start, start + side, first, last) for start, (first, last) in pairs]
+
+
+def tiles(size: tuple[int, int], side: int, halo: int) -> Iterator[tuple[Span, Span]]:
+    """(rows, columns) of every tile of a picture of `size` (height, width)."""
+    return itertools.product(*(spans(length, side, halo) for length in size))
+
+
+def over_tiles(
+    function: Callable[..., Sequence[np.ndarray]],
+    size: tuple[int, int],
+    side: int,
+    halo: int,
+    inputs: Sequence[tuple[np.ndarray, int]],
+    strides: Sequence[int],
+) -> list[np.ndarray]:
+    """Results of `function` over whole grids.
+
+    Args:
+        function: of one tile of every input, [h, w, C]; gives one array [h', w', C'] for each of `strides`.
+        size: height and width in pixels, multiples of 128.
+        inputs: grids [h, w, C] with their strides.
+        strides: of the results.
+    """
+    results: list[np.ndarray] = []
+    for rows, columns in tiles(size, side, halo):
+        pieces = function(*(grid[rows.whole(stride), columns.whole(stride)] for grid, stride in inputs))
+        if not results:
+            grids = [(size[0] // stride, size[1] // stride) for stride in strides]
+            results = [np.empty((*grid, p.shape[-1]), p.dtype) for grid, p in zip(grids, pieces, strict=True)]
+        for result, piece, stride in zip(results, pieces, strides, strict=True):
+            kept = np.asarray(piece)[rows.inner(stride), columns.inner(stride)]
+            result[rows.kept(stride), columns.kept(stride)] = kept
+    return results
