@@ -37,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("results"),
                         help="folder for results.csv, .json and .md, and for what was measured so far")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write one HTML page with all of it")
+    parser.add_argument("--report-pictures", type=int, default=24, metavar="N",
+                        help="pictures of each data set in the report (default: 24)")  # fmt: skip
     parser.add_argument("--processes", type=int, default=1, help="worker processes; they share the devices out")
     parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto", help="range coder engine")
 
@@ -93,8 +95,38 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = results.build(found, args.anchor, args.interpolation, origin)
     show(result, console)
     files = results.write(result, args.output)
+    if args.report:
+        files.append(_write_report(args, points, result, console))
     console.print(f"wrote {', '.join(map(str, files))}", soft_wrap=True)
     return result
+
+
+def _write_report(args: argparse.Namespace, points: list[Point], result: dict[str, Any], console: Any) -> Path:
+    """The report of a result, with pictures of its first model's middle point."""
+    from tcm_jax.evaluation.complexity_table import complexity_table
+    from tcm_jax.evaluation.report import write_report
+    from tcm_jax.evaluation.report.gallery import galleries
+
+    cache = args.output / "cache"
+    first = [point for point in points if point.codec == "tcm" and point.weights == args.weights[0]]
+    with console.status("report") as status:
+        shown = galleries(args.data, first[len(first) // 2], args.codecs, cache, args.report_pictures,
+                          lambda name: status.update(f"pictures of the report: {name}"))  # fmt: skip
+        status.update("counting the work of the networks")
+        rows = complexity_table(_measured_models(args, result), cache)
+    write_report(args.report, result, shown, rows)
+    return args.report
+
+
+def _measured_models(args: argparse.Namespace, result: dict[str, Any]) -> dict[str, Any]:
+    """(configuration, mean seconds and memory of the first data set) by name, for the complexity table."""
+    models = {}
+    for curve in (curve for curve in result["sets"][0]["curves"] if curve["kind"] == "tcm"):
+        point = curve["points"][len(curve["points"]) // 2]
+        found = {key: point["mean"][key] for key in ("encode_seconds", "decode_seconds")}
+        memory = {"peak_memory_bytes": result["peak_memory_bytes"]}
+        models[curve["name"]] = (loaded_weights(point["weights"]).config, found | memory)
+    return models
 
 
 def _say_rates(args: argparse.Namespace, console: Any) -> None:

@@ -77,7 +77,6 @@ def _quality(quality: float | None) -> dict[str, float]:
 def _row(name, image, decoded, data, bits, seconds, perceptual) -> dict[str, Any]:
     height, width = image.shape[:2]
     pixels = width * height
-    similarity = _ms_ssim_of_bytes(image, decoded) if min(height, width) >= MS_SSIM_MIN_SIDE else None
     return {
         "name": name,
         "width": width,
@@ -85,13 +84,24 @@ def _row(name, image, decoded, data, bits, seconds, perceptual) -> dict[str, Any
         "bytes": len(data),
         "bpp": 8 * len(data) / pixels,
         **{key: None if value is None else float(value) / pixels for key, value in bits.items()},
+        **quality_of(image, decoded, perceptual),
+        "encode_seconds": seconds[0],
+        "decode_seconds": seconds[1],
+    }
+
+
+def quality_of(image: np.ndarray, decoded: np.ndarray, perceptual: bool) -> dict[str, float | None]:
+    """{"mse", "psnr", "ms_ssim", "ms_ssim_db", "ssimulacra2"} of two uint8 [H, W, 3] pictures.
+
+    None for MS-SSIM of a picture too small for it, and for SSIMULACRA 2 unless `perceptual`.
+    """
+    similarity = _ms_ssim_of_bytes(image, decoded) if min(image.shape[:2]) >= MS_SSIM_MIN_SIDE else None
+    return {
         "mse": float(np.mean(np.square(image.astype(np.float64) - decoded.astype(np.float64)))),
         "psnr": psnr(image, decoded),
         "ms_ssim": similarity,
         "ms_ssim_db": None if similarity is None else ms_ssim_db(similarity),
         "ssimulacra2": ssimulacra2(image, decoded) if perceptual else None,
-        "encode_seconds": seconds[0],
-        "decode_seconds": seconds[1],
     }
 
 

@@ -1,0 +1,66 @@
+"""The complexity table: parameters and work of the models at hand and of the paper's, beside published figures."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from tcm_jax.analysis import complexity
+from tcm_jax.evaluation.provenance import source_digest
+from tcm_jax.image import atomic_write
+from tcm_jax.model_config import ModelConfig, reference_config
+
+REFERENCES = {"TCM small": 64, "TCM medium": 96, "TCM large": 128}
+SIZE = (512, 768)  # height, width that the work is counted for
+
+
+def complexity_table(
+    models: dict[str, tuple[ModelConfig, dict[str, float | None]]], folder: Path
+) -> list[dict[str, Any]]:
+    """Rows {"name", "parameters", "parts", "published_parameters", "independent_gmac", "encode_seconds", ...}.
+
+    `models`: (configuration, what was measured of it) by name; the three of the paper follow. "parts" holds
+    {"parameters", "gmac", "attention_gmac"} by part, of one pass over a picture of 768x512. Counts lie in `folder`.
+    """
+    measured = ("encode_seconds", "decode_seconds", "peak_memory_bytes")
+    rows = {}
+    for name, n in REFERENCES.items():
+        row = _counts(reference_config(n), folder)
+        weights, attention = complexity.INDEPENDENT_GMAC[n]
+        rows[reference_config(n)] = {"name": name, **row, **dict.fromkeys(measured)} | {
+            "published_parameters": complexity.PUBLISHED_PARAMETERS[n] * 1e6,
+            "independent_gmac": weights, "independent_attention_gmac": attention,
+        }  # fmt: skip
+    for name, (config, found) in models.items():
+        rows[config] = rows.get(config, {"name": name, **_counts(config, folder)}) | found
+    return list(rows.values())
+
+
+def _counts(config: ModelConfig, folder: Path) -> dict[str, Any]:
+    """What does not change with the machine, counted once for a configuration."""
+    sources = source_digest("analysis/complexity.py", "model.py", "model_config.py", "layers", "entropy")
+    file = folder / f"work-{hashlib.sha256((config.to_json() + sources).encode()).hexdigest()[:40]}.json"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(file, json.dumps(_count(config)).encode())
+    return json.loads(file.read_text())
+
+
+def _count(config: ModelConfig) -> dict[str, Any]:
+    parameters, macs = complexity.parameters(config), complexity.macs(config, *SIZE)
+    parts = {
+        part: {
+            "parameters": parameters[part],
+            "gmac": macs[part].weights / 1e9,
+            "attention_gmac": macs[part].attention / 1e9,
+        }
+        for part in complexity.PARTS
+    }
+    total = sum(macs.values(), complexity.Macs())
+    return {
+        "parameters": sum(parameters.values()),
+        "gmac": total.weights / 1e9,
+        "attention_gmac": total.attention / 1e9,
+        "kmac_per_pixel": total.total / (SIZE[0] * SIZE[1]) / 1e3,
+        "parts": parts,
+    }

@@ -1,0 +1,116 @@
+"""Pictures for the report: the original, the model's, and other codecs' files of about the same size."""
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tcm_jax.analysis.latents import MAX_PIXELS, latents
+from tcm_jax.codec import Codec
+from tcm_jax.evaluation.codecs import OTHER_CODECS, OtherCodec, file_of_size
+from tcm_jax.evaluation.measure import quality_of
+from tcm_jax.evaluation.provenance import source_digest
+from tcm_jax.evaluation.sweep import Point, coder_key, dataset, loaded_weights
+from tcm_jax.evaluation.testsets import short_name, short_names
+from tcm_jax.image import atomic_write
+
+SHOWN_QUALITY = 90  # of the AVIF, 4:4:4, in which the page shows what no browser reads
+SHOWN_PIXELS = 2**21  # larger pictures are shown by their middle
+
+
+def galleries(
+    data: Sequence[str], point: Point, codecs: Sequence[str], folder: Path, limit: int,
+    on_progress: Callable[[str], None] = lambda name: None,
+) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
+    """The first `limit` pictures of every data set at an operating point of a model, by the data sets' short names.
+
+    Each is {"name", "width", "height", "original", "tcm", "others", "bits"}; what was made once lies in `folder`.
+    """
+    codec = None
+    found: dict[str, list[dict[str, Any]]] = {}
+    key = [coder_key("tcm", point.weights), point.quality, *(coder_key(name, None) for name in codecs),
+           source_digest("evaluation/report/gallery.py", "analysis/latents.py")]  # fmt: skip
+    for spec in data:
+        pictures, entries = dataset(spec), []
+        for index, name in list(enumerate(short_names(pictures)))[:limit]:
+            image = pictures[index]
+            digest = hashlib.sha256(json.dumps([*key, hashlib.sha256(image).hexdigest(), *image.shape]).encode())
+            file = folder / f"shown-{digest.hexdigest()[:40]}.json"
+            if not file.exists():
+                on_progress(name)
+                codec = codec or Codec(loaded_weights(point.weights), coder=point.coder)
+                entry = _entry(codec, point, [OTHER_CODECS[name] for name in codecs], _middle(image))
+                atomic_write(file, json.dumps(entry).encode())
+            entries.append({"name": name, **json.loads(file.read_text())})
+        found[short_name(spec)] = entries
+    return found
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    """At most SHOWN_PIXELS of a picture, from its middle."""
+    side = int(SHOWN_PIXELS**0.5)
+    if image.shape[0] * image.shape[1] <= SHOWN_PIXELS:
+        return image
+    top, left = (max(0, (size - side) // 2) for size in image.shape[:2])
+    return np.ascontiguousarray(image[top : top + side, left : left + side])
+
+
+def _entry(codec: Codec, point: Point, codecs: Sequence[OtherCodec], image: np.ndarray) -> dict[str, Any]:
+    encoded = codec.encode(image) if point.quality is None else codec.encode(image, quality=point.quality)
+    others = []
+    for other in codecs:
+        quality, file = file_of_size(other, image, len(encoded.data))
+        decoded = other.decompress(file)
+        uri = _uri(file, other.format.lower()) if other.shown_by_browsers else _shown(decoded)
+        label = f"{other.label}, quality {quality}"
+        others.append({"codec": other.label, **_caption(image, decoded, label, len(file)), "uri": uri})
+    picture = encoded.reconstruction
+    label = loaded_weights(point.weights).name + (f", quality {point.quality:g}" if point.quality else "")
+    return {
+        "width": image.shape[1],
+        "height": image.shape[0],
+        "original": _shown(image),
+        "tcm": _caption(image, picture, label, len(encoded.data)) | {"uri": _shown(picture)},
+        "others": others,
+        "bits": _bits(codec, image, point.quality),
+    }
+
+
+def _caption(image: np.ndarray, decoded: np.ndarray, label: str, size: int) -> dict[str, Any]:
+    found = quality_of(image, decoded, perceptual=False)
+    bpp = 8 * size / (image.shape[0] * image.shape[1])
+    return {"label": label, "bytes": size, "bpp": bpp, "psnr": found["psnr"], "ms_ssim": found["ms_ssim"]}
+
+
+def _shown(image: np.ndarray) -> str:
+    """A picture for the page, of far less loss than what is compared."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "AVIF", quality=SHOWN_QUALITY, subsampling="4:4:4", speed=8)
+    return _uri(buffer.getvalue(), "avif")
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _bits(codec: Codec, image: np.ndarray, quality: float | None) -> dict[str, Any] | None:
+    """Bits by latent position: layers (all, z, slices) of bytes row by row, each with the bits that 255 stands for."""
+    if image.shape[0] * image.shape[1] > MAX_PIXELS:
+        return None
+    found = latents(codec.weights, image, quality)
+    slices = found.slice_bits
+    rows, columns = slices.shape[1:]
+    hyper = np.repeat(np.repeat(found.hyper_bits, 4, 0), 4, 1)[:rows, :columns] / 16
+    named = {"all": slices.sum(0) + hyper, "z": hyper} | {f"slice {i + 1}": one for i, one in enumerate(slices)}
+    layers = []
+    for name, values in named.items():
+        largest = float(values.max()) or 1.0
+        text = base64.b64encode(np.round(255 * values / largest).astype(np.uint8)).decode()
+        layers.append({"name": name, "largest": largest, "total": float(values.sum()), "values": text})
+    return {"rows": rows, "columns": columns, "layers": layers}
