@@ -5,7 +5,9 @@ import dataclasses
 import io
 import json
 import math
+import re
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +183,23 @@ def test_stale_and_broken_rows_are_measured_again(folder, tmp_path, disguise, mo
     monkeypatch.setattr(sweep, "source_digest", lambda *parts: "other sources")
     one_set(folder, tmp_path, Point("jpeg", 30.0))
     assert len(worked) == 5
+
+
+def test_every_source_that_decides_a_file_makes_rows_stale():
+    """What codec.py imports, and what that imports, is in the digest."""
+    package = Path(sweep.__file__).parent.parent
+    covered = {name.partition("/")[0].removesuffix(".py") for name in (*sweep._MEASURING, *sweep._CODING)}
+    todo, seen = ["codec"], set()
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        files = [package / f"{name}.py"] if (package / f"{name}.py").exists() else (package / name).rglob("*.py")
+        found = {match for file in files for match in re.findall(r"from tcm_jax[.]?(\w*) import", file.read_text())}
+        found |= {
+            match for file in files for match in re.findall(r"from tcm_jax\.(\w+)[.\w]* import", file.read_text())
+        }
+        todo += found - seen - {""}
+    assert seen - {"errors"} <= covered
 
 
 def test_processes_find_the_same(folder, tmp_path):

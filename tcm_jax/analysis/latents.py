@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.codec import PAD
 from tcm_jax.errors import ConfigError
-from tcm_jax.image import pad_to_multiple
 from tcm_jax.model import HYPER_STRIDE, LATENT_STRIDE, TCM, Weights
+from tcm_jax.network import padded_size
 
 MAX_PIXELS = 2**23  # the picture goes through in one piece
 
@@ -84,7 +83,9 @@ def latents(weights: Weights, image: np.ndarray, quality: float | None = None) -
     if height * width > MAX_PIXELS:
         raise ConfigError(f"the picture has {width}x{height} pixels; analyses take up to {MAX_PIXELS:,}: crop it")
     level = gain_level(weights, quality)
-    out = _forward(TCM(weights.config), weights.params, pad_to_multiple(image, PAD), level)
+    missing = [(0, padded - side) for padded, side in zip(padded_size(height, width), (height, width), strict=True)]
+    padded = np.pad(image, [*missing, (0, 0)], mode="edge")
+    out = _forward(TCM(weights.config), weights.params, padded, level)
     rows, columns = -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
     maps = {key: np.asarray(out[key][0, :rows, :columns]) for key in ("y", "y_hat", "means", "scales", "symbols")}
     bits_y, bits_z = (-np.log2(np.asarray(out[key][0])) for key in ("likelihood_y", "likelihood_z"))

@@ -27,7 +27,10 @@ from tcm_jax.image import atomic_write
 
 # What decides a row: a change in one of these files makes cached rows stale.
 _MEASURING = ("evaluation/measure.py", "metrics.py", "image.py")
-_CODING = ("codec.py", "container.py", "model.py", "model_config.py", "ops.py", "layers", "entropy")
+_CODING = (
+    "codec.py", "network.py", "tiles.py", "container.py", "corrections.py", "lossless.py", "model.py",
+    "model_config.py", "ops.py", "layers", "entropy",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
