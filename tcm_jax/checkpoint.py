@@ -14,9 +14,8 @@ from tcm_jax.entropy.tables import build_tables
 from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.image import atomic_write
 from tcm_jax.model import Weights, flat_shapes, match_parameters, table_arrays
-from tcm_jax.model_config import ModelConfig
+from tcm_jax.model_config import EMBEDDED, ModelConfig
 
-EMBEDDED = Path(__file__).parent / "weights" / "tcm_tiny.safetensors"
 FORMAT = "tcm_jax 1"
 
 

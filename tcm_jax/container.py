@@ -87,12 +87,30 @@ def symbol_checksum(symbols: np.ndarray, previous: int = 0) -> int:
 
 def pack(container: Container) -> bytes:
     """The file's bytes. Fixed cost: 42 bytes for a small picture with five slices, and the corrections."""
+    data = _head(container)
+    for tag, payload in _payloads(container):
+        data += bytes([tag]) + _varint(len(payload)) + payload
+    return bytes(data + struct.pack("<I", zlib.crc32(data)))
+
+
+def section_sizes(container: Container) -> dict[str, int]:
+    """Bytes of each part of the file, headings of sections counted with the header."""
+    names = {_CHECKSUMS: "checksums", _CORRECTIONS: "corrections", _LATENTS: "latents", _ALPHA: "alpha",
+             _ICC: "icc", _EXIF: "exif"}  # fmt: skip
+    sizes = {names[tag]: len(payload) for tag, payload in _payloads(container)}
+    return {"header": len(pack(container)) - sum(sizes.values())} | sizes
+
+
+def _payloads(container: Container) -> list[tuple[int, bytes]]:
     sections = [(_CHECKSUMS, _pack_checksums(container.checksums))]
     if any(positions.size for positions in container.corrections):
         sections.append((_CORRECTIONS, pack_corrections(container.corrections)))
     sections.append((_LATENTS, container.stream))
     extras = ((_ALPHA, container.alpha), (_ICC, container.icc), (_EXIF, container.exif))
-    sections += [(tag, payload) for tag, payload in extras if payload]
+    return sections + [(tag, payload) for tag, payload in extras if payload]
+
+
+def _head(container: Container) -> bytearray:
     data = bytearray(MAGIC)
     data += bytes([VERSION, _flags(container)])
     data += _varint(container.width) + _varint(container.height)
@@ -101,9 +119,7 @@ def pack(container: Container) -> bytes:
         data += struct.pack("<H", container.quality)
     if container.tile:
         data += bytes([container.tile // TILE_UNIT])
-    for tag, payload in sections:
-        data += bytes([tag]) + _varint(len(payload)) + payload
-    return bytes(data + struct.pack("<I", zlib.crc32(data)))
+    return data
 
 
 def _flags(container: Container) -> int:

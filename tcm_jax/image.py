@@ -6,6 +6,7 @@ import io
 import os
 import secrets
 import stat
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".avif"}
 )
 MAX_PIXELS = 2**28  # what the codec takes unless told otherwise
+writing = threading.RLock()  # held while a file is written, so that a program that must end at once can wait for that
+_STRIP = 256  # rows
 _EXIF_PREFIX = b"Exif\0\0"  # JPEG's; the other formats, and ours, start at the TIFF header behind it
 
 
@@ -103,7 +106,7 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Pict
             # A photograph with its preview behind it (MPO) is one picture; every other format means its frames.
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise ImageError(f"{name} holds {image.n_frames} frames; give each one as a file of its own")
-            return from_pil(image, name)
+            return _from_pil(image, name)
     except TcmError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
@@ -114,9 +117,14 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Pict
         raise ImageError(f"{name} is broken: {error or type(error).__name__}") from error
 
 
-def from_pil(image: Image.Image, name: str = "the picture") -> Picture:
+def from_pil(image: Image.Image) -> Picture:
     """What the codec stores of a Pillow image of any mode. Raises ImageError for floating-point samples."""
-    image = ImageOps.exif_transpose(image)
+    return _from_pil(image.copy(), "the picture")
+
+
+def _from_pil(image: Image.Image, name: str) -> Picture:
+    """Changes `image`: a large picture is not held twice."""
+    ImageOps.exif_transpose(image, in_place=True)
     colour, alpha, converted = _planes(image, name)
     icc = b"" if converted else image.info.get("icc_profile") or b""
     if icc[16:20] != (b"GRAY" if colour.ndim == 2 else b"RGB "):
@@ -131,15 +139,24 @@ def _planes(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | Non
     if image.mode.startswith("I"):
         return *_grey16(image, name), False
     if image.mode in ("CMYK", "LAB"):
-        return np.array(_to_srgb(image)), None, True
+        return _array(_to_srgb(image)), None, True
     if image.mode in ("1", "L", "LA", "La"):
         grey, alpha = ("L", "LA")
     else:
         grey, alpha = ("RGB", "RGBA")
     if image.has_transparency_data:
         *colour, transparency = image.convert(alpha).split()
-        return np.array(Image.merge(grey, colour)), np.array(transparency), False
-    return np.array(image.convert(grey)), None, False
+        return _array(Image.merge(grey, colour)), _array(transparency), False
+    return _array(image if image.mode == grey else image.convert(grey)), None, False
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """Of mode L or RGB as uint8; by strips, as Pillow would hold a large picture three times on the way."""
+    array = np.empty((image.height, image.width, 3) if image.mode == "RGB" else (image.height, image.width), np.uint8)
+    for top in range(0, image.height, _STRIP):
+        bottom = min(top + _STRIP, image.height)
+        array[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return array
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -201,7 +218,8 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
     else:
         write = _write_and_rename
     try:
-        write(target, data)
+        with writing:
+            write(target, data)
     except OSError as error:
         reason = "no such folder" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
         raise TcmError(f"cannot write {path}: {reason}") from error

@@ -203,6 +203,7 @@ def table_arrays(tables: RangeTables) -> dict[str, np.ndarray]:
     return {"tables/lookup": tables.lookup, "tables/offsets": tables.offsets}
 
 
+@functools.cache
 def flat_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter by its path, components joined by "/"."""
     return {key: leaf.shape for key, leaf in traverse_util.flatten_dict(parameter_shapes(config), sep="/").items()}

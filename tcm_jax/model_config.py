@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 from tcm_jax.errors import ConfigError
+
+EMBEDDED = Path(__file__).parent / "weights" / "tcm_tiny.safetensors"
 
 
 def _added(default):

@@ -1,18 +1,23 @@
 """The command `tcm`, called in this process: files in, files out, one line, and an exit status."""
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 from conftest import drawn_weights, photograph
+from PIL import Image, ImageCms
 
 from tcm_jax import checkpoint, cli, convert
 from tcm_jax.codec import Codec
-from tcm_jax.image import read_image, write_png
+from tcm_jax.container import parse
+from tcm_jax.image import decode_image, read_image, write_png
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +85,18 @@ def test_existing_files_are_kept(here, tcm):
 
 def test_files_that_cannot_be_used(here, tcm):
     (here / "text.tcm").write_text("not one of ours, but long enough to be")
-    refused(tcm("compress", "."), "ImageError", "cannot read .: Is a directory")
+    (here / "empty").mkdir()
+    refused(tcm("compress", "empty"), "TcmError", "empty holds no files to work on")
     refused(tcm("compress", "absent.png"), "ImageError", "cannot read absent.png: No such file or directory")
     refused(tcm("compress", "text.tcm", "-o", "a.tcm"), "ImageError", "text.tcm is not a picture")
     refused(tcm("compress", "photo.png", "-o", "no/where.tcm"), "TcmError", "cannot write no/where.tcm: no such folder")
     refused(tcm("decompress", "absent.tcm"), "StreamError", "cannot read absent.tcm: No such file or directory")
-    refused(tcm("decompress", "."), "StreamError", "cannot read .: Is a directory")
+    refused(tcm("decompress", "empty"), "TcmError", "empty holds no files to work on")
+    refused(tcm("compress", "*.gif"), "TcmError", r"no file matches \*\.gif")
     refused(tcm("decompress", "text.tcm"), "StreamError", r"not a \.tcm file")
     refused(tcm("decompress", "text.tcm", "-o", "a.jpg"), "ConfigError", r"give a\.jpg the ending \.png")
     refused(tcm("compress", "photo.png", weights="no.safetensors"), "WeightsError", "no.safetensors")
-    assert names(here) == ["photo.png", "text.tcm"]
+    assert names(here) == ["empty", "photo.png", "text.tcm"]
 
 
 def test_a_file_of_other_weights(here, tcm, tiny_config):
@@ -154,6 +161,7 @@ def test_wrong_usage(argv, capsys):
         (["--help"], ["tcm compress photo.jpg", "compress", "decompress", "convert", "evaluate"]),
         (["compress", "--help"], ["--weights", "--overwrite", "--coder"]),
         (["decompress", "--help"], ["cross-checks and trusted files"]),
+        (["info", "--help"], ["--json"]),
         (["convert", "--help"], ["IN.pth.tar OUT.safetensors"]),
         (["evaluate", "--help"], ["--data", "kodak"]),
     ],
@@ -168,13 +176,17 @@ def test_help(argv, parts, capsys):
 
 
 def test_help_does_not_wait_for_jax():
-    program = "import sys, tcm_jax, tcm_jax.cli; sys.exit('jax' in sys.modules)"
+    heavy = "{'jax', 'numpy', 'PIL', 'rich'}"
+    program = f"import sys, tcm_jax, tcm_jax.cli; sys.exit(bool({heavy} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_reader_that_leaves():
     """As in `tcm ... | true`: no traceback, and nothing on stderr when the interpreter ends."""
-    program = "import sys; from tcm_jax import cli; cli._convert = lambda _: print('x'); sys.exit(cli.main())"
+    program = (
+        "import sys; from tcm_jax import cli; from tcm_jax.cli import parser; "
+        "parser._convert = lambda _: print('x'); sys.exit(cli.main())"
+    )
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as closed:
@@ -182,3 +194,182 @@ def test_a_reader_that_leaves():
             [sys.executable, "-c", program, "convert", "a", "b"], stdout=closed, stderr=subprocess.PIPE, check=False
         )
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.fixture
+def folder(here):
+    """Three pictures in two folders, a file that is none, and another that only looks like one."""
+    (here / "in" / "deep").mkdir(parents=True)
+    write_png("in/a.png", photograph(40, 60))
+    write_png("in/deep/b.png", photograph(30, 50, seed=1))
+    write_png("in/deep/c.PNG", photograph(50, 30, seed=2))
+    (here / "in" / "notes.txt").write_text("no picture")
+    (here / "in" / "broken.jpg").write_bytes(b"no picture")
+    return here
+
+
+def below(folder) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_keeps_its_structure_and_one_bad_file_stops_nothing(folder, tcm):
+    status, out, err = tcm("compress", "in", "-o", "out")
+    assert status == 1
+    assert below(folder / "out") == ["a.tcm", "deep/b.tcm", "deep/c.tcm"]
+    assert sorted(line.partition(":")[0] for line in out.splitlines()) == [
+        "out/a.tcm",
+        "out/deep/b.tcm",
+        "out/deep/c.tcm",
+    ]
+    assert err == "ImageError: in/broken.jpg is not a picture in a format that Pillow reads\n3 done, 1 failed\n"
+    (folder / "in" / "broken.jpg").unlink()
+    (folder / "out" / "a.tcm").unlink()
+    assert tcm("compress", "in", "-o", "out")[2] == "1 done, 2 skipped that exist (--overwrite replaces them)\n"
+    assert tcm("decompress", "out", "--jobs", "1")[::2] == (0, "3 done\n")
+    assert read_image("out/deep/c.png").shape == (50, 30, 3)
+
+
+def test_many_names_patterns_and_clashes(folder, tcm):
+    write_png("in/deep/b.bmp.png", photograph(20, 20))
+    (folder / "in" / "deep" / "b.bmp.png").rename(folder / "in" / "deep" / "b.bmp")
+    status, _, err = tcm("compress", "in/**/[bc].*", "in/a.png", "-o", "out")
+    assert status == 1
+    assert re.fullmatch(r"TcmError: in/deep/b.* would all be written to out/deep/b.tcm\n2 done, 1 failed\n", err)
+    assert below(folder / "out") == ["a.tcm", "deep/c.tcm"]
+    refused(tcm("compress", "in/a.png", "photo.png", "-o", "photo.png"), "TcmError", "give -o a folder")
+    refused(tcm("compress", "in/a.png", "photo.png", "-o", "-"), "TcmError", "give -o a folder")
+
+
+def test_json_lines(folder, tcm):
+    status, out, err = tcm("compress", "in", "-o", "out", "--json")
+    records = {record["input"]: record for record in map(json.loads, out.splitlines())}
+    assert (status, len(records)) == (1, 4)
+    assert err == records["in/broken.jpg"]["error"] + "\n"
+    size = (folder / "out" / "a.tcm").stat().st_size
+    assert records["in/a.png"] | {"seconds": 0} == {
+        "input": "in/a.png", "output": "out/a.tcm", "width": 60, "height": 40, "bytes": size,
+        "bpp": round(8 * size / 2400, 6), "quality": None, "seconds": 0,
+    }  # fmt: skip
+
+
+def standard(monkeypatch, data: bytes) -> io.BytesIO:
+    """Puts `data` on standard input; what is written to standard output."""
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", mock.Mock(buffer=io.BytesIO(data)))
+    monkeypatch.setattr(sys, "stdout", mock.Mock(buffer=out))
+    return out
+
+
+def test_standard_input_and_output(here, weights_file, tiny_codec, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        compressed = standard(patch, (here / "photo.png").read_bytes())
+        assert cli.main(["compress", "-", "--weights", weights_file]) == 0
+    assert compressed.getvalue() == tiny_codec.compress(photograph(40, 60))
+    assert capsys.readouterr().err.startswith("-: ")
+    with monkeypatch.context() as patch:
+        png = standard(patch, compressed.getvalue())
+        assert cli.main(["decompress", "-", "--weights", weights_file]) == 0
+    np.testing.assert_array_equal(decode_image(png.getvalue(), "png"), tiny_codec.decompress(compressed.getvalue()))
+    with monkeypatch.context() as patch:
+        standard(patch, b"no picture")
+        assert cli.main(["compress", "-", "--weights", weights_file]) == 1
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith("ImageError: the picture on standard input is not a picture")
+    )
+
+
+def test_every_local_device_is_used(folder, tcm, monkeypatch):
+    used = []
+    monkeypatch.setattr(jax, "local_devices", lambda: ["first", "second"])
+    monkeypatch.setattr(jax, "device_put", lambda params, device: used.append(device) or params)
+    assert tcm("compress", "in", "-o", "out", "--jobs", "3")[0] == 1
+    assert used == ["first", "second"]
+    assert below(folder / "out") == ["a.tcm", "deep/b.tcm", "deep/c.tcm"]
+
+
+def test_verify_keeps_no_wrong_file(here, tcm, monkeypatch):
+    assert tcm("compress", "photo.png", "--verify")[0] == 0
+    decode = Codec.decode
+
+    def wrong(self, data, max_pixels):
+        picture = decode(self, data, max_pixels)
+        picture.colour[3, 4] ^= 1
+        return picture
+
+    monkeypatch.setattr(Codec, "decode", wrong)
+    refused(tcm("compress", "photo.png", "-o", "a.tcm", "--verify"), "TcmError", "does not decode to what was encoded")
+    assert names(here) == ["photo.png", "photo.tcm"]
+
+
+def test_metadata_is_carried_or_stripped(here, tcm):
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(photograph(40, 60)).save("tagged.png", exif=exif, icc_profile=profile)
+    assert tcm("compress", "tagged.png", "--verify")[0] == 0
+    assert tcm("decompress", "tagged.tcm", "-o", "copy.png")[0] == 0
+    with Image.open("copy.png") as copy:
+        assert (copy.getexif()[0x010F], copy.info["icc_profile"]) == ("a camera", profile)
+    assert tcm("compress", "tagged.png", "-o", "bare.tcm", "--strip")[0] == 0
+    assert tcm("decompress", "tagged.tcm", "-o", "stripped.png", "--strip")[0] == 0
+    assert parse((here / "bare.tcm").read_bytes()).icc == b""
+    with Image.open("stripped.png") as copy:
+        assert not copy.getexif()
+        assert "icc_profile" not in copy.info
+
+
+def test_info(here, tcm, tiny_codec, capsys):
+    rgba = np.dstack([photograph(40, 60), photograph(40, 60)[..., :1]])
+    portable, bare = Codec(tiny_codec.weights, "native", 0.01), Codec(tiny_codec.weights, "native", 0.0)
+    (here / "a.tcm").write_bytes(portable.compress(rgba))
+    (here / "b.tcm").write_bytes(bare.compress(rgba))
+    assert cli.main(["info", "a.tcm", "b.tcm", "--json"]) == 0
+    a, b = map(json.loads, capsys.readouterr().out.splitlines())
+    assert abs(a["bytes"] - b["bytes"] - a["portable_bytes"]) <= 4  # the larger tables cost or save a little
+    assert a["portable_bytes"] > 50
+    assert (a["portable"], b["portable"], b["portable_bytes"]) == (True, False, 0)
+    assert (a["width"], a["height"], a["alpha"], a["grey"], a["quality"]) == (60, 40, True, False, None)
+    assert a["model"] == tiny_codec.weights.identity[:16]
+    assert sum(a["parts"].values()) == a["bytes"] == (here / "a.tcm").stat().st_size
+    assert a["parts"]["alpha"] == len(parse((here / "a.tcm").read_bytes()).alpha)
+    assert cli.main(["info", "a.tcm"]) == 0
+    text = capsys.readouterr().out
+    assert f"a.tcm: 60x40 RGB and alpha, {a['bytes']:,} bytes" in text
+    assert f"yes: {a['corrections']} corrections in {a['portable_bytes']} bytes" in text
+    (here / "a.tcm").write_bytes(b"?")
+    assert cli.main(["info", "a.tcm", "b.tcm"]) == 1
+    assert capsys.readouterr().err == "StreamError: a.tcm: this is not a .tcm file\n"
+
+
+def test_no_portable(here, tcm):
+    assert tcm("compress", "photo.png", "--no-portable")[0] == 0
+    assert parse((here / "photo.tcm").read_bytes()).guard_band == 0
+
+
+def test_the_limit_on_pixels(here, tcm):
+    refused(tcm("compress", "photo.png", "--max-pixels", "2399"), "ImageError", "60x40 pixels, over the limit of 2,399")
+    assert tcm("compress", "photo.png", "--max-pixels", "16384")[0] == 0
+    refused(tcm("decompress", "photo.tcm", "-o", "a.png", "--max-pixels", "16383"), "StreamError", "over the limit")
+
+
+def test_settings_that_make_no_sense(here, tcm):
+    for flags in (["--quality", "50"], ["--target-bpp", "1"], ["--target-psnr", "30"]):
+        refused(tcm("compress", "photo.png", *flags), "ConfigError", "drawn-0 have one rate")
+    refused(tcm("compress", "photo.png", "--tile", "1000"), "ConfigError", "multiples of 128")
+    refused(tcm("compress", "photo.png", "--jobs", "0"), "ConfigError", "--jobs must be at least 1")
+    assert names(here) == ["photo.png"]
+
+
+def test_stages(here, tcm):
+    err = tcm("compress", "photo.png", "--verbose")[2]
+    assert re.fullmatch(r"imports [\d.]+ s, weights .*reading .*coding .*writing [\d.]+ s\n", err)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion(shell, capsys):
+    assert cli.main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in ("compress", "--target-bpp", "evaluate", "--qualities"):
+        assert word in script

@@ -2,25 +2,24 @@
 
 import contextlib
 import dataclasses
-import struct
-import zlib
 from collections import Counter
 from unittest import mock
 
 import numpy as np
 import pytest
 from conftest import photograph
+from fuzz.mutations import HEADER, damage, obliging_decoder, outcome, sealed
+from fuzz.run import fuzz
+from golden_files import FILES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcm_jax import codec as codec_module
 from tcm_jax.codec import Codec
-from tcm_jax.container import Container, pack, parse
-from tcm_jax.entropy import range_coder
+from tcm_jax.container import pack, parse
 from tcm_jax.errors import TcmError
 
 MAX_PIXELS = 128**2  # altered sizes are refused, or decode with the programs that are already compiled
-HEADER = 40  # bytes: everything before the corrections
 COUNTS = [150, pytest.param(2000, marks=pytest.mark.slow)]
 EXTREMES = np.array([-(2**29), -(2**20), -1, 0, 1, 2**20, 2**29], np.int32)
 
@@ -38,73 +37,14 @@ def data(codec) -> bytes:
 
 
 def corruptions(data: bytes, count: int, seed: int):
-    """`count` damaged files: truncations, header bytes, flipped bits, and stretches lost, doubled or overwritten."""
+    """`count` damaged files."""
     rng = np.random.default_rng(seed)
-    yielded = 0
-    while yielded < count:
-        kind = yielded % 8
-        damaged = bytearray(data)
-        at = int(rng.integers(len(data)))
-        if kind == 0:
-            damaged = damaged[: truncation(len(data), yielded // 8, at)]
-        elif kind in (1, 2):
-            damaged[yielded // 8 % HEADER] = rng.choice([0, 1, 2, 63, 64, 127, 128, 129, 255, rng.integers(256)])
-        elif kind < 6:
-            for bit in rng.integers(8 * len(data), size=rng.integers(1, 9)):
-                damaged[bit // 8] ^= 1 << bit % 8
-        else:
-            stretch = rng.bytes(int(rng.integers(20))) if kind == 6 else damaged[at : at + 9] * int(rng.integers(2)) * 2
-            damaged[at : at + int(rng.integers(20))] = stretch
-        if damaged != data:
-            yield bytes(damaged)
-        yielded += 1
-
-
-def truncation(length: int, i: int, anywhere: int) -> int:
-    """Inside the header byte by byte, then by turns near the end and anywhere."""
-    if i < HEADER:
-        return i
-    return length - 1 - i % 9 if i % 2 else anywhere
-
-
-def sealed(data: bytes) -> bytes:
-    """With the right checksum in its last four bytes, as a forger writes it."""
-    return data[:-4] + struct.pack("<I", zlib.crc32(data[:-4]))
-
-
-def outcome(codec: Codec, data: bytes) -> str:
-    """The name of the TcmError, or "picture"; fails for anything else, and for a picture of another size."""
-    try:
-        picture = codec.decompress(data, MAX_PIXELS)
-    except TcmError as error:
-        assert "\n" not in str(error)
-        return type(error).__name__
-    file = parse(data)
-    assert picture.shape == (file.height, file.width, 3)
-    assert picture.dtype == np.uint8
-    return "picture"
-
-
-@contextlib.contextmanager
-def obliging_decoder():
-    """Takes whatever is decoded, as if the forger had computed the checksums and the stream's end from it."""
-    real = range_coder.decoder
-
-    def endless(*args):
-        decoder = real(*args)
-        decoder.finish = lambda: None
-        return decoder
-
-    with (
-        mock.patch.object(range_coder, "decoder", endless),
-        mock.patch.object(Container, "checksum_matches", lambda *_: True),
-    ):
-        yield
+    return (damaged for i in range(count) if (damaged := damage(data, i, rng)) != data)
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_damage_is_always_noticed(codec, data, count):
-    outcomes = Counter(outcome(codec, damaged) for damaged in corruptions(data, count, seed=0))
+    outcomes = Counter(outcome(codec, damaged, MAX_PIXELS) for damaged in corruptions(data, count, seed=0))
     assert outcomes["picture"] == 0
     assert outcomes["StreamError"] > 0.9 * count
 
@@ -112,14 +52,14 @@ def test_damage_is_always_noticed(codec, data, count):
 @pytest.mark.parametrize("count", COUNTS)
 def test_forged_files(codec, data, count):
     """The file's checksum is right, those of the symbols only where the forger left them alone."""
-    outcomes = Counter(outcome(codec, sealed(damaged)) for damaged in corruptions(data, count, seed=1))
+    outcomes = Counter(outcome(codec, sealed(damaged), MAX_PIXELS) for damaged in corruptions(data, count, seed=1))
     assert {"StreamError", "ModelMismatchError", "ArithmeticMismatchError"} <= outcomes.keys()
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_forged_files_with_every_checksum_right(codec, data, count):
     with obliging_decoder():
-        outcomes = Counter(outcome(codec, sealed(damaged)) for damaged in corruptions(data, count, seed=2))
+        outcomes = Counter(outcome(codec, sealed(damaged), MAX_PIXELS) for damaged in corruptions(data, count, seed=2))
     assert outcomes["picture"] > 0.1 * count
     assert outcomes["StreamError"] > 0.1 * count
 
@@ -130,7 +70,9 @@ def test_random_latents_with_every_checksum_right(codec, data, count):
     streams = [rng.bytes(int(rng.integers(2000))) for _ in range(count // 2)]
     streams += [bytes(int(a)) + b"\xff" * int(b) for a, b in rng.integers(1000, size=(count - len(streams), 2))]
     with obliging_decoder():
-        outcomes = Counter(outcome(codec, pack(dataclasses.replace(file, stream=stream))) for stream in streams)
+        outcomes = Counter(
+            outcome(codec, pack(dataclasses.replace(file, stream=stream)), MAX_PIXELS) for stream in streams
+        )
     assert outcomes["picture"] > 0
     assert outcomes["StreamError"] + outcomes["ArithmeticMismatchError"] > 0
 
@@ -142,7 +84,7 @@ def test_extreme_symbols_in_a_perfect_file(codec, count):
     for _ in range(count):
         with mock.patch.object(codec_module, "_rounded", lambda residual: rng.choice(EXTREMES, residual.shape)):
             forged = codec.compress(photograph(3, 5))
-        assert outcome(codec, forged) == "picture"
+        assert outcome(codec, forged, MAX_PIXELS) == "picture"
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -156,13 +98,13 @@ def test_edited_and_sealed(codec, data, edits, cut, obliging):
     for position, value in edits:
         damaged[position] = value
     with obliging_decoder() if obliging else contextlib.nullcontext():
-        outcome(codec, sealed(bytes(damaged[: len(damaged) - cut])))
+        outcome(codec, sealed(bytes(damaged[: len(damaged) - cut])), MAX_PIXELS)
 
 
 @given(st.binary(max_size=100), st.booleans())
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_other_bytes(codec, content, with_magic):
-    assert outcome(codec, (b"\x89TCM\1\0" if with_magic else b"") + content) == "StreamError"
+    assert outcome(codec, (b"\x89TCM\1\0" if with_magic else b"") + content, MAX_PIXELS) == "StreamError"
 
 
 def test_every_declared_size_within_the_limit(codec, data):
@@ -173,3 +115,16 @@ def test_every_declared_size_within_the_limit(codec, data):
     for width, height in ((129, 1), (1, 129), (2**31 - 1, 2**31 - 1), (2**14, 2**14 + 1)):
         with pytest.raises(TcmError, match=f"{width}x{height} pixels"):
             codec.decompress(pack(dataclasses.replace(file, width=width, height=height)), MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("count", "names"),
+    [(600, FILES.keys() - {"tiles", "all"}), pytest.param(20_000, FILES, marks=pytest.mark.slow)],
+    ids=["small", "all"],
+)
+def test_mutations_of_golden_files(count, names):
+    """Short runs; docs/hostile.md has the long one. Altered sizes of the large files have to be compiled."""
+    result = fuzz(count, seed=2, names=sorted(names))
+    assert result["problems"] == []
+    assert result["outcomes"]["damaged"].keys() <= {"StreamError", "ModelMismatchError"}
+    assert result["outcomes"]["forged"]["picture"] > 0.05 * count

@@ -30,10 +30,12 @@ FLOORS = {
     "step": 4,
     "training_log": 4,
     "analysis": 4,
+    "search": 4,
     "evaluation": 5,
     "training": 6,
     "cli": 7,
     "__init__": 8,
+    "__main__": 8,
 }
 # The one place where each heavy library may be imported.
 ONLY_IN = {"torch": "convert.py", "tensorflow": "range_coder.py", "tensorflow_compression": "range_coder.py",

@@ -1,0 +1,101 @@
+"""Many files at a time: threads over devices, progress, failures collected, a line for each file."""
+
+import concurrent.futures
+import contextlib
+import json
+import queue
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tcm_jax.cli.files import STANDARD, Job, Plan, clashes
+from tcm_jax.errors import TcmError
+
+Work = Callable[[Any, Job], dict[str, Any]]  # with a codec; gives what is known about the output
+
+
+def run(plan: Plan, codecs: list[Any], work: Work, line: Callable[[dict[str, Any]], str], as_json: bool) -> int:
+    """Does every job of the plan and reports; returns the exit status, 1 if any failed.
+
+    `codecs` are what may work at a time (an entry twice: two files on that device), so reading, writing and range
+    coding of some files overlap the network of others. `line` makes a record into text.
+    """
+    failures, done = [], 0
+    clashing = clashes(plan.jobs)
+    for target, same in clashing.items():
+        names = " and ".join(job.source for job in same)
+        failures.append({"input": names, "error": f"TcmError: {names} would all be written to {target}"})
+    jobs = [job for job in plan.jobs if not any(job in same for same in clashing.values())]
+    out = sys.stderr if any(job.target == STANDARD for job in jobs) else sys.stdout
+    with _progress(len(jobs), plan.many and not as_json) as advance:
+        for record in _records(jobs, codecs, work):
+            advance(record)
+            if "error" in record:
+                failures.append(record)
+            done += "error" not in record
+            if as_json:
+                print(json.dumps(record), file=out, flush=True)
+            elif "error" not in record:
+                print(line(record), file=out, flush=True)
+    for failure in failures:
+        print(failure["error"], file=sys.stderr)
+    if plan.many and not as_json:
+        failed = f", {len(failures)} failed" if failures else ""
+        skipped = f", {plan.skipped} skipped that exist (--overwrite replaces them)" if plan.skipped else ""
+        print(f"{done} done{failed}{skipped}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _records(jobs: list[Job], codecs: list[Any], work: Work) -> Iterator[dict[str, Any]]:
+    """What came of every job, in the order in which they end; one job runs in this thread."""
+    free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for codec in codecs:
+        free.put(codec)
+
+    def one(job: Job) -> dict[str, Any]:
+        codec = free.get()
+        try:
+            start = time.perf_counter()
+            record = {"input": job.source, "output": job.target, **work(codec, job)}
+            return record | {"seconds": round(time.perf_counter() - start, 3)}
+        except TcmError as error:
+            return {"input": job.source, "error": f"{type(error).__name__}: {error}"}
+        except MemoryError:
+            return {"input": job.source, "error": f"TcmError: not enough memory for {job.source}; try --jobs 1"}
+        finally:
+            free.put(codec)
+
+    if len(jobs) < 2 or len(codecs) < 2:
+        yield from map(one, jobs)
+        return
+    pool = concurrent.futures.ThreadPoolExecutor(len(codecs))
+    try:
+        futures = [pool.submit(one, job) for job in jobs]
+        for future in concurrent.futures.as_completed(futures):
+            yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _progress(total: int, wanted: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A bar on stderr with megapixels a second and the time left, if that is a terminal."""
+    if not (wanted and sys.stderr.isatty()):
+        yield lambda record: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    start, pixels = time.perf_counter(), 0
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total, rate="")
+
+        def advance(record: dict[str, Any]) -> None:
+            nonlocal pixels
+            pixels += record.get("width", 0) * record.get("height", 0)
+            rate = pixels / 1e6 / (time.perf_counter() - start)
+            progress.update(task, advance=1, rate=f"{rate:.2f} MP/s")
+
+        yield advance

@@ -1,0 +1,84 @@
+"""`tcm info`: what a `.tcm` file says about itself; nothing is decoded."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import numpy as np
+
+from tcm_jax.cli import files
+from tcm_jax.container import Container, pack, parse, section_sizes
+from tcm_jax.errors import StreamError, TcmError
+
+
+def info(args: argparse.Namespace) -> int:
+    """Prints one file after the other; the exit status."""
+    found = [source for argument in args.inputs for source, _ in files.expand(argument, frozenset({".tcm"}))]
+    status = 0
+    for source in found:
+        try:
+            data = files.read(source, StreamError)
+            described = {"file": source, **describe(data, args.max_pixels)}
+        except TcmError as error:
+            message = f"{source}: {error}" if len(found) > 1 else str(error)
+            print(f"{type(error).__name__}: {message}", file=sys.stderr)
+            status = 1
+            continue
+        print(json.dumps(described) if args.json else _text(described))
+    return status
+
+
+def describe(data: bytes, max_pixels: int) -> dict[str, Any]:
+    """What `tcm info --json` prints of a file. Raises StreamError."""
+    file = parse(data, max_pixels)
+    bare = dataclasses.replace(file, corrections=(np.empty(0, np.int32),) * len(file.corrections))
+    return {
+        "width": file.width,
+        "height": file.height,
+        "bytes": len(data),
+        "bpp": round(8 * len(data) / (file.width * file.height), 6),
+        "model": file.model_id.hex(),
+        "model_name": _known(file),
+        "quality": None if file.quality is None else file.quality / 100,
+        "grey": file.grey,
+        "alpha": bool(file.alpha),
+        "tile": file.tile,
+        "portable": file.guard_band > 0,
+        "guard_band": file.guard_band,
+        "corrections": sum(positions.size for positions in file.corrections),
+        "portable_bytes": len(data) - len(pack(bare)),
+        "parts": section_sizes(file),
+    }
+
+
+def _known(file: Container) -> str | None:
+    """The name of the embedded model, if it is the file's."""
+    from safetensors import safe_open
+
+    from tcm_jax.model_config import EMBEDDED
+
+    with safe_open(EMBEDDED, framework="numpy") as weights:
+        metadata = weights.metadata()
+    return metadata.get("name") if metadata["identity"].startswith(file.model_id.hex()) else None
+
+
+def _text(d: dict[str, Any]) -> str:
+    channels = ("grey" if d["grey"] else "RGB") + (" and alpha" if d["alpha"] else "")
+    quality = "one rate" if d["quality"] is None else f"quality {d['quality']:g}"
+    portable = (
+        f"yes: {d['corrections']} corrections in {d['portable_bytes']} bytes, guard band {d['guard_band']:.0e}"
+        if d["portable"]
+        else "no: decodes only on the machine and software that wrote it"
+    )
+    parts = ", ".join(f"{name} {size:,}" for name, size in d["parts"].items() if size)
+    tiles = f"{d['tile']} pixels a side" if d["tile"] else "one piece"
+    return "\n".join([
+        f"{d['file']}: {d['width']}x{d['height']} {channels}, {d['bytes']:,} bytes, {d['bpp']:.4f} bpp",
+        f"  model     {d['model']}" + (f" ({d['model_name']})" if d["model_name"] else ""),
+        f"  rate      {quality}",
+        f"  tiles     {tiles}",
+        f"  portable  {portable}",
+        f"  bytes     {parts}",
+    ])  # fmt: skip

@@ -1,0 +1,157 @@
+"""The command line's grammar. Importing it loads nothing but argparse, so that help comes at once."""
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = "Pictures to .tcm files and back, with a learned codec."
+EXAMPLES = """examples:
+  tcm compress photo.jpg                         writes photo.tcm
+  tcm decompress photo.tcm -o copy.png           writes copy.png
+  tcm compress photos -o small                   a folder, with its folders, to small/
+  tcm compress 'photos/*.jpg' --verify --json    what was written, one JSON object a line
+  tcm compress photo.jpg --quality 30            of variable-rate weights, 1 to 100
+  tcm compress photo.jpg --target-bpp 0.3        the best quality that fits
+  cat photo.jpg | tcm compress - | ssh there 'tcm decompress - -o photo.png'
+  tcm info photo.tcm --json
+  tcm convert 0.0067.pth.tar small.safetensors
+  tcm evaluate --data kodak --output results
+  tcm completion bash > ~/.local/share/bash-completion/completions/tcm
+
+A file decompresses only with the weights that compressed it.
+
+exit status: 0, all is done; 1, something failed, and stderr says what (of many files the others are done);
+2, wrong usage; 130, Ctrl-C, no partial file is left; 141, the reader of the output has left.
+"""
+TRUSTED = "range coder engine; tfc is for cross-checks and trusted files: on an altered file it can run for ever"
+SHELLS = ("bash", "zsh")
+
+
+def make_parser(argv: list[str]) -> argparse.ArgumentParser:
+    """The parser of `argv`; commands whose flags come with heavy imports have them only when they are called."""
+    parser = argparse.ArgumentParser(
+        prog="tcm", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_compress(commands.add_parser("compress", help="pictures to .tcm files"))
+    _add_decompress(commands.add_parser("decompress", help=".tcm files to PNG"))
+    _add_info(commands.add_parser("info", help="what a .tcm file holds"))
+    _add_convert(commands.add_parser("convert", help="a PyTorch checkpoint of the authors' code to a weight file"))
+    evaluate = commands.add_parser("evaluate", help="bits, quality and seconds of a model on a set of pictures")
+    if argv[:1] in (["evaluate"], ["completion"]):
+        from tcm_jax import evaluation
+
+        evaluation.add_arguments(evaluate)
+        evaluate.set_defaults(run=evaluation.run)
+    completion = commands.add_parser("completion", help="a script that teaches a shell to complete tcm")
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(run=lambda args: _complete(parser, args.shell))
+    return parser
+
+
+def _add_compress(parser: argparse.ArgumentParser) -> None:
+    _add_files(parser, "picture, folder or pattern, or - for stdin", "a .tcm file, a folder, or - for stdout; default: "
+               "beside the picture, with .tcm")  # fmt: skip
+    rate = parser.add_mutually_exclusive_group()
+    rate.add_argument("--quality", type=float, metavar="Q", help="1 to 100, of variable-rate weights; default: 50")
+    rate.add_argument("--target-bpp", type=_positive, metavar="BPP", help="the highest quality that needs no more bits "
+                      "a pixel; variable-rate weights")  # fmt: skip
+    rate.add_argument("--target-psnr", type=_positive, metavar="DB", help="the lowest quality that reaches this PSNR; "
+                      "variable-rate weights")  # fmt: skip
+    parser.add_argument("--verify", action="store_true", help="decode and compare before the file is put in its place")
+    parser.add_argument("--no-portable", action="store_true", help="leave out what other machines need to decode: for "
+                        "this machine and software only")  # fmt: skip
+    parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto",
+                        help="range coder engine; all write the same")  # fmt: skip
+    _add_work(parser)
+    parser.set_defaults(run=_compress)
+
+
+def _add_decompress(parser: argparse.ArgumentParser) -> None:
+    _add_files(parser, ".tcm file, folder or pattern, or - for stdin", "a .png file, a folder, or - for stdout; "
+               "default: beside the file, with .png")  # fmt: skip
+    parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto", help=TRUSTED)
+    _add_work(parser)
+    parser.set_defaults(run=_decompress)
+
+
+def _add_files(parser: argparse.ArgumentParser, source: str, target: str) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="IN", help=source)
+    parser.add_argument("-o", "--output", metavar="OUT", help=target)
+    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file, a folder of checkpoints or a "
+                        "reference .pth.tar; default: the embedded model")  # fmt: skip
+    _add_overwrite(parser)
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strip", action="store_true", help="leave out ICC profile and EXIF")
+    parser.add_argument("--tile", type=int, default=1024, metavar="N", help="work on larger pictures by tiles of N "
+                        "pixels a side, a multiple of 128 from 512; 0: in one piece; default: 1024")  # fmt: skip
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="files at a time on each device; default: 2")
+    _add_max_pixels(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object a file on stdout")
+    parser.add_argument("--verbose", action="store_true", help="seconds of each stage, on stderr")
+
+
+def _add_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("inputs", nargs="+", metavar="FILE", help=".tcm file, folder or pattern, or - for stdin")
+    parser.add_argument("--json", action="store_true", help="one JSON object a file")
+    _add_max_pixels(parser)
+    parser.set_defaults(run=_info)
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", type=Path, metavar="IN.pth.tar")
+    parser.add_argument("output", type=Path, metavar="OUT.safetensors")
+    _add_overwrite(parser)
+    parser.set_defaults(run=_convert)
+
+
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+
+
+def _add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-pixels", type=int, default=2**28, metavar="N",
+                        help="refuse larger pictures; default: 268,435,456")  # fmt: skip
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def _compress(args: argparse.Namespace) -> int:
+    from tcm_jax.cli.transcode import compress
+
+    return compress(args)
+
+
+def _decompress(args: argparse.Namespace) -> int:
+    from tcm_jax.cli.transcode import decompress
+
+    return decompress(args)
+
+
+def _info(args: argparse.Namespace) -> int:
+    from tcm_jax.cli.info import info
+
+    return info(args)
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from tcm_jax.cli.files import free
+
+    output = free(args.output, args.overwrite)
+    from tcm_jax import checkpoint, convert
+
+    weights = checkpoint.make_weights(*convert.convert(args.input), {"name": args.input.name})
+    checkpoint.save_weights(output, weights)
+    print(f"{output}: {output.stat().st_size:,} bytes, model {weights.identity[:16]}")
+
+
+def _complete(parser: argparse.ArgumentParser, shell: str) -> None:
+    import shtab
+
+    print(shtab.complete(parser, shell))

@@ -1,0 +1,43 @@
+"""Where a command's time goes, for --verbose."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+
+class Stages:
+    """Seconds by stage, summed over threads."""
+
+    def __init__(self):
+        self._seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Counts what runs inside towards `stage`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - start)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Counts `seconds` towards `stage`."""
+        with self._lock:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+
+    def watch_programs(self) -> None:
+        """Counts what JAX spends on its programs (tracing, compiling or loading) as a stage of its own."""
+        import jax
+
+        def listen(event: str, seconds: float, **_) -> None:
+            if event.startswith("/jax/core/compile/"):
+                self.add("of which programs", seconds)
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+
+    def show(self) -> None:
+        """One line on stderr."""
+        print(", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self._seconds.items()), file=sys.stderr)

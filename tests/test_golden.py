@@ -1,0 +1,33 @@
+"""What was written decodes for ever: files of every feature, to the same symbols and the same pixels."""
+
+import numpy as np
+import pytest
+from golden_files import ALPHA, FILES, GOLDEN, golden_codec, samples
+
+from tcm_jax.container import pack, parse
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_golden_files(name):
+    """Equal symbols, as their checksums in the file say; equal pixels, within one level."""
+    data = (GOLDEN / f"{name}.tcm").read_bytes()
+    decoded = golden_codec(name).decompress(data)
+    difference = samples(decoded) - np.load(GOLDEN / f"{name}.npy")
+    assert np.abs(difference).max() <= 1
+    assert pack(parse(data)) == data
+
+
+def test_what_is_kept_exactly():
+    for name in ("rgb_alpha", "grey_alpha"):
+        decoded = golden_codec(name).decode((GOLDEN / f"{name}.tcm").read_bytes())
+        np.testing.assert_array_equal(decoded.alpha, ALPHA)
+    decoded = golden_codec("metadata").decode((GOLDEN / "metadata.tcm").read_bytes())
+    assert (decoded.icc, decoded.exif) == (b"an ICC profile" * 9, b"II*\0 EXIF" * 9)
+
+
+def test_every_feature_has_a_file():
+    files = [parse((GOLDEN / f"{name}.tcm").read_bytes()) for name in FILES]
+    for field in ("quality", "tile", "grey", "alpha", "icc", "exif"):
+        assert {bool(getattr(file, field)) for file in files} == {False, True}
+    assert {file.guard_band > 0 for file in files} == {False, True}
+    assert {any(p.size for p in file.corrections) for file in files} == {False, True}

@@ -1,0 +1,71 @@
+"""Targets of bits and of quality are met by search, or the error says what can be reached."""
+
+import numpy as np
+import pytest
+from conftest import photograph
+from golden_files import golden_codec
+
+from tcm_jax.container import parse
+from tcm_jax.errors import ConfigError
+from tcm_jax.image import Picture
+from tcm_jax.metrics import psnr
+from tcm_jax.search import compress_to_bpp, compress_to_psnr
+
+IMAGE = photograph(100, 120)
+PICTURE = Picture.of(IMAGE)
+
+
+class Ladder:
+    """A codec whose files and errors follow the quality by a formula."""
+
+    def __init__(self, codec):
+        self.codec, self.weights, self.asked = codec, codec.weights, []
+
+    def compress(self, picture, quality, max_pixels):
+        self.asked.append(quality)
+        return bytes(round(30 * quality))
+
+    def encode(self, picture, quality, max_pixels):
+        self.asked.append(quality)
+        rows = np.arange(picture.colour.size).reshape(picture.colour.shape)
+        wrong = rows % 100 > quality
+        flipped = np.where(wrong, picture.colour ^ 8, picture.colour)
+        return type("Encoded", (), {"data": b"x", "reconstruction": flipped})
+
+
+@pytest.fixture
+def ladder():
+    return Ladder(golden_codec("quality"))
+
+
+@pytest.mark.parametrize("bpp", [0.05, 0.1234, 1.0, 1.9])
+def test_bits_are_met(ladder, bpp):
+    data, quality = compress_to_bpp(ladder, PICTURE, bpp)
+    reached = 8 * len(data) / (100 * 120)
+    assert bpp * 0.985 <= reached <= bpp
+    assert len(data) == round(30 * quality)
+    assert len(ladder.asked) < 16
+
+
+def test_what_is_easy_or_impossible(ladder):
+    assert compress_to_bpp(ladder, PICTURE, 50)[1] == 100
+    with pytest.raises(ConfigError, match=r"even quality 1 needs 0\.0200 bpp, more than the 0\.01"):
+        compress_to_bpp(ladder, PICTURE, 0.01)
+    assert compress_to_psnr(ladder, PICTURE, 1)[1] == 1
+
+
+def test_psnr_is_met(ladder):
+    _, quality = compress_to_psnr(ladder, PICTURE, 35)
+    at = psnr(IMAGE, ladder.encode(PICTURE, quality, 0).reconstruction)
+    assert 35 <= at < 35.2
+
+
+def test_with_a_network():
+    codec = golden_codec("quality")
+    data, quality = compress_to_bpp(codec, PICTURE, 0.6)
+    assert 0.5 < 8 * len(data) / (100 * 120) <= 0.6
+    assert parse(data).quality == round(100 * quality)
+    with pytest.raises(ConfigError, match=r"quality 100 reaches .* dB, less than the 60"):
+        compress_to_psnr(codec, PICTURE, 60)
+    with pytest.raises(ConfigError, match="one rate"):
+        compress_to_bpp(golden_codec("rgb"), PICTURE, 1)
