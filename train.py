@@ -1,4 +1,8 @@
-"""Trains a model: python train.py --config configs/tcm_small.py --config.data.source=folder:PATH --workdir DIR."""
+"""Trains a model: python train.py --config configs/tcm_small.py:mse-3 --config.data.source=folder:PATH --workdir DIR.
+
+The same command again goes on where the last checkpoint is. Exit status: 0 trained, 1 an error (one sentence says
+which), 75 stopped by SIGTERM with everything saved. docs/training.md explains the rest.
+"""
 
 import logging
 import sys
@@ -6,29 +10,102 @@ from pathlib import Path
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from tcm_jax import training
-from tcm_jax.errors import TcmError
+from tcm_jax.errors import ConfigError, Preempted, TcmError
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/; --config.x.y= overrides a field.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of configs/, with the rate's name after a colon; --config.x.y= overrides a field."
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and weights. Default: runs/NAME.")
+DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Write a contact sheet of a batch, print images per second, and end.")
+EXPORT = flags.DEFINE_string("export", None, "Write the weights of a checkpoint of --workdir to this file, and end.")
+STEP = flags.DEFINE_string("step", "newest", "The checkpoint that --export takes: newest, best (validated) or a step.")
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "What --export stores.")
+MULTIHOST = flags.DEFINE_boolean("multihost", False, "Join the processes that SLURM, Kubernetes or a TPU pod started.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing detects the processes.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes there are.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this is, from 0.")
+
+PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 def main(argv: list[str]) -> None:
-    """Runs the training that the flags describe."""
+    """Does what the flags ask."""
     if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax reports every file it touches
+        raise ConfigError(f"unexpected argument {argv[1]!r}")
+    connect()
+    import jax
+
+    from tcm_jax import training
+    from tcm_jax.codec import keep_compiled_programs
+
+    first = jax.process_index() == 0
+    show_messages(logging.INFO if first else logging.WARNING)
+    keep_compiled_programs()
     config = CONFIG.value
+    workdir = Path(WORKDIR.value or Path("runs") / config.name)
+    if DRY_RUN.value:
+        path, speed = training.dry_run(config, workdir)
+        print(f"{speed:.1f} images/s from {config.data.source}; contact sheet: {path}")
+    elif EXPORT.value:
+        print(f"weights: {training.export(config, workdir, Path(EXPORT.value), STEP.value, DTYPE.value)}")
+    else:
+        if first:
+            print(config)
+        weights = training.train(config, workdir)
+        if first:
+            print(f"trained {config.steps:,} steps; weights: {weights}")
+
+
+def connect() -> None:
+    """Joins the other processes, if the flags say that there are any."""
+    import jax
+
+    explicit = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+    if any(value is not None for value in explicit) and None in explicit:
+        raise ConfigError("--coordinator, --num_processes and --process_id go together")
+    if not MULTIHOST.value and COORDINATOR.value is None:
+        return
     try:
-        weights = training.train(config, Path(WORKDIR.value or Path("runs") / config.name))
-    except TcmError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    print(f"trained {config.steps:,} steps; weights: {weights}")
+        jax.distributed.initialize(*explicit)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"cannot join the other processes ({str(error).strip().splitlines()[0]}); "
+            "where no cluster is detected, give --coordinator, --num_processes and --process_id"
+        ) from error
+
+
+def show_messages(level: int) -> None:
+    """Our messages above the progress bar; of libraries, warnings alone."""
+    from rich.logging import RichHandler
+
+    handler = RichHandler(show_time=False, show_level=False, show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    logging.getLogger("tcm_jax").setLevel(level)
+    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax reports every file it touches
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags; what is wrong with a configuration becomes a ConfigError."""
+    try:
+        rest = app.parse_flags_with_usage(argv)
+    except AttributeError as error:  # ml_collections, for a field that a configuration lacks
+        inner = error.args[0]
+        text = inner.args[0] if isinstance(inner, Exception) else inner
+        raise ConfigError(f"the configuration has no field {' '.join(text.split())}") from error
+    if CONFIG.value is None:
+        raise ConfigError("no configuration: give --config configs/tcm_small.py, or another file of configs/")
+    if not isinstance(CONFIG.value, ConfigDict):
+        raise ConfigError("cannot read the file given as --config; the configurations are in configs/")
+    return rest
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
-    app.run(main)
+    try:
+        app.run(main, flags_parser=parse)
+    except Preempted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(PREEMPTED)
+    except TcmError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -24,9 +24,9 @@ MODEL = ModelConfig(
 )
 
 
-def get_config():
-    """One rate, trained on a CPU."""
-    config = make_config("tcm_tiny", MODEL)
+def get_config(rate: str = "mse-3"):
+    """A low rate, trained on a CPU."""
+    config = make_config("tcm_tiny", MODEL, rate)
     config.data.crop = 128
     config.steps = 12_000
     config.learning_rate = 1e-3

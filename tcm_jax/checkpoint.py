@@ -1,4 +1,4 @@
-"""Weights on disk (safetensors, one file with its configuration and tables) and the checkpoints of a run (Orbax)."""
+"""Weights on disk: safetensors, one file with its configuration and tables."""
 
 import json
 import os
@@ -84,54 +84,3 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise WeightsError(f"cannot read the weights {path}: {error.strerror or error}") from error
     except (SafetensorError, ValueError, TypeError) as error:
         raise WeightsError(f"{path} is no safetensors file, or is truncated ({error})") from error
-
-
-class RunCheckpoints:
-    """The checkpoints of a training run: state and data position, saved in the background, the last few kept."""
-
-    def __init__(self, folder: Path, keep: int):
-        import orbax.checkpoint as ocp
-
-        self._ocp = ocp
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
-
-    def __enter__(self) -> "RunCheckpoints":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._manager.close()
-
-    def save(self, state: Any, batches: Any) -> None:
-        """Saves `state` (its `step` names the checkpoint) and the position of the iterator `batches`."""
-        args = self._ocp.args
-        position = args.JsonSave(batches.get_state())
-        self._manager.save(int(state.step), args=args.Composite(state=args.StandardSave(state), data=position))
-
-    def restore(self, abstract: Any, sharding: jax.sharding.Sharding, batches: Any) -> Any | None:
-        """The newest saved state, shaped as `abstract` and placed by `sharding`; `batches` goes to its position.
-
-        None, and `batches` untouched, if nothing was saved yet.
-        """
-        step = self._manager.latest_step()
-        if step is None:
-            return None
-        args = self._ocp.args
-        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract)
-        composite = args.Composite(state=args.StandardRestore(target), data=args.JsonRestore())
-        restored = self._manager.restore(step, args=composite)
-        batches.set_state(restored.data)
-        return restored.state
-
-
-def load_run(folder: Path) -> tuple[dict[str, Any], int]:
-    """(averaged parameters, step) of the newest checkpoint in a run's checkpoints folder, or of the run's folder."""
-    import orbax.checkpoint as ocp
-
-    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    with ocp.CheckpointManager(folder.absolute()) as manager:
-        step = manager.latest_step()
-        if step is None:
-            raise WeightsError(f"{folder} holds no Orbax checkpoint")
-        state = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore())).state
-    return jax.tree.map(np.asarray, state["ema"]), step

@@ -8,6 +8,8 @@
     ├── WeightsError      a weight file or checkpoint that cannot be used
     ├── DataError         a data set that is missing, empty or unreadable
     ├── ConfigError       a configuration or a flag that makes no sense
+    ├── TrainingError     a training run that does not get on
+    ├── Preempted         a training run that SIGTERM stopped, its state saved
     └── MissingExtraError a feature whose optional dependency is not installed
 
 The command line prints the message of a `TcmError` on one line and exits with status 1.
@@ -44,6 +46,14 @@ class DataError(TcmError):
 
 class ConfigError(TcmError):
     """A configuration or a flag makes no sense."""
+
+
+class TrainingError(TcmError):
+    """A training run does not get on."""
+
+
+class Preempted(TcmError):  # noqa: N818 - what happened, and no error
+    """SIGTERM stopped a training run, and its state is saved."""
 
 
 class MissingExtraError(TcmError):

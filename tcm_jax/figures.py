@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def training_curves(metrics: str | os.PathLike, path: str | os.PathLike) -> None
         raise MissingExtraError('training curves need matplotlib: pip install "tcm_jax[evaluation]"') from error
     try:
         rows = [json.loads(line) for line in Path(metrics).read_text().splitlines() if line.strip()]
-        curves = {key: [float(row[key]) for row in rows] for key in ("step", "loss", "bpp", "psnr")}
+        curves = {key: [_number(row[key]) for row in rows] for key in ("step", "loss", "bpp", "psnr")}
     except OSError as error:
         raise DataError(f"cannot read {metrics}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -86,6 +87,11 @@ def training_curves(metrics: str | os.PathLike, path: str | os.PathLike) -> None
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     atomic_write(path, buffer.getvalue())
+
+
+def _number(value: float | None) -> float:
+    """JSON has no NaN: a skipped step's metrics are null."""
+    return math.nan if value is None else float(value)
 
 
 def _smooth(values: list[float]) -> np.ndarray:

@@ -1,9 +1,11 @@
 """Initial parameters, drawn by NumPy: compiling the network's own initializers takes minutes at real sizes."""
 
+import functools
 import math
 import zlib
 from typing import Any
 
+import jax
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
@@ -13,13 +15,25 @@ from tcm_jax.model import flat_shapes
 from tcm_jax.model_config import ModelConfig
 
 
+@functools.cache
+def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """`flat_shapes`, which takes seconds, once a configuration."""
+    return flat_shapes(config)
+
+
+def abstract_params(config: ModelConfig) -> dict[str, Any]:
+    """Shapes and dtypes of `init_params(config, seed)`."""
+    flat = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in _shapes(config).items()}
+    return unflatten_dict(flat, sep="/")
+
+
 def init_params(config: ModelConfig, seed: int) -> dict[str, Any]:
     """Nested float32 NumPy parameters with the distributions of the network's own initializers.
 
     Every parameter has random numbers of its own, from `seed` and its name: the same on every machine and version.
     """
     flat = {}
-    for name, shape in flat_shapes(config).items():
+    for name, shape in _shapes(config).items():
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         leaf = name.rpartition("/")[2]
         draw = _draw_prior if name.startswith("entropy_bottleneck/") else _draw

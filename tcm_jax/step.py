@@ -10,6 +10,7 @@ import ml_collections
 import optax
 
 from tcm_jax import losses
+from tcm_jax.adam import adam
 from tcm_jax.entropy import factorized
 from tcm_jax.errors import ConfigError
 from tcm_jax.initialization import init_params
@@ -46,9 +47,9 @@ def make_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
 
 def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     """The two Adams as one transformation: the bottleneck's quantiles at their own rate, all else clipped by norm."""
-    main = optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.adam(make_schedule(config)))
+    main = optax.chain(optax.clip_by_global_norm(config.clip_norm), adam(make_schedule(config)))
     return optax.multi_transform(
-        {"main": main, "quantiles": optax.adam(config.aux_learning_rate)},
+        {"main": main, "quantiles": adam(config.aux_learning_rate)},
         lambda params: flax.traverse_util.path_aware_map(
             lambda path, _: "quantiles" if path[-1] == "quantiles" else "main", params
         ),

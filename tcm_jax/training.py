@@ -1,19 +1,32 @@
 """A training run: the loop around the step, what it saves, and how it goes on (configs/ has the recipes)."""
 
+import json
 import logging
+import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tcm_jax import checkpoint, data, losses
-from tcm_jax.errors import ConfigError
+from tcm_jax import checkpoint, losses, run_checkpoints
+from tcm_jax.data import Batches
+from tcm_jax.errors import ConfigError, Preempted, TcmError, TrainingError
+from tcm_jax.evaluation.testsets import open_dataset
+from tcm_jax.image import atomic_write, write_png
+from tcm_jax.initialization import abstract_params
+from tcm_jax.preemption import Preemption
+from tcm_jax.run_checkpoints import RunCheckpoints
 from tcm_jax.step import TrainState, init_state, make_step, model_config, state_of
-from tcm_jax.training_log import MetricsLog
+from tcm_jax.training_log import RunLog
+from tcm_jax.validation import validate
 
 log = logging.getLogger(__name__)
+
+_MAX_RETURNS = 3  # times that a run goes back to one and the same checkpoint
+_TRACED_STEPS = range(10, 15)  # of those of this process
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -29,31 +42,184 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise ConfigError(
             f"data.batch_size is {config.data.batch_size}; it must be a multiple of the {devices} devices"
         )
+    for name in ("log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps"):
+        if config[name] < 1:
+            raise ConfigError(f"{name} is {config[name]}; it must be at least 1")
     model_config(config)
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
     """Trains to `config.steps`, resuming from `workdir` if it holds a checkpoint; returns the exported weights' path.
 
-    `workdir` gets config.json, metrics.jsonl, checkpoints/ and weights.safetensors.
+    `workdir` gets config.json, metrics.jsonl, validation.jsonl, tensorboard/, checkpoints/, weights.safetensors and
+    curves.png. Every host calls this; the first one writes. Raises Preempted after SIGTERM, when the state is saved,
+    and TcmError for whatever a user can mend, a full disk included.
     """
     check(config)
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(config.to_json_best_effort(indent=2))
-    batches = data.batches(
-        config.data.source, config.data.batch_size, config.data.crop, config.seed, num_workers=config.data.workers
-    )
+    try:
+        return _train(config, workdir)
+    except OSError as error:
+        raise TcmError(f"cannot write to {workdir}: {error.strerror or error}") from error
+    except ValueError as error:  # what TensorStore raises
+        if "Error writing" in str(error) or "No space left" in str(error):
+            raise TcmError(f"cannot write to {workdir}: the disk is full, or refuses a checkpoint") from error
+        raise
+
+
+def _train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
+    _open_workdir(config, workdir)
     mesh = Mesh(np.array(jax.devices()), ("data",))
     replicated, sharded = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    with checkpoint.RunCheckpoints(workdir / "checkpoints", keep=config.keep_checkpoints) as checkpoints:
-        abstract = jax.eval_shape(lambda: init_state(config))
-        state = checkpoints.restore(abstract, replicated, batches)
-        if state is None:
-            state = jax.device_put(start_from(config) if config.init_from else init_state(config), replicated)
-        state = _loop(config, state, batches, checkpoints, workdir / "metrics.jsonl", sharded)
-    return checkpoint.export(
-        workdir / "weights.safetensors", model_config(config), state.ema, training_metadata(config)
+    with (
+        RunCheckpoints(workdir / "checkpoints", keep=config.keep_checkpoints) as checkpoints,
+        Preemption() as preemption,
+    ):
+        run = _Run(config, workdir, checkpoints, replicated, sharded)
+        with RunLog(workdir, int(run.state.step), config) as run_log:
+            run.loop(run_log, preemption)
+    if jax.process_index():
+        return workdir / "weights.safetensors"
+    weights = checkpoint.export(
+        workdir / "weights.safetensors", model_config(config), run.state.ema, training_metadata(config, config.steps)
     )
+    run_log.draw_curves()
+    return weights
+
+
+def _open_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
+    """Makes the folder and writes config.json; refuses the folder of a run for another network or rate."""
+    path, text = workdir / "config.json", config.to_json_best_effort(indent=2) + "\n"
+    if path.exists():
+        try:
+            before, now = json.loads(path.read_text()), json.loads(text)
+            differ = [name for name in ("model", "distortion", "lam") if before[name] != now[name]]
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f"{path} is damaged; give another --workdir, or delete the file to go on") from error
+        if differ:
+            raise ConfigError(
+                f"{workdir} holds a run whose {' and '.join(differ)} differ; give another --workdir "
+                "(and --config.init_from=FILE to start from its weights)"
+            )
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, text.encode())
+
+
+def global_batch(local: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """The batch of all hosts, [hosts * B, H, W, 3] over all devices, from this host's part uint8 [B, H, W, 3]."""
+    return jax.make_array_from_process_local_data(sharding, local)
+
+
+def compile_step(config: ml_collections.ConfigDict, replicated: NamedSharding, sharded: NamedSharding) -> Any:
+    """The compiled step: state replicated and donated, batch split over the devices of all hosts."""
+    crop = config.data.crop
+    batch = jax.ShapeDtypeStruct((config.data.batch_size, crop, crop, 3), np.uint8)
+    step = jax.jit(
+        make_step(config), in_shardings=(replicated, sharded), out_shardings=(replicated, replicated), donate_argnums=0
+    )
+    return step.lower(abstract_state(config), batch).compile()
+
+
+def abstract_state(config: ml_collections.ConfigDict) -> TrainState:
+    """Shapes and dtypes of a run's state."""
+    return jax.eval_shape(lambda params: state_of(params, config), abstract_params(model_config(config)))
+
+
+class _Run:
+    """What the loop works on: the compiled step, the state, the batches and the checkpoints."""
+
+    def __init__(self, config, workdir: Path, checkpoints: RunCheckpoints, replicated, sharded):
+        self.config, self.workdir, self.checkpoints = config, workdir, checkpoints
+        self.replicated, self.sharded = replicated, sharded
+        source = config.validation.source
+        self.validation_pictures = open_dataset(source) if source else None
+        self.state, position = self._newest()
+        self.batches = Batches(
+            config.data.source,
+            config.data.batch_size,
+            config.data.crop,
+            config.seed,
+            start=position,
+            shard=(jax.process_index(), jax.process_count()),
+            num_workers=config.data.workers,
+        )
+        self.returns: dict[int, int] = {}  # step of a checkpoint: how often the run went back to it
+        started = time.perf_counter()
+        self.step = compile_step(config, replicated, sharded)
+        log.info("the step compiled in %.1f s", time.perf_counter() - started)
+
+    def _newest(self) -> tuple[TrainState, int]:
+        """(state, data position) to go on from: the newest readable checkpoint, or the start."""
+        found = self.checkpoints.restore(abstract_state(self.config), self.replicated)
+        if found is not None:
+            return found
+        state = start_from(self.config) if self.config.init_from else init_state(self.config)
+        return jax.device_put(state, self.replicated), 0
+
+    def loop(self, run_log: RunLog, preemption: Preemption) -> None:
+        """Steps until `config.steps`. Metrics are read one step late, so that dispatch runs ahead."""
+        config, done, first = self.config, int(self.state.step), int(self.state.step)
+        pending = None  # (step, metrics on the device)
+        while done < config.steps:
+            batch = run_log.waited(lambda: global_batch(next(self.batches), self.sharded))
+            self._trace(done - first)
+            self.state, metrics = self.step(self.state, batch)
+            done += 1
+            bad = int(run_log.add(*pending).get("bad_steps", 0)) if pending else 0
+            pending = (done, metrics)
+            stop = preemption.requested(done)
+            last = done == config.steps
+            validated = self.validation_pictures is not None and (done % config.validation.every == 0 or last)
+            if stop or last or validated or done % config.checkpoint_every == 0:
+                bad = int(run_log.add(*pending).get("bad_steps", 0))
+                pending = None
+            if bad >= config.max_bad_steps:
+                done, pending = self._go_back(done, bad), None
+                run_log.went_back(done)
+                continue
+            if pending is None and (stop or not bad):
+                self._save(done, run_log, validated)
+            if stop:
+                self.checkpoints.wait()
+                raise Preempted(f"stopped by SIGTERM at step {done:,}, which is saved; the same command goes on")
+        if pending:
+            run_log.add(*pending)
+        self.checkpoints.wait()
+        log.info("unreadable pictures met: %d of %d", len(self.batches.unreadable), len(self.batches))
+
+    def _save(self, done: int, run_log: RunLog, validated: bool) -> None:
+        loss = None
+        if validated:
+            weights = checkpoint.make_weights(model_config(self.config), self.state.ema, {"name": self.config.name})
+            row, pictures = validate(weights, self.validation_pictures, self.config)
+            run_log.validated(done, row, pictures)
+            loss = row["loss"]
+        self.checkpoints.save(self.state, self.batches.position, loss)
+        run_log.pause_ended()
+
+    def _go_back(self, done: int, bad: int) -> int:
+        """Returns to the newest checkpoint, and on to pictures not seen yet; the step it goes on from."""
+        self.checkpoints.wait()
+        self.state, _ = self._newest()
+        step = int(self.state.step)
+        self.returns[step] = self.returns.get(step, 0) + 1
+        log.warning("steps %d to %d were not finite; going back to step %d", done - bad + 1, done, step)
+        if self.returns[step] > _MAX_RETURNS:
+            raise TrainingError(
+                f"training does not get past step {step}: {bad} steps in a row were not finite, "
+                f"{_MAX_RETURNS + 1} times; lower --config.learning_rate, or look at the pictures"
+            )
+        return step
+
+    def _trace(self, step: int) -> None:
+        """Starts or ends the profiler's trace before step `step` of this process."""
+        if self.config.profile and step in (_TRACED_STEPS.start, _TRACED_STEPS.stop):
+            jax.block_until_ready(self.state.step)
+            if step == _TRACED_STEPS.start:
+                jax.profiler.start_trace(self.config.profile)
+            else:
+                jax.profiler.stop_trace()
+                log.info("wrote a trace of %d steps to %s", len(_TRACED_STEPS), self.config.profile)
 
 
 def start_from(config: ml_collections.ConfigDict) -> TrainState:
@@ -64,21 +230,42 @@ def start_from(config: ml_collections.ConfigDict) -> TrainState:
     return state_of(weights.params, config)
 
 
-def training_metadata(config: ml_collections.ConfigDict) -> dict[str, str]:
+def training_metadata(config: ml_collections.ConfigDict, steps: int) -> dict[str, str]:
     """What an exported file says about its training."""
-    return {"name": config.name, "lambda": str(config.lam), "distortion": config.distortion, "steps": str(config.steps)}
+    return {"name": config.name, "lambda": str(config.lam), "distortion": config.distortion, "steps": str(steps)}
 
 
-def _loop(config, state, batches, checkpoints, log_path, sharding) -> TrainState:
-    """Runs steps until `config.steps`; metrics are read one step late, so that dispatch runs ahead."""
-    step = jax.jit(make_step(config), donate_argnums=0)
-    done = int(state.step)
-    with MetricsLog(log_path, done, config) as writer:
-        while done < config.steps:
-            batch = jax.device_put(next(batches), sharding)
-            state, parts = step(state, batch)
-            done += 1
-            writer.add(done, parts)
-            if done % config.checkpoint_every == 0 or done == config.steps:
-                checkpoints.save(state, batches)
-    return state
+def export(config: ml_collections.ConfigDict, workdir: Path, path: Path, step: str, dtype: str) -> Path:
+    """Writes the averaged parameters of a checkpoint of the run in `workdir`: "newest", "best" or a step's number."""
+    if step not in ("newest", "best") and not step.isdecimal():
+        raise ConfigError(f"checkpoint {step!r} is neither newest, best nor a step")
+    params, number = run_checkpoints.load_run(
+        workdir, None if step == "newest" else int(step) if step != "best" else step
+    )
+    return checkpoint.export(path, model_config(config), params, training_metadata(config, number), np.dtype(dtype))
+
+
+def dry_run(config: ml_collections.ConfigDict, workdir: Path, batches: int = 20) -> tuple[Path, float]:
+    """(contact sheet of a batch as a PNG, pictures per second of the input pipeline alone)."""
+    check(config)
+    data = config.data
+    pipeline = Batches(data.source, data.batch_size, data.crop, config.seed, num_workers=data.workers)
+    first = next(pipeline)
+    started = time.perf_counter()
+    for _ in range(batches):
+        next(pipeline)
+    speed = batches * data.batch_size / (time.perf_counter() - started)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TcmError(f"cannot make the folder {workdir}: {error.strerror or error}") from error
+    write_png(workdir / "contact_sheet.png", contact_sheet(first))
+    return workdir / "contact_sheet.png", speed
+
+
+def contact_sheet(batch: np.ndarray) -> np.ndarray:
+    """Pictures uint8 [B, H, W, 3] side by side in rows, in one."""
+    columns = int(np.ceil(len(batch) ** 0.5))
+    blank = np.full((-len(batch) % columns, *batch.shape[1:]), 255, np.uint8)
+    rows = np.concatenate([batch, blank]).reshape(-1, columns, *batch.shape[1:])
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)

@@ -48,7 +48,7 @@ def write_member(archive, name, content):
 
 
 def batches(folder, seed=0, batch_size=4, crop=CROP, **options):
-    return data.batches(f"folder:{folder}", batch_size, crop, seed, **options)
+    return data.Batches(f"folder:{folder}", batch_size, crop, seed, **options)
 
 
 def test_folder_and_tar_files_are_read_in_sorted_order(folder):
@@ -94,24 +94,34 @@ def test_the_sequence_depends_on_the_seed_alone(folder):
     assert (next(batches(folder, seed=1)) != first[0]).any()
 
 
-def test_position_is_saved_and_restored(folder):
-    it = batches(folder)
+def test_position_is_saved_and_restored_to_the_picture(folder):
+    it = batches(folder, batch_size=3)
     for _ in range(3):
         next(it)
-    state = it.get_state()
-    expected = [next(it) for _ in range(4)]
-    other = batches(folder)
-    other.set_state(state)
-    np.testing.assert_array_equal([next(other) for _ in range(4)], expected)
+    assert it.position == 9
+    expected = np.concatenate([next(it) for _ in range(4)])
+    other = batches(folder, batch_size=4, start=9)
+    np.testing.assert_array_equal(np.concatenate([next(other) for _ in range(3)]), expected)
 
 
-def test_worker_processes_give_the_same_sequence(folder):
+@pytest.mark.parametrize("start", [0, 6])
+def test_hosts_share_each_batch(folder, start):
+    whole = batches(folder, start=start)
+    parts = [batches(folder, start=start, shard=(i, 2)) for i in range(2)]
+    for _ in range(4):
+        np.testing.assert_array_equal(np.concatenate([next(part) for part in parts]), next(whole))
+    assert parts[0].position == whole.position
+    with pytest.raises(ConfigError, match="cannot be shared among 3 hosts"):
+        batches(folder, shard=(0, 3))
+
+
+def test_worker_processes_give_the_same_sequence(folder, caplog):
+    (folder / "text.png").write_text("no picture")
     here, there = batches(folder), batches(folder, num_workers=2)
     np.testing.assert_array_equal([next(there) for _ in range(5)], [next(here) for _ in range(5)])
-    state = there.get_state()
-    expected = next(there)
-    there.set_state(state)
-    np.testing.assert_array_equal(next(there), expected)
+    assert there.unreadable == here.unreadable == {10}
+    there = batches(folder, num_workers=2, start=here.position, shard=(1, 2))
+    np.testing.assert_array_equal(next(there), next(here)[2:])
 
 
 def test_unreadable_pictures_are_named_and_skipped(folder, caplog):
@@ -166,17 +176,22 @@ class Counting:
             raise ImageError("two is broken")
         return picture(index, 4, 8)
 
+    def name(self, index):
+        return str(index)
+
 
 def test_decoded_pictures_are_kept_up_to_the_limit():
     source = Counting()
     images = data.ReadableImages(source, cache_bytes=2 * 96)
     for _ in range(3):
         for i in range(4):
-            np.testing.assert_array_equal(images[i], picture(3 if i == 2 else i, 4, 8))
+            image, unreadable = images[i]
+            np.testing.assert_array_equal(image, picture(3 if i == 2 else i, 4, 8))
+            assert unreadable == (2 if i == 2 else -1)
     assert source.reads == [1, 1, 1, 6]
-    assert images.unreadable == {2: "two is broken"}
+    assert images.reason(2) == "two is broken"
     copy = pickle.loads(pickle.dumps(images))
-    np.testing.assert_array_equal(copy[0], picture(0, 4, 8))
+    np.testing.assert_array_equal(copy[0][0], picture(0, 4, 8))
 
 
 @pytest.mark.parametrize("spec", ["", "folder", "folder:", "/some/where", "ftp:x"])
@@ -222,7 +237,7 @@ def test_tfds_is_read_without_tensorflow(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds, "data_source", functools.partial(tfds.data_source, data_dir=tmp_path))
     source = data.image_source("tfds:tiny_photos:test")
     assert sorted(source[i].tobytes() for i in range(len(source))) == sorted(picture(i).tobytes() for i in range(3))
-    assert next(data.batches("tfds:tiny_photos:test", 2, CROP, 0)).shape == (2, CROP, CROP, 3)
+    assert next(data.Batches("tfds:tiny_photos:test", 2, CROP, 0)).shape == (2, CROP, CROP, 3)
     with pytest.raises(DataError, match=r"'tiny_photos', split 'train', cannot be read: Unknown split"):
         data.image_source("tfds:tiny_photos")
     with pytest.raises(DataError, match="'no_such_set', split 'train', cannot be read: Dataset no_such_set not found"):
@@ -230,4 +245,4 @@ def test_tfds_is_read_without_tensorflow(tmp_path, monkeypatch):
 
 
 def test_a_batch_of_one(folder):
-    assert next(data.batches(f"folder:{folder}", batch_size=1, crop=16, seed=0)).shape == (1, 16, 16, 3)
+    assert next(data.Batches(f"folder:{folder}", batch_size=1, crop=16, seed=0)).shape == (1, 16, 16, 3)

@@ -8,31 +8,9 @@ from configs.tcm_tiny import MODEL
 from tcm_jax import checkpoint
 from tcm_jax.model import TCM, flat_shapes, parameter_shapes
 from tcm_jax.model_config import reference_config
+from tcm_jax.work import macs
 
 HEIGHT, WIDTH = 512, 768
-
-
-def macs(jaxpr) -> int:
-    """Multiply-accumulates of all matrix products and convolutions, loops counted as often as they run."""
-    total = 0
-    for eqn in jaxpr.eqns:
-        out = np.prod(eqn.outvars[0].aval.shape) if eqn.outvars else 0
-        if eqn.primitive.name == "dot_general":
-            contracted = eqn.params["dimension_numbers"][0][0]
-            total += out * np.prod([eqn.invars[0].aval.shape[i] for i in contracted])
-        elif eqn.primitive.name == "conv_general_dilated":
-            total += out * np.prod(eqn.invars[1].aval.shape[:3])
-        times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-        total += times * sum(macs(inner) for inner in inner_programs(eqn))
-    return int(total)
-
-
-def inner_programs(eqn):
-    for value in eqn.params.values():
-        for item in value if isinstance(value, (list, tuple)) else [value]:
-            item = getattr(item, "jaxpr", item)
-            if hasattr(item, "eqns"):
-                yield item
 
 
 def work(config) -> float:

@@ -1,7 +1,14 @@
-"""A training run: it stops, goes on, and refuses what cannot be trained."""
+"""A training run: it stops, goes on, goes back, and refuses what cannot be trained."""
 
 import dataclasses
 import json
+import logging
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,57 +17,263 @@ import pytest
 from conftest import photograph
 from PIL import Image
 
-from configs.default import make_config
-from tcm_jax import checkpoint, step, training
-from tcm_jax.errors import ConfigError, WeightsError
+from configs import default, smoke
+from tcm_jax import checkpoint, run_checkpoints, step, training
+from tcm_jax.errors import ConfigError, DataError, Preempted, TcmError, TrainingError, WeightsError
+
+ROOT = Path(__file__).parent.parent
+COMPILED = {}
+WITHOUT_EFFECT = ("steps", "log_every", "checkpoint_every", "keep_checkpoints", "init_from", "profile", "validation")
+
+
+@pytest.fixture(autouse=True)
+def compile_once(monkeypatch):
+    """The step is the same program in all of these tests: it compiles once."""
+    compile_step = training.compile_step
+
+    def compiled(config, *shardings):
+        fields = {k: v for k, v in json.loads(config.to_json_best_effort()).items() if k not in WITHOUT_EFFECT}
+        fields["data"] = {"crop": config.data.crop, "batch_size": config.data.batch_size}
+        key = json.dumps(fields)
+        if key not in COMPILED:
+            COMPILED[key] = compile_step(config, *shardings)
+        return COMPILED[key]
+
+    monkeypatch.setattr(training, "compile_step", compiled)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(3):
+        Image.fromarray(photograph(140, 150, i)).save(folder / f"{i}.png")
+    return folder
 
 
 @pytest.fixture
-def config(tiny_config, tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for i in range(3):
-        Image.fromarray(photograph(140, 150, i)).save(pictures / f"{i}.png")
-    config = make_config("test", tiny_config)
+def config(pictures):
+    config = default.make_config("test", smoke.MODEL)
     config.data.source = f"folder:{pictures}"
     config.data.crop = 128
     config.data.batch_size = 2
-    config.steps = 4
+    config.steps = 6
     config.log_every = 1
     config.checkpoint_every = 2
     return config
 
 
-def test_a_run_stops_and_goes_on(config, tmp_path, tiny_weights, monkeypatch):
-    monkeypatch.setattr(training, "init_state", lambda config: step.state_of(start(tiny_weights), config))
-    weights = checkpoint.load_weights(training.train(config, tmp_path / "whole"))
-    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3, 4]
-    assert {"loss", "bpp", "mse", "psnr"} <= set(lines[0])
-    assert lines[0]["loss"] == pytest.approx(config.lam * 255**2 * lines[0]["mse"] + lines[0]["bpp"], rel=1e-4)
-    assert not np.array_equal(
-        weights.params["g_a"]["layers_6"]["kernel"], tiny_weights.params["g_a"]["layers_6"]["kernel"]
-    )
+@pytest.fixture
+def whole(config, tmp_path_factory):
+    """Folder of a run of six steps that nothing interrupted."""
+    if "whole" not in COMPILED:
+        COMPILED["whole"] = tmp_path_factory.mktemp("whole")
+        training.train(config, COMPILED["whole"])
+    return COMPILED["whole"]
 
-    config.steps = 2
-    training.train(config, tmp_path / "halves")
-    config.steps = 4
-    resumed = checkpoint.load_weights(training.train(config, tmp_path / "halves"))
-    assert resumed.identity == weights.identity
-    ema, steps = checkpoint.load_run(tmp_path / "halves")
-    assert steps == 4
+
+def lines(folder, name="metrics.jsonl"):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def weights_of(folder):
+    return checkpoint.load_weights(folder / "weights.safetensors")
+
+
+def test_a_run_that_goes_on_equals_the_uninterrupted_one(config, tmp_path, whole):
+    weights, rows = weights_of(whole), lines(whole)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {"loss", "bpp", "mse", "psnr", "step_seconds", "images_per_second", "data_wait"} <= set(rows[0])
+    assert rows[0]["loss"] == pytest.approx(config.lam * 255**2 * rows[0]["mse"] + rows[0]["bpp"], rel=1e-4)
+    assert rows[-1]["loss"] != rows[0]["loss"]
+    config_of_run = json.loads((whole / "config.json").read_text())
+    assert config_of_run["model"]["num_slices"] == smoke.MODEL.num_slices
+    assert config_of_run["lam"] == config.lam
+    start = step.init_state(config).params
+    assert not np.array_equal(weights.params["g_a"]["layers_4"]["kernel"], start["g_a"]["layers_4"]["kernel"])
+
+    config.steps = 3
+    training.train(config, tmp_path / "parts")
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "loss": 1}\n{"step": 4, "lo')  # as if killed in the middle of a line
+    config.steps = 6
+    training.train(config, tmp_path / "parts")
+    assert weights_of(tmp_path / "parts").identity == weights.identity
+    losses = [[row["loss"] for row in lines(folder)] for folder in (whole, tmp_path / "parts")]
+    assert losses[0] == losses[1]
+    assert (tmp_path / "parts" / "curves.png").stat().st_size > 10_000
+
+    ema, steps = run_checkpoints.load_run(tmp_path / "parts")
+    assert steps == 6
     assert checkpoint.make_weights(weights.config, ema, {}).identity == weights.identity
+    check_export(config, tmp_path / "parts", weights)
+    check_fine_tuning(config, tmp_path / "parts" / "weights.safetensors", weights)
 
-    config.init_from = str(tmp_path / "whole" / "weights.safetensors")
+
+def check_export(config, workdir, whole):
+    path = training.export(config, workdir, workdir / "half.safetensors", "newest", "float16")
+    weights = checkpoint.load_weights(path)
+    assert weights.metadata["steps"] == "6"
+    assert weights.metadata["lambda"] == "0.0067"
+    assert path.stat().st_size < 0.75 * (workdir / "weights.safetensors").stat().st_size
+    np.testing.assert_allclose(
+        weights.params["g_a"]["layers_4"]["kernel"], whole.params["g_a"]["layers_4"]["kernel"], rtol=1e-3
+    )
+    assert training.export(config, workdir, workdir / "4.safetensors", "4", "float32").exists()
+    with pytest.raises(WeightsError, match="holds no checkpoint 5, only 3, 4, 6"):
+        training.export(config, workdir, workdir / "5.safetensors", "5", "float32")
+    with pytest.raises(ConfigError, match="neither newest, best nor a step"):
+        training.export(config, workdir, workdir / "5.safetensors", "last", "float32")
+
+
+def check_fine_tuning(config, path, whole):
+    config.init_from = str(path)
     state = training.start_from(config)
-    np.testing.assert_array_equal(state.params["g_a"]["layers_6"]["bias"], weights.params["g_a"]["layers_6"]["bias"])
+    np.testing.assert_array_equal(state.params["g_a"]["layers_4"]["bias"], whole.params["g_a"]["layers_4"]["bias"])
+    assert int(state.step) == 0
     config.model.atten_width = 16
     with pytest.raises(ConfigError, match="other sizes"):
         training.start_from(config)
 
 
-def start(weights):
-    return jax.tree.map(jnp.asarray, weights.params)
+def test_sigterm_saves_and_the_run_goes_on(config, tmp_path, monkeypatch, whole):
+    config.checkpoint_every = 100
+    original, calls = training.global_batch, []
+
+    def batch_and_signal(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+
+    monkeypatch.setattr(training, "global_batch", batch_and_signal)
+    with pytest.raises(Preempted, match="stopped by SIGTERM at step 3, which is saved"):
+        training.train(config, tmp_path / "run")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    training.train(config, tmp_path / "run")
+    assert len(calls) == 6
+    assert weights_of(tmp_path / "run").identity == weights_of(whole).identity
+
+
+def test_a_damaged_newest_checkpoint_costs_only_its_steps(config, tmp_path, caplog, whole):
+    config.steps = 4
+    training.train(config, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints" / "4" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    config.steps = 6
+    with caplog.at_level(logging.WARNING, logger="tcm_jax"):
+        training.train(config, tmp_path / "run")
+    assert any("going on from checkpoint 2" in record.getMessage() for record in caplog.records)
+    assert weights_of(tmp_path / "run").identity == weights_of(whole).identity
+
+
+def fake_step(monkeypatch, bad):
+    """A step that counts up, whose result is not finite for the calls whose numbers are in `bad`."""
+    calls = []
+
+    def run(state, batch):
+        calls.append(int(batch[0, 0, 0, 0]))
+        is_bad, went_back = len(calls) in bad, int(state.step) != run.next
+        run.bad = (0 if went_back else run.bad) + 1 if is_bad else 0
+        run.next = int(state.step) + 1
+        loss = np.nan if is_bad else 1.0
+        metrics = {"loss": loss, "bpp": loss, "mse": loss, "psnr": loss, "bad_steps": run.bad, "skipped": int(is_bad)}
+        return state.replace(step=state.step + 1), {key: jnp.float32(value) for key, value in metrics.items()}
+
+    run.bad = run.next = 0
+    state = step.TrainState(jnp.zeros((), jnp.int32), {"w": jnp.zeros(2)}, {"w": jnp.zeros(2)}, ())
+    monkeypatch.setattr(training, "compile_step", lambda *args: run)
+    monkeypatch.setattr(training, "init_state", lambda config: state)
+    monkeypatch.setattr(training, "abstract_state", lambda config: jax.eval_shape(lambda: state))
+    monkeypatch.setattr(checkpoint, "export", lambda path, *args: path)
+    return calls
+
+
+def test_a_run_goes_back_after_too_many_bad_steps(config, tmp_path, monkeypatch, caplog):
+    config.max_bad_steps = 3
+    calls = fake_step(monkeypatch, bad={2, 4, 5, 6})
+    with caplog.at_level(logging.WARNING, logger="tcm_jax"):
+        training.train(config, tmp_path / "run")
+    # Step 2 was bad and so not saved; steps 4 to 6 made three in a row: back to the start, on to other pictures.
+    assert "steps 4 to 6 were not finite; going back to step 0" in caplog.text
+    assert len(calls) >= 6 + 6
+    rows = lines(tmp_path / "run")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all(row["loss"] == 1 for row in rows)
+
+
+def test_a_run_that_does_not_get_on_ends(config, tmp_path, monkeypatch):
+    config.max_bad_steps = 2
+    fake_step(monkeypatch, bad=range(3, 100))
+    with pytest.raises(TrainingError, match="does not get past step 2: 2 steps in a row were not finite"):
+        training.train(config, tmp_path / "run")
+
+
+def test_a_folder_of_horrors_trains(config, tmp_path, caplog):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    config.data.source = f"folder:{folder}"
+    picture = photograph(200, 160, 9)
+    Image.fromarray(picture).save(folder / "a.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "a.jpg").read_bytes()[:3000])
+    (folder / "text.png").write_text("no picture")
+    Image.fromarray(picture[:1, :1]).save(folder / "pixel.png")
+    Image.fromarray(picture[..., 0]).save(folder / "grey.png")
+    Image.fromarray(picture[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    frames = [Image.fromarray(photograph(130, 130, i)) for i in range(3)]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    with caplog.at_level(logging.INFO, logger="tcm_jax"):
+        training.train(config, tmp_path / "run")
+    assert all(np.isfinite(row["loss"]) for row in lines(tmp_path / "run"))
+    named = [r.getMessage() for r in caplog.records if r.getMessage().startswith("skipped")]
+    assert {name for name in ("cut.jpg", "text.png", "moving.gif") for m in named if name in m}
+    assert not any(name in m for name in ("pixel.png", "grey.png", "deep.png", "a.jpg") for m in named)
+    assert f"unreadable pictures met: {len(named)} of 7" in caplog.text
+
+
+def test_validation_makes_files(config, tmp_path):
+    folder = tmp_path / "validation"
+    folder.mkdir()
+    Image.fromarray(photograph(100, 120, 5)).save(folder / "a.png")
+    config.validation.source, config.validation.every, config.validation.pictures = str(folder), 3, 1
+    training.train(config, tmp_path / "run")
+    rows = lines(tmp_path / "run", "validation.jsonl")
+    assert [row["step"] for row in rows] == [3, 6]
+    for row in rows:
+        assert row["bpp"] == pytest.approx(row["bpp_estimated"], abs=0.3)  # of a file of some 50 bytes
+        assert row["loss"] == pytest.approx(config.lam * 255**2 * row["mse"] + row["bpp"], rel=1e-4)
+    best = min(rows, key=lambda row: row["loss"])["step"]
+    assert run_checkpoints.load_run(tmp_path / "run", "best")[1] == best
+    board = next((tmp_path / "run" / "tensorboard").iterdir()).read_bytes()
+    for tag in (b"train/loss", b"train/learning_rate", b"train/grad_norm", b"validation/bpp_estimated",
+                b"validation/bpp", b"validation/0"):  # fmt: skip
+        assert tag in board
+
+
+def test_a_full_disk_is_one_sentence(config, tmp_path):
+    config.steps = 2
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit[1]))  # bytes a file; Python ignores the signal
+    try:
+        with pytest.raises(TcmError, match=f"cannot write to {tmp_path / 'run'}"):
+            training.train(config, tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
+def test_a_trace_is_written(config, tmp_path, monkeypatch):
+    fake_step(monkeypatch, bad=())
+    config.steps, config.profile = 16, str(tmp_path / "trace")
+    training.train(config, tmp_path / "run")
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+
+def test_dry_run(config, tmp_path):
+    path, speed = training.dry_run(config, tmp_path / "run", batches=2)
+    sheet = np.array(Image.open(path))
+    assert sheet.shape == (128, 256, 3)
+    assert speed > 0
+    assert training.contact_sheet(np.zeros((3, 4, 6, 3), np.uint8)).shape == (8, 12, 3)
 
 
 @pytest.mark.parametrize(
@@ -70,12 +283,47 @@ def start(weights):
         ({"data.crop": 100}, "multiple of 128"),
         ({"distortion": "mae"}, "mae"),
         ({"model.num_slices": 5}, "slices"),
+        ({"log_every": 0}, "log_every is 0"),
     ],
 )
 def test_impossible_configurations_are_refused(config, change, message):
     config.update_from_flattened_dict(change)
     with pytest.raises(ConfigError, match=message):
         training.check(config)
+
+
+def test_another_runs_folder_is_refused(config, tmp_path):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / "config.json").write_text(default.make_config("test", smoke.MODEL, "mse-1").to_json_best_effort())
+    with pytest.raises(ConfigError, match="run holds a run whose lam differ; give another --workdir"):
+        training.train(config, workdir)
+    (workdir / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"config\.json is damaged"):
+        training.train(config, workdir)
+    config.data.source = "folder:/nowhere"
+    with pytest.raises(DataError, match="/nowhere does not exist"):
+        training.train(config, tmp_path / "other")
+    with pytest.raises(TcmError, match="cannot write to"):
+        training.train(config, Path("/proc/run"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config", "configs/smoke.py:mse-7"], "ConfigError: 'mse-7' is no rate; give one of mse-1, mse-2"),
+        (["--config", "configs/none.py"], "ConfigError: cannot read the file given as --config"),
+        ([], "ConfigError: no configuration"),
+        (["--config", "configs/smoke.py", "--config.lamda=1"], "ConfigError: the configuration has no field 'lamda'"),
+        (["--config", "configs/smoke.py", "--num_processes=2"], "--coordinator, --num_processes and --process_id"),
+    ],
+)
+def test_wrong_flags_are_one_sentence(flags, message):
+    result = subprocess.run([sys.executable, "train.py", *flags], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_weights_that_are_not_finite_are_not_exported(tiny_weights, tmp_path):
@@ -96,11 +344,20 @@ def test_float16_weights_keep_their_identity(tiny_weights, tmp_path):
     assert loaded.name == "x"
 
 
+def test_rates_by_name():
+    config = default.get_config("ms_ssim-2")
+    assert (config.distortion, config.lam) == ("ms_ssim", 5)
+    assert default.get_config().lam == 0.0067
+    with pytest.raises(ConfigError, match="'mse' is no rate"):
+        default.get_config("mse")
+
+
 def test_every_configuration_is_valid():
     from configs import tcm_large, tcm_medium, tcm_small, tcm_tiny
 
-    for module in (tcm_tiny, tcm_small, tcm_medium, tcm_large):
-        config = module.get_config()
+    for module in (tcm_tiny, tcm_small, tcm_medium, tcm_large, smoke):
+        config = module.get_config("mse-4")
+        assert config.lam == 0.013
         config.data.source = "folder:x"
         training.check(config)
         assert dataclasses.asdict(step.model_config(config)) == {
