@@ -1,11 +1,86 @@
 """Learned image compression with mixed Transformer-CNN architectures (TCM, CVPR 2023) in JAX and Flax.
 
-    from tcm_jax.checkpoint import load_weights
-    from tcm_jax.codec import Codec
+    import tcm_jax
 
-    codec = Codec(load_weights())
-    data = codec.compress(image)  # uint8 [H, W, 3] to the bytes of a .tcm file
-    image = codec.decompress(data)
+    data = tcm_jax.compress(image)  # a uint8 array or a PIL image to the bytes of a .tcm file
+    image = tcm_jax.decompress(data)  # the array; as_pil=True for a PIL image
 
-Importing the package itself loads nothing: JAX starts with the modules that need it.
+`tcm_jax.codec.Codec` has every setting; `import tcm_jax.pillow_plugin` teaches Pillow to open and save `.tcm` files.
+Importing the package itself loads nothing: JAX starts with the first picture.
 """
+
+from __future__ import annotations
+
+import functools
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from tcm_jax.codec import Codec
+    from tcm_jax.image import Picture
+
+__all__ = ["compress", "decompress"]
+
+
+def compress(
+    image: np.ndarray[Any, Any] | Image.Image | Picture,
+    quality: float | None = None,
+    weights: str | PathLike[str] | None = None,
+) -> bytes:
+    """A picture to the bytes of a `.tcm` file.
+
+    Args:
+        image: uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha; or a PIL image of
+            any mode, whose ICC profile and EXIF are kept.
+        quality: 1 to 100, of variable-rate weights (50 if None).
+        weights: a `.safetensors` file; None is the embedded model.
+
+    Raises:
+        TcmError: a subclass says which of these cannot be used, and why.
+    """
+    from PIL import Image
+
+    from tcm_jax.image import from_pil
+
+    return _codec(weights).compress(from_pil(image) if isinstance(image, Image.Image) else image, quality)
+
+
+@overload
+def decompress(
+    data: bytes, weights: str | PathLike[str] | None = None, as_pil: Literal[False] = False
+) -> np.ndarray[Any, Any]: ...
+
+
+@overload
+def decompress(data: bytes, weights: str | PathLike[str] | None = None, *, as_pil: Literal[True]) -> Image.Image: ...
+
+
+def decompress(
+    data: bytes, weights: str | PathLike[str] | None = None, as_pil: bool = False
+) -> np.ndarray[Any, Any] | Image.Image:
+    """The bytes of a `.tcm` file to the picture: an array as `compress` takes it, or a PIL image with its metadata.
+
+    Raises:
+        StreamError: no intact file, one of other weights, or one that this device's arithmetic cannot decode.
+        WeightsError: the weights cannot be used.
+    """
+    from tcm_jax.image import to_pil
+
+    picture = _codec(weights).decode(data)
+    return to_pil(picture) if as_pil else picture.array
+
+
+def _codec(weights: str | PathLike[str] | None) -> Codec:
+    return _opened(None if weights is None else str(weights))
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(weights: str | None) -> Codec:
+    from tcm_jax.checkpoint import load_weights
+    from tcm_jax.codec import Codec, keep_compiled_programs
+
+    keep_compiled_programs()
+    return Codec(load_weights(weights))

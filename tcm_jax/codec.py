@@ -199,7 +199,9 @@ class Codec:
         """Codes the symbols of z, then y; returns the corrections of each slice."""
         indexes, tables, slices = _hyper_indexes(z.shape), self.weights.tables, self.weights.config.num_slices
         coder.write(indexes, z)
-        context, decoded, corrections = self.network.hyper(z, level, self.tile), [], []
+        context = self.network.hyper(z, level, self.tile)
+        decoded: list[np.ndarray] = []
+        corrections = []
         if measured:
             measured.table_bits += range_coder.information_content(tables, indexes, z)
             measured.estimated_bits += self.network.hyper_information(z)
@@ -228,7 +230,7 @@ class Codec:
             raise StreamError("the file is altered: its hyper-latents do not have the checksum that it states")
         context = self.network.hyper(z, self._level(file.quality), file.tile)
         count = rows * columns // LATENT_STRIDE**2 * config.slice_channels
-        decoded = []
+        decoded: list[np.ndarray] = []
         for i in range(config.num_slices):
             mu, sigma, support = self.network.slice_params(i, context, decoded, file.tile)
             indexes = coded_indexes(sigma, file.positions(i, count))
@@ -266,7 +268,8 @@ class _StreamWriter:
     """A range coder's stream and the checksums after each of its parts."""
 
     def __init__(self, encoder: range_coder.Encoder):
-        self.encoder, self.checksums = encoder, []
+        self.encoder = encoder
+        self.checksums: list[int] = []
 
     def write(self, indexes: np.ndarray, symbols: np.ndarray) -> None:
         """Appends z or a slice."""

@@ -218,7 +218,7 @@ class _Reader:
 
 
 def _sections(reader: _Reader) -> dict[int, bytes]:
-    sections = {}
+    sections: dict[int, bytes] = {}
     while reader.position < len(reader.data):
         tag, payload = reader.section()
         if not _CHECKSUMS <= tag <= _EXIF:

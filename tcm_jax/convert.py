@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tcm_jax import model
 from tcm_jax.errors import ConfigError, MissingExtraError, WeightsError
-from tcm_jax.model_config import ModelConfig
+from tcm_jax.model_config import ModelConfig, reference_config
 
 # What the entropy coder and the bounds of CompressAI 1.1 to 1.2.8 add to a state dict: computed, not trained.
 BUFFERS = re.compile(r"(^|\.)(_offset|_quantized_cdf|_cdf_length|scale_table|scale_bound|target|pedestal|bound)$")
@@ -94,7 +94,7 @@ def infer_config(state: Mapping[str, np.ndarray]) -> ModelConfig:
         shown = ", ".join(sorted(state)[:5]) or "nothing"
         raise WeightsError(f"no TCM checkpoint: {', '.join(WIDTH_KEYS)} are all missing, while it holds {shown}, ...")
     try:
-        return model.reference_config(lengths[0] // 2)
+        return reference_config(lengths[0] // 2)
     except ConfigError as error:
         raise WeightsError(f"no TCM checkpoint: N = {lengths[0] // 2} is impossible ({error})") from error
 

@@ -16,7 +16,7 @@ def pack_corrections(corrections: tuple[np.ndarray, ...]) -> bytes:
     for positions in corrections:
         bits.append(_gamma_bits(positions.size + 1))
         if positions.size:
-            gaps = np.diff(positions.astype(np.int64), prepend=-1) - 1
+            gaps: np.ndarray = np.diff(positions.astype(np.int64), prepend=-1) - 1
             k = min(range(32), key=lambda k: int(np.sum(gaps >> k)) + k * gaps.size)
             bits.append(f"{k:05b}")
             bits += ["0" * (gap >> k) + f"{gap & (1 << k) - 1 | 1 << k:b}" for gap in gaps.tolist()]

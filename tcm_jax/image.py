@@ -20,7 +20,7 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 2**28  # what the codec takes unless told otherwise
 writing = threading.RLock()  # held while a file is written, so that a program that must end at once can wait for that
 _STRIP = 256  # rows
-_EXIF_PREFIX = b"Exif\0\0"  # JPEG's; the other formats, and ours, start at the TIFF header behind it
+EXIF_PREFIX = b"Exif\0\0"  # JPEG's; the other formats, and ours, start at the TIFF header behind it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,8 +104,9 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Pict
             if image.width * image.height > max_pixels:
                 raise ImageError(f"{name} has {image.width}x{image.height} pixels, over the limit of {max_pixels:,}")
             # A photograph with its preview behind it (MPO) is one picture; every other format means its frames.
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                raise ImageError(f"{name} holds {image.n_frames} frames; give each one as a file of its own")
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":
+                raise ImageError(f"{name} holds {frames} frames; give each one as a file of its own")
             return _from_pil(image, name)
     except TcmError:
         raise
@@ -129,7 +130,7 @@ def _from_pil(image: Image.Image, name: str) -> Picture:
     icc = b"" if converted else image.info.get("icc_profile") or b""
     if icc[16:20] != (b"GRAY" if colour.ndim == 2 else b"RGB "):
         icc = b""  # a profile of another kind of samples than these
-    return Picture(colour, alpha, icc, (image.info.get("exif") or b"").removeprefix(_EXIF_PREFIX))
+    return Picture(colour, alpha, icc, (image.info.get("exif") or b"").removeprefix(EXIF_PREFIX))
 
 
 def _planes(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None, bool]:
@@ -163,13 +164,12 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     """CMYK or Lab to sRGB."""
     from PIL import ImageCms
 
-    if icc := image.info.get("icc_profile"):
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    elif image.mode == "LAB":
-        profile = ImageCms.createProfile("LAB")
-    else:
+    icc = image.info.get("icc_profile")
+    if not icc and image.mode == "CMYK":
         return image.convert("RGB")
-    return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc)) if icc else ImageCms.createProfile("LAB")
+    transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), image.mode, "RGB")
+    return transform.apply(image)
 
 
 def _grey16(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -188,7 +188,7 @@ def to_pil(picture: Picture) -> Image.Image:
     if picture.icc:
         image.info["icc_profile"] = picture.icc
     if picture.exif:
-        image.info["exif"] = _EXIF_PREFIX + picture.exif
+        image.info["exif"] = EXIF_PREFIX + picture.exif
     return image
 
 

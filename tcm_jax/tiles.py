@@ -46,7 +46,7 @@ def spans(length: int, side: int, halo: int) -> list[Span]:
 
 def tiles(size: tuple[int, int], side: int, halo: int) -> Iterator[tuple[Span, Span]]:
     """(rows, columns) of every tile of a picture of `size` (height, width)."""
-    return itertools.product(*(spans(length, side, halo) for length in size))
+    return itertools.product(spans(size[0], side, halo), spans(size[1], side, halo))
 
 
 def over_tiles(

@@ -40,6 +40,7 @@ FLOORS = {
     "training": 6,
     "cli": 7,
     "__init__": 8,
+    "pillow_plugin": 9,
     "__main__": 8,
 }
 # The one place where each heavy library may be imported.

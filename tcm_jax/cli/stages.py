@@ -32,9 +32,9 @@ class Stages:
         """Counts what JAX spends on its programs (tracing, compiling or loading) as a stage of its own."""
         import jax
 
-        def listen(event: str, seconds: float, **_) -> None:
+        def listen(event: str, duration_secs: float, **_: str | int) -> None:
             if event.startswith("/jax/core/compile/"):
-                self.add("of which programs", seconds)
+                self.add("of which programs", duration_secs)
 
         jax.monitoring.register_event_duration_secs_listener(listen)
 

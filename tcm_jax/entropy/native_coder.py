@@ -23,14 +23,14 @@ _OUT8 = types.Array(uint8, 1, "C")
 
 
 def _compiled(signature=None):
-    """`njit` with its result kept on disk, or without where no folder can be written at all."""
+    """`njit` without the interpreter's lock, its result kept on disk where a folder can be written."""
 
     def decorate(function):
         arguments = () if signature is None else (signature,)
         try:
-            return njit(*arguments, cache=True)(function)
+            return njit(*arguments, cache=True, nogil=True)(function)
         except RuntimeError:
-            return njit(*arguments)(function)
+            return njit(*arguments, nogil=True)(function)
 
     return decorate
 

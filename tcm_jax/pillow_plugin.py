@@ -1,0 +1,80 @@
+"""Pillow opens and saves `.tcm` files once this module is imported.
+
+    import tcm_jax.pillow_plugin
+    from PIL import Image
+
+    Image.open("photo.jpg").save("photo.tcm")
+    Image.open("photo.tcm").show()
+
+`save` takes `quality` (1 to 100, of variable-rate weights), `icc_profile` and `exif` (b"" leaves them out). Pillow has
+no entry point that would find the module by itself.
+"""
+
+import dataclasses
+import io
+from typing import IO, Any
+
+from PIL import Image, ImageFile
+
+import tcm_jax
+from tcm_jax.container import MAGIC, parse
+from tcm_jax.image import EXIF_PREFIX, from_pil
+from tcm_jax.lossless import unpack_metadata
+
+_MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
+_weights: str | None = None
+
+
+def use_weights(path: str | None) -> None:
+    """The weights of every file opened and saved from now on; None is the embedded model."""
+    global _weights  # Pillow calls the functions below without anything of ours
+    _weights = path
+
+
+class TcmImageFile(ImageFile.ImageFile):
+    """A `.tcm` file; opening reads its header, the network runs when the pixels are wanted."""
+
+    format = "TCM"
+    format_description = "TCM learned image compression"
+
+    def _open(self) -> None:
+        self._data = self.fp.read() if self.fp else b""
+        file = parse(self._data)
+        self._size = (file.width, file.height)
+        self._mode = _MODES[file.grey, bool(file.alpha)]
+        if file.icc:
+            self.info["icc_profile"] = unpack_metadata(file.icc, "ICC profile")
+        if file.exif:
+            self.info["exif"] = EXIF_PREFIX + unpack_metadata(file.exif, "EXIF")
+
+    def load(self) -> Any:
+        """Decodes the picture; raises StreamError as `tcm_jax.decompress` does."""
+        if self._data:
+            array = tcm_jax.decompress(self._data, _weights)
+            self._data = b""
+            if self.fp and self._exclusive_fp:
+                self.fp.close()
+            self.fp = io.BytesIO(array.tobytes())
+            self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]
+        return super().load()
+
+
+def _accept(prefix: bytes) -> bool:
+    return prefix.startswith(MAGIC)
+
+
+def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    options = image.encoderinfo
+    picture = from_pil(image)
+    if (icc := options.get("icc_profile")) is not None:
+        picture = dataclasses.replace(picture, icc=icc)
+    if (exif := options.get("exif")) is not None:
+        exif = exif.tobytes() if isinstance(exif, Image.Exif) else exif
+        picture = dataclasses.replace(picture, exif=exif.removeprefix(EXIF_PREFIX))
+    file.write(tcm_jax.compress(picture, options.get("quality"), _weights))
+
+
+Image.register_open(TcmImageFile.format, TcmImageFile, _accept)
+Image.register_save(TcmImageFile.format, _save)
+Image.register_extension(TcmImageFile.format, ".tcm")
+Image.register_mime(TcmImageFile.format, "image/x-tcm")

@@ -1,0 +1,93 @@
+"""`tcm_jax.compress` and `decompress`, and Pillow with the plugin; with the small weights in place of the embedded."""
+
+import io
+
+import numpy as np
+import pytest
+from conftest import photograph
+from golden_files import GOLDEN, WEIGHTS, golden_codec
+from PIL import Image, ImageCms
+
+import tcm_jax
+from tcm_jax import pillow_plugin
+from tcm_jax.errors import ConfigError, ImageError, ModelMismatchError, StreamError
+
+IMAGE = photograph(60, 90)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_weights():
+    pillow_plugin.use_weights(str(WEIGHTS))
+    yield
+    pillow_plugin.use_weights(None)
+
+
+def saved(image: Image.Image, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "TCM", **options)
+    return buffer.getvalue()
+
+
+def test_everything_public_is_named():
+    assert tcm_jax.__all__ == ["compress", "decompress"]
+    assert all(getattr(tcm_jax, name).__doc__ for name in tcm_jax.__all__)
+
+
+def test_arrays_and_images():
+    data = tcm_jax.compress(IMAGE, weights=WEIGHTS)
+    assert tcm_jax.compress(Image.fromarray(IMAGE), weights=str(WEIGHTS)) == data
+    decoded = tcm_jax.decompress(data, WEIGHTS)
+    np.testing.assert_array_equal(np.array(tcm_jax.decompress(data, WEIGHTS, as_pil=True)), decoded)
+    np.testing.assert_array_equal(decoded, golden_codec("grey").decompress(data))
+    with pytest.raises(ConfigError, match="one rate"):
+        tcm_jax.compress(IMAGE, quality=50, weights=WEIGHTS)
+    with pytest.raises(ImageError):
+        tcm_jax.compress(IMAGE.astype(float), weights=WEIGHTS)
+
+
+def test_the_embedded_model_is_the_default():
+    with pytest.raises(ModelMismatchError, match="give the right ones"):
+        tcm_jax.decompress((GOLDEN / "rgb.tcm").read_bytes())
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "LA", "RGBA", "P", "1", "CMYK"])
+def test_pillow_saves_and_opens_every_mode(mode, tmp_path):
+    image = Image.fromarray(IMAGE).convert(mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save(tmp_path / "a.tcm")
+    with Image.open(tmp_path / "a.tcm") as opened:
+        assert (opened.format, opened.size) == ("TCM", image.size)
+        assert opened.mode == {"P": "RGB", "1": "L", "CMYK": "RGB"}.get(mode, mode)
+        array = tcm_jax.decompress((tmp_path / "a.tcm").read_bytes(), WEIGHTS)
+        np.testing.assert_array_equal(np.array(opened), array)
+        if mode in ("LA", "RGBA"):
+            np.testing.assert_array_equal(np.array(opened.getchannel("A")), np.array(image.getchannel("A")))
+
+
+def test_pillow_keeps_metadata():
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.fromarray(IMAGE)
+    opened = Image.open(io.BytesIO(saved(image, exif=exif, icc_profile=profile)))
+    assert (opened.getexif()[0x010F], opened.info["icc_profile"]) == ("a camera", profile)
+    bare = Image.open(io.BytesIO(saved(opened, exif=b"", icc_profile=b"")))
+    assert not bare.getexif()
+    assert "icc_profile" not in bare.info
+    png = io.BytesIO()
+    opened.save(png, "PNG", icc_profile=opened.info["icc_profile"])
+    assert Image.open(png).info["icc_profile"] == profile
+
+
+def test_opening_decodes_nothing(monkeypatch):
+    monkeypatch.setattr(tcm_jax, "decompress", None)
+    with Image.open(GOLDEN / "tiles.tcm") as opened:
+        assert (opened.size, opened.mode) == ((530, 150), "RGB")
+
+
+def test_altered_files_do_not_open():
+    data = bytearray((GOLDEN / "rgb.tcm").read_bytes())
+    data[-9] ^= 1
+    with pytest.raises(StreamError, match="altered"):
+        Image.open(io.BytesIO(bytes(data)))
