@@ -21,10 +21,10 @@ from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.entropy.range_coder import RangeTables
 from tcm_jax.errors import WeightsError
 from tcm_jax.layers.conv import (
+    Conv3x3,
     ResidualBlockUpsample,
     ResidualBlockWithStride,
     SubpelConv,
-    conv3x3,
     gelu,
 )
 from tcm_jax.layers.gain import Gain
@@ -69,7 +69,7 @@ class TCM(nn.Module):
         for width, depth, head_dim in stages:
             layers.append(ResidualBlockWithStride(width))
             layers += [TCMBlock(head_dim, window, shifted=i % 2 == 1) for i in range(depth)]
-        return nn.Sequential([*layers, conv3x3(features, stride=2)])
+        return nn.Sequential([*layers, Conv3x3(features, stride=2)])
 
     def _up(self, stages, window: int, features: int) -> nn.Sequential:
         layers = []
@@ -83,7 +83,7 @@ class TCM(nn.Module):
 
     def _context(self) -> nn.Sequential:
         first, second = self.config.context_widths
-        return nn.Sequential([conv3x3(first), gelu, conv3x3(second), gelu, conv3x3(self.config.slice_channels)])
+        return nn.Sequential([Conv3x3(first), gelu, Conv3x3(second), gelu, Conv3x3(self.config.slice_channels)])
 
     def _gained(self, name: str, x: jax.Array, level: jax.Array | None) -> jax.Array:
         return getattr(self, name)(x, level) if self.config.levels else x

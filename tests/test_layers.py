@@ -63,9 +63,9 @@ def block_and_params(shifted, height=32, width=48):
 @pytest.mark.parametrize("shifted", [False, True])
 def test_strips_in_a_scan_equal_all_at_once(shifted, monkeypatch):
     block, params, x = block_and_params(shifted)
-    monkeypatch.setattr(attention, "CPU_WINDOWS", 6)
+    monkeypatch.setattr(attention, "CPU_HEADS", 12)
     few = block.apply(params, x)
-    monkeypatch.setattr(attention, "CPU_WINDOWS", 10**6)
+    monkeypatch.setattr(attention, "CPU_HEADS", 10**6)
     np.testing.assert_allclose(few, block.apply(params, x), atol=1e-5)
 
 

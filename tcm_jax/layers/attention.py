@@ -14,7 +14,7 @@ import numpy as np
 from tcm_jax.layers.conv import conv1x1, gelu
 
 MASKED = -1e9  # exp(x + MASKED - max) is exactly 0 in float32
-CPU_WINDOWS = 48  # windows at a time on a CPU: their attention weights fit in the second-level cache
+CPU_HEADS = 256  # windows times heads at a time on a CPU: their attention weights stay in the caches
 
 
 def relative_positions(window: int) -> np.ndarray:
@@ -44,10 +44,12 @@ class WindowAttention(nn.Module):
         x = x.reshape(strips, window, columns, window, channels).swapaxes(1, 2)
         x = x.reshape(strips, columns, window**2, channels)
         qkv = conv1x1(3 * channels, name="embedding_layer")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(strips, columns, window**2, 3, heads, self.head_dim), 3, 0)
-        logits = jnp.einsum("swphc,swqhc->swhpq", q * self.head_dim**-0.5, k)
-        weights = nn.softmax(logits + self.bias(heads, columns, last_row, x.dtype))
-        y = jnp.einsum("swhpq,swqhc->swphc", weights, v).reshape(strips, columns, window**2, channels)
+        qkv = qkv.reshape(strips, columns, window**2, 3, heads, self.head_dim)
+        q, k, v = qkv.transpose(3, 0, 1, 4, 2, 5)  # [strips, columns, heads, window**2, head_dim] each
+        logits = (q * self.head_dim**-0.5) @ k.swapaxes(-1, -2) + self.bias(heads, columns, last_row, x.dtype)
+        weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
+        y = weights @ v / weights.sum(-1, keepdims=True)
+        y = y.swapaxes(2, 3).reshape(strips, columns, window**2, channels)
         y = conv1x1(channels, name="linear")(y)
         y = y.reshape(strips, columns, window, window, channels).swapaxes(1, 2)
         return y.reshape(strips, window, width, channels)
@@ -111,11 +113,14 @@ def swin_block(head_dim: int, window: int, shifted: bool, name: str):
 
 def _apply_strips(strips, last_row, head_dim, window, shifted, name):
     count, columns = strips.shape[0], strips.shape[2] // window
-    at_once = _divisor_up_to(count, max(1, CPU_WINDOWS // columns))
+    heads = strips.shape[-1] // head_dim
+    at_once = _divisor_up_to(count, max(1, CPU_HEADS // (columns * heads)))
     if jax.default_backend() != "cpu" or at_once == count:
         return StripBlock(head_dim, window, shifted, name=name)((), (strips, last_row))[1]
     chunks = (strips.reshape(-1, at_once, *strips.shape[1:]), last_row.reshape(-1, at_once))
-    scan = nn.scan(StripBlock, variable_broadcast="params", split_rngs={"params": False})
+    # Gradients recompute a chunk while it is in the cache: quicker than reading its attention weights back.
+    block = nn.remat(StripBlock, prevent_cse=False)
+    scan = nn.scan(block, variable_broadcast="params", split_rngs={"params": False})
     return scan(head_dim, window, shifted, name=name)((), chunks)[1].reshape(strips.shape)
 
 

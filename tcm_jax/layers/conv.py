@@ -4,6 +4,8 @@ All maps are NHWC float32. Kernels are stored as the mapping from the reference'
 HWIO, 1x1 kernels [in, out] (applied as matrix products), GDN parameters re-parametrised.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,8 @@ import jax.numpy as jnp
 from tcm_jax import ops
 
 LEAKY_SLOPE = 0.01
+CPU_LARGE_MAP = 64**2  # positions of a map from which the gradient of its kernel is taken in parts
+CPU_FEATURES = 64
 GDN_PEDESTAL = 2.0**-36
 GDN_BETA_MIN = 1e-6
 
@@ -28,9 +32,49 @@ def gelu(x: jax.Array) -> jax.Array:
     return nn.gelu(x, approximate=False)
 
 
-def conv3x3(features: int, stride: int = 1, **kwargs) -> nn.Conv:
+def _convolve(x, kernel, stride):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=numbers)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Map [B, H, W, C] and kernel [3, 3, C, features] to [B, ceil(H/stride), ceil(W/stride), features]; zero padding 1.
+
+    On a CPU the kernel's gradient over a large map is taken 64 features at a time: in one piece XLA's takes up to 6
+    times as long (`python benchmarks/kernel_gradient.py`).
+    """
+    return _convolve(x, kernel, stride)
+
+
+def _forward(x, kernel, stride):
+    return _convolve(x, kernel, stride), (x, kernel)
+
+
+def _backward(stride, residuals, gradient):
+    x, kernel = residuals
+    (dx,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
+    large = gradient.shape[1] * gradient.shape[2] >= CPU_LARGE_MAP and jax.default_backend() == "cpu"
+    cuts = list(range(CPU_FEATURES, kernel.shape[-1], CPU_FEATURES)) if large else []
+    parts = zip(jnp.split(kernel, cuts, -1), jnp.split(gradient, cuts, -1), strict=True)
+    dk = [jax.vjp(lambda k: _convolve(x, k, stride), part)[1](g)[0] for part, g in parts]
+    return dx, jnp.concatenate(dk, -1)
+
+
+convolve.defvjp(_forward, _backward)
+
+
+class Conv3x3(nn.Module):
     """3x3 convolution with zero padding 1: [B, H, W, C] to [B, ceil(H/stride), ceil(W/stride), features]."""
-    return nn.Conv(features, (3, 3), (stride, stride), padding=1, kernel_init=kernel_init, **kwargs)
+
+    features: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", kernel_init, (3, 3, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        return convolve(x, kernel.astype(x.dtype), self.stride) + bias.astype(x.dtype)
 
 
 def conv1x1(features: int, **kwargs) -> nn.Dense:
@@ -73,10 +117,7 @@ class Conv3x3Shuffled(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (features * factor**2,))
         kernel = kernel.reshape(3, 3, x.shape[-1], features, factor**2).swapaxes(-1, -2).reshape(kernel.shape)
         bias = bias.reshape(features, factor**2).T.reshape(-1)
-        y = jax.lax.conv_general_dilated(
-            x, kernel.astype(x.dtype), (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        return y + bias.astype(x.dtype)
+        return convolve(x, kernel.astype(x.dtype)) + bias.astype(x.dtype)
 
 
 class SubpelConv(nn.Module):
@@ -96,8 +137,8 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = leaky_relu(conv3x3(x.shape[-1], name="conv1")(x))
-        return x + leaky_relu(conv3x3(x.shape[-1], name="conv2")(y))
+        y = leaky_relu(Conv3x3(x.shape[-1], name="conv1")(x))
+        return x + leaky_relu(Conv3x3(x.shape[-1], name="conv2")(y))
 
 
 class ResidualBlockWithStride(nn.Module):
@@ -107,8 +148,8 @@ class ResidualBlockWithStride(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = leaky_relu(conv3x3(self.features, stride=2, name="conv1")(x))
-        y = GDN(name="gdn")(conv3x3(self.features, name="conv2")(y))
+        y = leaky_relu(Conv3x3(self.features, stride=2, name="conv1")(x))
+        y = GDN(name="gdn")(Conv3x3(self.features, name="conv2")(y))
         return y + conv1x1(self.features, name="skip")(x[:, ::2, ::2])
 
 
@@ -120,7 +161,7 @@ class ResidualBlockUpsample(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = leaky_relu(SubpelConv(self.features, name="subpel_conv")(x))
-        y = GDN(inverse=True, name="igdn")(conv3x3(self.features, name="conv")(y))
+        y = GDN(inverse=True, name="igdn")(Conv3x3(self.features, name="conv")(y))
         return y + SubpelConv(self.features, name="upsample")(x)
 
 
@@ -133,7 +174,7 @@ class ResidualUnit(nn.Module):
         free = {"parent": None}  # adopted, and so named, by the Sequential
         squeeze, middle, expand = (
             conv1x1(channels // 2, **free),
-            conv3x3(channels // 2, **free),
+            Conv3x3(channels // 2, **free),
             conv1x1(channels, **free),
         )
         body = nn.Sequential([squeeze, nn.relu, middle, nn.relu, expand], name="conv")
