@@ -28,6 +28,7 @@ from tcm_jax.layers.conv import (
     gelu,
 )
 from tcm_jax.layers.gain import Gain
+from tcm_jax.layers.remat import Stack, rematerialized
 from tcm_jax.layers.swatten import SWAtten
 from tcm_jax.layers.tcm_block import TCMBlock
 from tcm_jax.model_config import ModelConfig
@@ -41,9 +42,14 @@ class TCM(nn.Module):
 
     A variable-rate network (`config.levels`) takes a `level`, float [B] in 0 .. levels - 1, where one is named; its y
     and z are the gained latents, which are what is quantized. A network of one rate ignores it.
+
+    `transform_dtype` is what g_a and g_s compute in; all else, parameters included, is float32. With `remat` gradients
+    keep the inputs of blocks only.
     """
 
     config: ModelConfig
+    transform_dtype: Any = jnp.float32
+    remat: bool = False
 
     def setup(self):
         c = self.config
@@ -69,14 +75,14 @@ class TCM(nn.Module):
         for width, depth, head_dim in stages:
             layers.append(ResidualBlockWithStride(width))
             layers += [TCMBlock(head_dim, window, shifted=i % 2 == 1) for i in range(depth)]
-        return nn.Sequential([*layers, Conv3x3(features, stride=2)])
+        return Stack([*layers, Conv3x3(features, stride=2)], remat=self.remat)
 
     def _up(self, stages, window: int, features: int) -> nn.Sequential:
         layers = []
         for width, depth, head_dim in stages:
             layers.append(ResidualBlockUpsample(width))
             layers += [TCMBlock(head_dim, window, shifted=i % 2 == 1) for i in range(depth)]
-        return nn.Sequential([*layers, SubpelConv(features)])
+        return Stack([*layers, SubpelConv(features)], remat=self.remat)
 
     def _attention(self) -> SWAtten:
         return SWAtten(self.config.atten_width, self.config.atten_head_dim, self.config.window)
@@ -85,16 +91,21 @@ class TCM(nn.Module):
         first, second = self.config.context_widths
         return nn.Sequential([Conv3x3(first), gelu, Conv3x3(second), gelu, Conv3x3(self.config.slice_channels)])
 
+    def _run(self, block: nn.Module, x: jax.Array) -> jax.Array:
+        return rematerialized(block, x) if self.remat else block(x)
+
     def _gained(self, name: str, x: jax.Array, level: jax.Array | None) -> jax.Array:
         return getattr(self, name)(x, level) if self.config.levels else x
 
     def analysis(self, x: jax.Array, level: jax.Array | None = None) -> jax.Array:
         """g_a: picture [B, H, W, 3] to latents y [B, H/16, W/16, latent_channels]."""
-        return self._gained("gain_y", self.g_a(x), level)
+        y = self.g_a(x.astype(self.transform_dtype)).astype(jnp.float32)
+        return self._gained("gain_y", y, level)
 
     def synthesis(self, y_hat: jax.Array, level: jax.Array | None = None) -> jax.Array:
         """g_s: decoded latents to the picture [B, H, W, 3], not clipped."""
-        return self.g_s(self._gained("inverse_gain_y", y_hat, level))
+        y_hat = self._gained("inverse_gain_y", y_hat, level)
+        return self.g_s(y_hat.astype(self.transform_dtype)).astype(jnp.float32)
 
     def hyper_analysis(self, y: jax.Array, level: jax.Array | None = None) -> jax.Array:
         """h_a: latents to hyper-latents z [B, H/64, W/64, hyper_channels]."""
@@ -115,14 +126,16 @@ class TCM(nn.Module):
         mu, sigma [B, h, w, slice_channels]; sigma is not bounded yet; `support` is what `slice_latents` wants.
         """
         previous = list(previous)[: self.config.max_support]
-        support = self.atten_mean[i](jnp.concatenate([latent_means, *previous], axis=-1))
-        scale_support = self.atten_scale[i](jnp.concatenate([latent_scales, *previous], axis=-1))
-        return self.cc_mean_transforms[i](support), self.cc_scale_transforms[i](scale_support), support
+        support = self._run(self.atten_mean[i], jnp.concatenate([latent_means, *previous], axis=-1))
+        scale_support = self._run(self.atten_scale[i], jnp.concatenate([latent_scales, *previous], axis=-1))
+        mu = self._run(self.cc_mean_transforms[i], support)
+        return mu, self._run(self.cc_scale_transforms[i], scale_support), support
 
     def slice_latents(self, i: int, symbols: jax.Array, mu: jax.Array, support: jax.Array) -> jax.Array:
         """Decoded slice: symbols + mu + latent residual prediction (LRP)."""
         y_hat = symbols + mu
-        return y_hat + 0.5 * jnp.tanh(self.lrp_transforms[i](jnp.concatenate([support, y_hat], axis=-1)))
+        residual = self._run(self.lrp_transforms[i], jnp.concatenate([support, y_hat], axis=-1))
+        return y_hat + 0.5 * jnp.tanh(residual)
 
     def __call__(
         self, x: jax.Array, noise: dict[str, jax.Array] | None = None, level: jax.Array | None = None

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.layers.conv import conv1x1, gelu
+from tcm_jax.layers.conv import Conv1x1, gelu
 
 MASKED = -1e9  # exp(x + MASKED - max) is exactly 0 in float32
 CPU_HEADS = 256  # windows times heads at a time on a CPU: their attention weights stay in the caches
@@ -43,30 +43,31 @@ class WindowAttention(nn.Module):
         heads, columns = channels // self.head_dim, width // window
         x = x.reshape(strips, window, columns, window, channels).swapaxes(1, 2)
         x = x.reshape(strips, columns, window**2, channels)
-        qkv = conv1x1(3 * channels, name="embedding_layer")(x)
+        qkv = Conv1x1(3 * channels, name="embedding_layer")(x)
         qkv = qkv.reshape(strips, columns, window**2, 3, heads, self.head_dim)
         q, k, v = qkv.transpose(3, 0, 1, 4, 2, 5)  # [strips, columns, heads, window**2, head_dim] each
-        logits = (q * self.head_dim**-0.5) @ k.swapaxes(-1, -2) + self.bias(heads, columns, last_row, x.dtype)
+        logits = jnp.matmul(q * self.head_dim**-0.5, k.swapaxes(-1, -2), preferred_element_type=jnp.float32)
+        logits += self.bias(heads, columns, last_row)
         weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
-        y = weights @ v / weights.sum(-1, keepdims=True)
+        y = (weights.astype(v.dtype) @ v / weights.sum(-1, keepdims=True)).astype(x.dtype)
         y = y.swapaxes(2, 3).reshape(strips, columns, window**2, channels)
-        y = conv1x1(channels, name="linear")(y)
+        y = Conv1x1(channels, name="linear")(y)
         y = y.reshape(strips, columns, window, window, channels).swapaxes(1, 2)
         return y.reshape(strips, window, width, channels)
 
-    def bias(self, heads: int, columns: int, last_row: jax.Array, dtype) -> jax.Array:
+    def bias(self, heads: int, columns: int, last_row: jax.Array) -> jax.Array:
         """Position bias and shift mask, broadcastable to [strips, columns, heads, window**2, window**2]."""
         side = 2 * self.window - 1
         table = self.param(
             "relative_position_params", nn.initializers.truncated_normal(0.02), (heads, side, side)
         ).reshape(heads, side**2)
-        bias = table[:, relative_positions(self.window)].astype(dtype)[None, None]
+        bias = table[:, relative_positions(self.window)][None, None]
         if not self.shifted:
             return bias
         row_mask, column_mask = shift_masks(self.window)
         last_column = (np.arange(columns) == columns - 1)[:, None, None]
         apart = (last_row[:, None, None, None] & row_mask) | (last_column & column_mask)
-        return bias + jnp.where(apart, MASKED, 0).astype(dtype)[:, :, None]
+        return bias + jnp.where(apart, MASKED, 0.0)[:, :, None]
 
 
 class StripBlock(nn.Module):
@@ -83,15 +84,15 @@ class StripBlock(nn.Module):
     def __call__(self, carry, inputs):
         x, last_row = inputs
         attention = WindowAttention(self.head_dim, self.window, self.shifted, name="msa")
-        x = x + attention(self.layer_norm("ln1")(x), last_row)
-        widen, narrow = conv1x1(4 * x.shape[-1], parent=None), conv1x1(x.shape[-1], parent=None)
+        x = x + attention(self.layer_norm("ln1", x.dtype)(x), last_row)
+        widen, narrow = Conv1x1(4 * x.shape[-1], parent=None), Conv1x1(x.shape[-1], parent=None)
         mlp = nn.Sequential([widen, gelu, narrow], name="mlp")
-        return carry, x + mlp(self.layer_norm("ln2")(x))
+        return carry, x + mlp(self.layer_norm("ln2", x.dtype)(x))
 
     @staticmethod
-    def layer_norm(name: str) -> nn.LayerNorm:
-        """PyTorch's layer norm: epsilon 1e-5, two-pass variance."""
-        return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)
+    def layer_norm(name: str, dtype) -> nn.LayerNorm:
+        """PyTorch's layer norm: epsilon 1e-5, two-pass variance; statistics in float32, result in `dtype`."""
+        return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, dtype=dtype, name=name)
 
 
 def swin_block(head_dim: int, window: int, shifted: bool, name: str):

@@ -1,7 +1,8 @@
 """Convolutions, GDN and residual blocks of the transforms (Fig. 4 of the paper; names as in CompressAI's layers).
 
-All maps are NHWC float32. Kernels are stored as the mapping from the reference's weights wants them: 3x3 kernels
-HWIO, 1x1 kernels [in, out] (applied as matrix products), GDN parameters re-parametrised.
+All maps are NHWC, float32 or bfloat16: a layer computes in the type of its input. Kernels are stored as the mapping
+from the reference's weights wants them: 3x3 kernels HWIO, 1x1 kernels [in, out] (applied as matrix products), GDN
+parameters re-parametrised.
 """
 
 import functools
@@ -77,9 +78,16 @@ class Conv3x3(nn.Module):
         return convolve(x, kernel.astype(x.dtype), self.stride) + bias.astype(x.dtype)
 
 
-def conv1x1(features: int, **kwargs) -> nn.Dense:
-    """1x1 convolution as a matrix product over the last axis."""
-    return nn.Dense(features, kernel_init=kernel_init, **kwargs)
+class Conv1x1(nn.Module):
+    """1x1 convolution as a matrix product over the last axis: [..., C] to [..., features]."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        return x @ kernel.astype(x.dtype) + bias.astype(x.dtype)
 
 
 class GDN(nn.Module):
@@ -100,8 +108,8 @@ class GDN(nn.Module):
         )
         beta = ops.lower_bound(beta, (GDN_BETA_MIN + GDN_PEDESTAL) ** 0.5) ** 2 - GDN_PEDESTAL
         gamma = ops.lower_bound(gamma, GDN_PEDESTAL**0.5) ** 2 - GDN_PEDESTAL
-        norm = x**2 @ gamma.T.astype(x.dtype) + beta.astype(x.dtype)
-        return x * (jnp.sqrt(norm) if self.inverse else jax.lax.rsqrt(norm))
+        norm = jnp.matmul(x**2, gamma.T.astype(x.dtype), preferred_element_type=jnp.float32) + beta
+        return x * (jnp.sqrt(norm) if self.inverse else jax.lax.rsqrt(norm)).astype(x.dtype)
 
 
 class Conv3x3Shuffled(nn.Module):
@@ -150,7 +158,7 @@ class ResidualBlockWithStride(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         y = leaky_relu(Conv3x3(self.features, stride=2, name="conv1")(x))
         y = GDN(name="gdn")(Conv3x3(self.features, name="conv2")(y))
-        return y + conv1x1(self.features, name="skip")(x[:, ::2, ::2])
+        return y + Conv1x1(self.features, name="skip")(x[:, ::2, ::2])
 
 
 class ResidualBlockUpsample(nn.Module):
@@ -173,9 +181,9 @@ class ResidualUnit(nn.Module):
         channels = x.shape[-1]
         free = {"parent": None}  # adopted, and so named, by the Sequential
         squeeze, middle, expand = (
-            conv1x1(channels // 2, **free),
+            Conv1x1(channels // 2, **free),
             Conv3x3(channels // 2, **free),
-            conv1x1(channels, **free),
+            Conv1x1(channels, **free),
         )
         body = nn.Sequential([squeeze, nn.relu, middle, nn.relu, expand], name="conv")
         return nn.relu(x + body(x))

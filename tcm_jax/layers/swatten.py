@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 
 from tcm_jax.layers.attention import swin_block
-from tcm_jax.layers.conv import ResidualUnit, conv1x1
+from tcm_jax.layers.conv import Conv1x1, ResidualUnit
 
 
 class SwinPair(nn.Module):
@@ -28,11 +28,11 @@ class SWAtten(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        squeezed = conv1x1(self.width, name="in_conv")(x)
+        squeezed = Conv1x1(self.width, name="in_conv")(x)
         attended = SwinPair(self.head_dim, self.window, name="non_local_block")(squeezed)
         features = nn.Sequential(self.units(), name="conv_a")(squeezed)
-        gate = nn.Sequential([*self.units(), conv1x1(self.width, parent=None)], name="conv_b")(attended)
-        return conv1x1(x.shape[-1], name="out_conv")(features * nn.sigmoid(gate) + squeezed)
+        gate = nn.Sequential([*self.units(), Conv1x1(self.width, parent=None)], name="conv_b")(attended)
+        return Conv1x1(x.shape[-1], name="out_conv")(features * nn.sigmoid(gate) + squeezed)
 
     @staticmethod
     def units() -> list[ResidualUnit]:

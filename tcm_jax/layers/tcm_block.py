@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from tcm_jax.layers.attention import swin_block
-from tcm_jax.layers.conv import ResidualBlock, conv1x1
+from tcm_jax.layers.conv import Conv1x1, ResidualBlock
 
 
 class TCMBlock(nn.Module):
@@ -18,8 +18,8 @@ class TCMBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        local, non_local = jnp.split(conv1x1(channels, name="conv1_1")(x), 2, axis=-1)
+        local, non_local = jnp.split(Conv1x1(channels, name="conv1_1")(x), 2, axis=-1)
         # The reference adds the residual block's input twice: inside the block and here.
         local = ResidualBlock(name="conv_block")(local) + local
         non_local = swin_block(self.head_dim, self.window, self.shifted, name="trans_block")(non_local)
-        return x + conv1x1(channels, name="conv1_2")(jnp.concatenate([local, non_local], axis=-1))
+        return x + Conv1x1(channels, name="conv1_2")(jnp.concatenate([local, non_local], axis=-1))
