@@ -34,6 +34,7 @@ def main(argv: list[str]) -> None:
     """Does what the flags ask."""
     if len(argv) > 1:
         raise ConfigError(f"unexpected argument {argv[1]!r}")
+    show_messages()
     connect()
     import jax
 
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> None:
     from tcm_jax.codec import keep_compiled_programs
 
     first = jax.process_index() == 0
-    show_messages(logging.INFO if first else logging.WARNING)
+    logging.getLogger("tcm_jax").setLevel(logging.INFO if first else logging.WARNING)
     keep_compiled_programs()
     config = CONFIG.value
     workdir = Path(WORKDIR.value or Path("runs") / config.name)
@@ -76,14 +77,13 @@ def connect() -> None:
         ) from error
 
 
-def show_messages(level: int) -> None:
-    """Our messages above the progress bar; of libraries, warnings alone."""
+def show_messages() -> None:
+    """Our messages above the progress bar; of libraries, warnings alone, and none of Orbax, which also raises them."""
     from rich.logging import RichHandler
 
     handler = RichHandler(show_time=False, show_level=False, show_path=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
-    logging.getLogger("tcm_jax").setLevel(level)
-    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax reports every file it touches
+    absl_logging.set_verbosity(absl_logging.FATAL)
 
 
 def parse(argv: list[str]) -> list[str]:
