@@ -1,5 +1,6 @@
 """A training run: the loop around the step, what it saves, and how it goes on (configs/ has the recipes)."""
 
+import dataclasses
 import json
 import logging
 import time
@@ -9,6 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tcm_jax import checkpoint, losses, run_checkpoints
@@ -16,7 +18,8 @@ from tcm_jax.data import Batches
 from tcm_jax.errors import ConfigError, Preempted, TcmError, TrainingError
 from tcm_jax.evaluation.testsets import open_dataset
 from tcm_jax.image import atomic_write, write_png
-from tcm_jax.initialization import abstract_params
+from tcm_jax.initialization import abstract_params, init_params
+from tcm_jax.model_config import ModelConfig
 from tcm_jax.preemption import Preemption
 from tcm_jax.run_checkpoints import RunCheckpoints
 from tcm_jax.step import TrainState, init_state, make_step, model_config, state_of
@@ -92,8 +95,10 @@ def _open_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
     if path.exists():
         try:
             before, now = json.loads(path.read_text()), json.loads(text)
+            for values in (before, now):  # a configuration of an earlier version lacks what was added since
+                values["model"] = ModelConfig.from_dict(values["model"])
             differ = [name for name in ("model", "distortion", "lam") if before[name] != now[name]]
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise ConfigError(f"{path} is damaged; give another --workdir, or delete the file to go on") from error
         if differ:
             raise ConfigError(
@@ -223,11 +228,15 @@ class _Run:
 
 
 def start_from(config: ml_collections.ConfigDict) -> TrainState:
-    """State of step 0 with the parameters of the weight file `config.init_from`."""
-    weights = checkpoint.load_weights(config.init_from)
-    if weights.config != model_config(config):
+    """State of step 0 with the parameters of the weight file `config.init_from`.
+
+    A variable-rate network may start from a fixed-rate one: its gains start as ones, which change nothing.
+    """
+    weights, model = checkpoint.load_weights(config.init_from), model_config(config)
+    if weights.config not in (model, dataclasses.replace(model, levels=0)):
         raise ConfigError(f"{config.init_from} holds a network of other sizes than this configuration")
-    return state_of(weights.params, config)
+    params = traverse_util.flatten_dict(init_params(model, config.seed)) | traverse_util.flatten_dict(weights.params)
+    return state_of(traverse_util.unflatten_dict(params), config)
 
 
 def training_metadata(config: ml_collections.ConfigDict, steps: int) -> dict[str, str]:

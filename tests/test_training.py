@@ -130,6 +130,11 @@ def check_fine_tuning(config, path, whole):
     state = training.start_from(config)
     np.testing.assert_array_equal(state.params["g_a"]["layers_4"]["bias"], whole.params["g_a"]["layers_4"]["bias"])
     assert int(state.step) == 0
+    config.model.levels = 3
+    gains = [value for path, value in jax.tree_util.tree_leaves_with_path(training.start_from(config).params)
+             if "log_gain" in str(path)]  # fmt: skip
+    assert gains
+    assert not any(np.any(gain) for gain in gains)
     config.model.atten_width = 16
     with pytest.raises(ConfigError, match="other sizes"):
         training.start_from(config)
