@@ -1,0 +1,39 @@
+"""The training program around a step that compiles at once, so that it can be killed often: kill_run.py WORKDIR."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from configs import smoke
+from tcm_jax import checkpoint, training
+from tcm_jax.step import TrainState
+
+
+def state_of_nothing(config):
+    weights = {"w": jnp.ones((64, 64))}
+    return TrainState(jnp.zeros((), jnp.int32), weights, jax.tree.map(jnp.copy, weights), ())
+
+
+def compile_step(config, replicated, sharded):
+    def step(state, batch):
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(config.seed), state.step), (64, 64))
+        w = 0.9 * state.params["w"] + noise + batch[:, :64, :64].astype(jnp.float32).mean((0, 3))
+        ema = {"w": 0.9 * state.ema["w"] + 0.1 * w}
+        loss = w.mean()
+        metrics = {"loss": loss, "bpp": loss, "mse": loss, "psnr": loss, "bad_steps": jnp.zeros(())}
+        return state.replace(step=state.step + 1, params={"w": w}, ema=ema), metrics
+
+    return jax.jit(step, donate_argnums=0, in_shardings=(replicated, sharded), out_shardings=(replicated, replicated))
+
+
+training.init_state = state_of_nothing
+training.abstract_state = lambda config: jax.eval_shape(lambda: state_of_nothing(config))
+training.compile_step = compile_step
+checkpoint.export = lambda path, *args: path
+
+config = smoke.get_config()
+config.validation.source = ""
+config.log_every = config.checkpoint_every = 1
+training.train(config, Path(sys.argv[1]))
