@@ -27,7 +27,8 @@ class RunCheckpoints:
             cleanup_tmp_directories=not read_only,  # what a killed process left half written
             read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        handlers = {"state": ocp.StandardCheckpointHandler(), "extra": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self._folder, item_handlers=handlers, options=options)
         self._losses = {step: self._read_loss(step) for step in self.steps()}
 
     def __enter__(self) -> "RunCheckpoints":
@@ -105,7 +106,11 @@ class RunCheckpoints:
     def read(self, step: int) -> Any:
         """The state of checkpoint `step` as nested dicts of NumPy arrays. Raises WeightsError if it is damaged."""
         try:
-            return jax.tree.map(np.asarray, self._read(step, None)[0])
+            # A run on several devices may be read on one.
+            here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+            saved = self._manager.item_metadata(step)["state"].tree
+            target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), saved)
+            return jax.tree.map(np.asarray, self._read(step, target)[0])
         except Exception as error:
             raise WeightsError(f"checkpoint {step} in {self._folder} cannot be read: {_first_line(error)}") from error
 
