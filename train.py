@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     import jax
 
     from tcm_jax import training
-    from tcm_jax.codec import keep_compiled_programs
+    from tcm_jax.programs import keep_compiled_programs
 
     first = jax.process_index() == 0
     logging.getLogger("tcm_jax").setLevel(logging.INFO if first else logging.WARNING)

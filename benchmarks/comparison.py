@@ -7,10 +7,11 @@ import argparse
 from pathlib import Path
 
 from tcm_jax.checkpoint import load_weights
-from tcm_jax.codec import Codec, keep_compiled_programs
+from tcm_jax.codec import Codec
 from tcm_jax.figures import comparison, jpeg_of_size
 from tcm_jax.image import read_image
 from tcm_jax.metrics import psnr
+from tcm_jax.programs import keep_compiled_programs
 
 
 def main() -> None:

@@ -80,7 +80,8 @@ def _codec(weights: str | PathLike[str] | None) -> Codec:
 @functools.lru_cache(maxsize=2)
 def _opened(weights: str | None) -> Codec:
     from tcm_jax.checkpoint import load_weights
-    from tcm_jax.codec import Codec, keep_compiled_programs
+    from tcm_jax.codec import Codec
+    from tcm_jax.programs import keep_compiled_programs
 
     keep_compiled_programs()
     return Codec(load_weights(weights))

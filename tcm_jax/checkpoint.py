@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from tcm_jax import programs
+from tcm_jax.cache import write_quietly
 from tcm_jax.entropy.range_coder import RangeTables
 from tcm_jax.entropy.tables import build_tables
 from tcm_jax.errors import ConfigError, WeightsError
@@ -60,10 +62,6 @@ def load_weights(path: str | os.PathLike | None = None) -> Weights:
         tables = RangeTables(arrays.pop("tables/lookup"), arrays.pop("tables/offsets"))
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise WeightsError(f"{path} holds no usable model configuration or tables: {error}") from error
-    try:
-        match_parameters({key: value.shape for key, value in arrays.items()}, flat_shapes(config))
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
     params = traverse_util.unflatten_dict(
         {key: np.asarray(value, np.float32) for key, value in arrays.items()}, sep="/"
     )
@@ -71,7 +69,22 @@ def load_weights(path: str | os.PathLike | None = None) -> Weights:
     weights = Weights(config, params, tables, metadata)
     if weights.identity != header.get("identity"):
         raise WeightsError(f"{path} is damaged: its parameters do not have the identity that it states")
+    _check_shapes(path, weights)
     return weights
+
+
+def _check_shapes(path: Path, weights: Weights) -> None:
+    """Every parameter of the network is there, of its shape; asked once, as tracing the network takes seconds."""
+    mark = programs.kept(f"shapes of {weights.identity}")
+    if mark is not None and mark.exists():
+        return
+    found = {key: value.shape for key, value in traverse_util.flatten_dict(weights.params, sep="/").items()}
+    try:
+        match_parameters(found, flat_shapes(weights.config))
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    if mark is not None:
+        write_quietly(mark, b"")
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -5,8 +5,6 @@ the last bit. Across machines the file's corrections absorb differences of up to
 """
 
 import dataclasses
-import os
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -31,23 +29,6 @@ GUARD_BAND = 1e-5  # relative; docs/portability.md has the noise it must cover
 TILE = 1024  # pixels a side
 MAX_SYMBOL = 2**20
 DEFAULT_QUALITY = 50.0  # of a variable-rate model, 1 to 100
-
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/tcm_jax`, by default `~/.cache/tcm_jax`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tcm_jax"
-
-
-def keep_compiled_programs() -> None:
-    """Keeps compiled programs in the user's cache folder, for the next process; JAX_COMPILATION_CACHE_DIR overrules.
-
-    Not on JAX 0.5: its kept programs corrupt donated buffers (NaNs when training was resumed on 0.5.3).
-    """
-    if jax.__version_info__ < (0, 6):
-        return
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @dataclasses.dataclass(frozen=True)

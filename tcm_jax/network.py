@@ -12,6 +12,7 @@ import numpy as np
 
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model import HYPER_STRIDE, LATENT_STRIDE, TCM, Weights
+from tcm_jax.programs import Program
 from tcm_jax.tiles import over_tiles, tiles
 
 PAD = 128  # pictures are padded to multiples of this: the latent grid is then whole in windows
@@ -19,19 +20,7 @@ PAD = 128  # pictures are padded to multiples of this: the latent grid is then w
 ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO = 64, 64, 128
 _CHUNK = 1 << 16  # symbols whose likelihoods are computed at a time
 
-
-def entropy_jit(*static: int):
-    """`jax.jit` with matrix products in full float32: for what encoder and decoder must agree on."""
-
-    def decorate(function):
-        @functools.wraps(function)
-        def precise(*args):
-            with jax.default_matmul_precision("highest"):
-                return function(*args)
-
-        return jax.jit(precise, static_argnums=static)
-
-    return decorate
+precise = functools.partial(Program, precise=True)
 
 
 def _apply(model, params, method, *args):
@@ -44,33 +33,33 @@ def _medians(model, params):
     return model.apply({"params": params}, method="medians")
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@Program
 def _analysis(model, params, picture, level):
     return _apply(model, params, "analysis", picture.astype(jnp.float32) / 255, level)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@Program
 def _hyper_analysis(model, params, y, level):
     return _apply(model, params, "hyper_analysis", y, level) - _medians(model, params)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@Program
 def _synthesis(model, params, y_hat, level):
     x_hat = _apply(model, params, "synthesis", jnp.concatenate(y_hat, axis=-1), level)
     return jnp.round(jnp.clip(x_hat, 0, 1) * 255).astype(jnp.uint8)
 
 
-@entropy_jit(0)
+@precise
 def _hyper_synthesis(model, params, z_symbols, level):
     return _apply(model, params, "hyper_synthesis", z_symbols + _medians(model, params), level)
 
 
-@entropy_jit(0, 2)
+@precise
 def _slice_params(model, params, i, latent_means, latent_scales, previous):
     return _apply(model, params, "slice_params", i, latent_means, latent_scales, previous)
 
 
-@entropy_jit(0, 2)
+@precise
 def _slice_latents(model, params, i, symbols, mu, support):
     return _apply(model, params, "slice_latents", i, symbols.astype(jnp.float32), mu, support)
 

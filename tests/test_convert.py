@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from tcm_jax import convert, model
 from tcm_jax.errors import MissingExtraError, WeightsError
-from tcm_jax.model_config import ModelConfig
+from tcm_jax.model_config import ModelConfig, reference_config
 
 torch = pytest.importorskip("torch")
 
@@ -148,17 +148,17 @@ def test_a_1x1_convolution_becomes_a_matrix(state):
 
 @pytest.mark.parametrize("n", [64, *(pytest.param(n, marks=pytest.mark.slow) for n in (96, 128))])
 def test_names_and_shapes_are_the_reference_s(n):
-    lines = [f"{name} {shape}" for name, shape in sorted(shapes_in_reference(model.reference_config(n)).items())]
+    lines = [f"{name} {shape}" for name, shape in sorted(shapes_in_reference(reference_config(n)).items())]
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == REFERENCE_NAMES[n]
 
 
 def test_convert_infers_n(tmp_path):
-    shapes = shapes_in_reference(model.reference_config(32))
+    shapes = shapes_in_reference(reference_config(32))
     # One stored number a parameter, repeated by a stride of 0: a whole checkpoint in a small file.
     tensors = {name: torch.full((1,), float(i)).expand(shape) for i, (name, shape) in enumerate(shapes.items())}
     torch.save({"state_dict": tensors}, tmp_path / "model.pth.tar")
     config, params = convert.convert(tmp_path / "model.pth.tar")
-    assert config == model.reference_config(32)
+    assert config == reference_config(32)
     assert [float(value.flat[0]) for value in flatten_dict(params).values()] == list(range(len(shapes)))
 
 

@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tcm_jax"
 FLOORS = {
     "errors": -1,
+    "cache": -0.5,
     "corrections": -0.5,
     "ops": 0,
     "image": 0,
@@ -19,6 +20,7 @@ FLOORS = {
     "entropy": 1,
     "model_config": 0,
     "model": 2,
+    "programs": 2,
     "network": 2.5,
     "codec": 3,
     "losses": 3,

@@ -53,8 +53,9 @@ def _codecs(args: argparse.Namespace, stages: Stages, portable: bool = True) -> 
     with stages.time("imports"):
         import jax
 
-        from tcm_jax.codec import GUARD_BAND, Codec, keep_compiled_programs
+        from tcm_jax.codec import GUARD_BAND, Codec
         from tcm_jax.evaluation.weights import open_weights
+        from tcm_jax.programs import keep_compiled_programs
     stages.watch_programs()
     keep_compiled_programs()
     with stages.time("weights"):

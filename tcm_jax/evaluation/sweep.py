@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tcm_jax.codec import Codec, keep_compiled_programs
+from tcm_jax.codec import Codec
 from tcm_jax.data import ImageSource
 from tcm_jax.evaluation.codecs import other_codec
 from tcm_jax.evaluation.measure import TcmMeter, measure_other
@@ -24,6 +24,7 @@ from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.evaluation.testsets import open_dataset, short_names
 from tcm_jax.evaluation.weights import open_weights
 from tcm_jax.image import atomic_write
+from tcm_jax.programs import keep_compiled_programs
 
 # What decides a row: a change in one of these files makes cached rows stale.
 _MEASURING = ("evaluation/measure.py", "metrics.py", "image.py")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.codec import cache_folder
+from tcm_jax.cache import cache_folder
 from tcm_jax.data import FolderSource, ImageSource, TfdsSource
 from tcm_jax.errors import ConfigError, DataError
 from tcm_jax.image import atomic_write, read_image
