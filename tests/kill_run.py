@@ -1,4 +1,7 @@
-"""The training program around a step that compiles at once, so that it can be killed often: kill_run.py WORKDIR."""
+"""The training program around a step that compiles at once, so that it can be killed often.
+
+python kill_run.py WORKDIR [COORDINATOR PROCESS_ID], the latter with two processes.
+"""
 
 import sys
 from pathlib import Path
@@ -8,6 +11,7 @@ import jax.numpy as jnp
 
 from configs import smoke
 from tcm_jax import checkpoint, training
+from tcm_jax.errors import Preempted
 from tcm_jax.step import TrainState
 
 
@@ -36,4 +40,10 @@ checkpoint.export = lambda path, *args: path
 config = smoke.get_config()
 config.validation.source = ""
 config.log_every = config.checkpoint_every = 1
-training.train(config, Path(sys.argv[1]))
+if len(sys.argv) > 2:
+    jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[3]))
+try:
+    training.train(config, Path(sys.argv[1]))
+except Preempted as stop:
+    print(stop)
+    sys.exit(75)

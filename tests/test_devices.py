@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,17 +23,25 @@ STEPS = 20
 def start(workdir, devices, *flags):
     overrides = {"steps": STEPS, "log_every": 1, "checkpoint_every": 1, "keep_checkpoints": 30,
                  "data.batch_size": 8, "validation.source": ""}  # fmt: skip
-    command = [sys.executable, "train.py", "--config", "configs/smoke.py", "--workdir", str(workdir), *flags]
-    command += [f"--config.{name}={value}" for name, value in overrides.items()]
-    env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = ["train.py", "--config", "configs/smoke.py", "--workdir", str(workdir), *flags]
+    return launch([*command, *(f"--config.{name}={value}" for name, value in overrides.items())], devices)
+
+
+def launch(command, devices=1):
+    env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
 
 
 def start_two(workdir):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    flags = [f"--coordinator=localhost:{port}", "--num_processes=2"]
+    flags = [f"--coordinator=localhost:{free_port()}", "--num_processes=2"]
     return [start(workdir, 1, *flags, f"--process_id={i}") for i in range(2)]
 
 
@@ -88,12 +97,19 @@ def test_two_processes_agree(one_device, tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_to_one_process_stops_both(one_device, tmp_path):
-    processes = start_two(tmp_path)
+def test_sigterm_to_one_process_stops_both(tmp_path):
+    def run():
+        coordinator = f"localhost:{free_port()}"
+        return [launch(["tests/kill_run.py", str(tmp_path), coordinator, str(i)]) for i in range(2)]
+
+    processes = run()
     while processes[0].poll() is None and not (tmp_path / "checkpoints" / "3").exists():
         time.sleep(0.1)
     processes[1].send_signal(signal.SIGTERM)
     outputs = finish(processes, status=75)
-    assert all("stopped by SIGTERM at step" in output for output in outputs)
-    finish(start_two(tmp_path))
-    compare(one_device, result(tmp_path), "2 processes, stopped and resumed")
+    stops = {re.search(r"stopped by SIGTERM at step (\d+), which is saved", output)[1] for output in outputs}
+    assert len(stops) == 1
+    assert (tmp_path / "checkpoints" / stops.pop()).exists()
+    finish(run())
+    rows = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == list(range(1, 61))
