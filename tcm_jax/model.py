@@ -54,35 +54,43 @@ class TCM(nn.Module):
     def setup(self):
         c = self.config
         stages = list(zip(c.widths, c.depths, c.head_dims, strict=True))
-        self.g_a = self._down(stages, c.window, c.latent_channels)
-        self.g_s = self._up(stages[::-1], c.window, 3)
+        self.g_a = self._down(stages, c.window, c.latent_channels, c.attention == "transforms")
+        self.g_s = self._up(stages[::-1], c.window, 3, c.attention == "transforms")
         hyper = [(c.hyper_width, c.hyper_depth, c.hyper_head_dim)]
         self.h_a = self._down(hyper, c.hyper_window, c.hyper_channels)
         self.h_mean_s = self._up(hyper, c.hyper_window, c.latent_channels)
         self.h_scale_s = self._up(hyper, c.hyper_window, c.latent_channels)
-        self.atten_mean = [self._attention() for _ in range(c.num_slices)]
-        self.atten_scale = [self._attention() for _ in range(c.num_slices)]
+        if c.attention == "entropy":
+            self.atten_mean = [self._attention() for _ in range(c.num_slices)]
+            self.atten_scale = [self._attention() for _ in range(c.num_slices)]
         self.cc_mean_transforms = [self._context() for _ in range(c.num_slices)]
         self.cc_scale_transforms = [self._context() for _ in range(c.num_slices)]
-        self.lrp_transforms = [self._context() for _ in range(c.num_slices)]
+        if c.lrp:
+            self.lrp_transforms = [self._context() for _ in range(c.num_slices)]
         if c.levels:
             self.gain_y, self.inverse_gain_y = Gain(c.levels), Gain(c.levels)
             self.gain_z, self.inverse_gain_z = Gain(c.levels), Gain(c.levels)
         self.entropy_bottleneck = self.param("entropy_bottleneck", factorized.init, c.hyper_channels)
 
-    def _down(self, stages, window: int, features: int) -> nn.Sequential:
+    def _down(self, stages, window: int, features: int, attention: bool = False) -> nn.Sequential:
         layers = []
-        for width, depth, head_dim in stages:
-            layers.append(ResidualBlockWithStride(width))
-            layers += [TCMBlock(head_dim, window, shifted=i % 2 == 1) for i in range(depth)]
-        return Stack([*layers, Conv3x3(features, stride=2)], remat=self.remat)
+        for i, (width, depth, head_dim) in enumerate(stages):
+            layers += [ResidualBlockWithStride(width), *self._blocks(depth, head_dim, window)]
+            if attention and i == 1:
+                layers.append(self._attention())
+        layers.append(Conv3x3(features, stride=2))
+        return Stack([*layers, self._attention()] if attention else layers, remat=self.remat)
 
-    def _up(self, stages, window: int, features: int) -> nn.Sequential:
-        layers = []
-        for width, depth, head_dim in stages:
-            layers.append(ResidualBlockUpsample(width))
-            layers += [TCMBlock(head_dim, window, shifted=i % 2 == 1) for i in range(depth)]
+    def _up(self, stages, window: int, features: int, attention: bool = False) -> nn.Sequential:
+        layers = [self._attention()] if attention else []
+        for i, (width, depth, head_dim) in enumerate(stages):
+            layers += [ResidualBlockUpsample(width), *self._blocks(depth, head_dim, window)]
+            if attention and i == 1:
+                layers.append(self._attention())
         return Stack([*layers, SubpelConv(features)], remat=self.remat)
+
+    def _blocks(self, depth: int, head_dim: int, window: int) -> list[TCMBlock]:
+        return [TCMBlock(head_dim, window, i % 2 == 1, self.config.blocks) for i in range(depth)]
 
     def _attention(self) -> SWAtten:
         return SWAtten(self.config.atten_width, self.config.atten_head_dim, self.config.window)
@@ -126,14 +134,19 @@ class TCM(nn.Module):
         mu, sigma [B, h, w, slice_channels]; sigma is not bounded yet; `support` is what `slice_latents` wants.
         """
         previous = list(previous)[: self.config.max_support]
-        support = self._run(self.atten_mean[i], jnp.concatenate([latent_means, *previous], axis=-1))
-        scale_support = self._run(self.atten_scale[i], jnp.concatenate([latent_scales, *previous], axis=-1))
+        support = jnp.concatenate([latent_means, *previous], axis=-1)
+        scale_support = jnp.concatenate([latent_scales, *previous], axis=-1)
+        if self.config.attention == "entropy":
+            support = self._run(self.atten_mean[i], support)
+            scale_support = self._run(self.atten_scale[i], scale_support)
         mu = self._run(self.cc_mean_transforms[i], support)
         return mu, self._run(self.cc_scale_transforms[i], scale_support), support
 
     def slice_latents(self, i: int, symbols: jax.Array, mu: jax.Array, support: jax.Array) -> jax.Array:
         """Decoded slice: symbols + mu + latent residual prediction (LRP)."""
         y_hat = symbols + mu
+        if not self.config.lrp:
+            return y_hat
         residual = self._run(self.lrp_transforms[i], jnp.concatenate([support, y_hat], axis=-1))
         return y_hat + 0.5 * jnp.tanh(residual)
 

@@ -10,6 +10,10 @@ from tcm_jax.errors import ConfigError
 EMBEDDED = Path(__file__).parent / "weights" / "tcm_tiny.safetensors"
 
 
+BLOCKS = ("mixed", "cnn", "transformer")  # residual and Swin block; two residual blocks; two Swin blocks
+ATTENTIONS = ("entropy", "none", "transforms")  # in the slices; nowhere; in g_a and g_s, at strides 4 and 16
+
+
 def _added(default):
     """A field that weights of format 1 did not have: left out of the JSON at its default, so identities stay."""
     return dataclasses.field(default=default, metadata={"added": True})
@@ -38,6 +42,10 @@ class ModelConfig:
     atten_head_dim: int = 16
     context_widths: tuple[int, ...] = (224, 128)  # hidden channels of the slice networks
     levels: int = _added(0)  # gain levels of a variable-rate network; 0: one rate
+    # The paper's ablations. Tiles are for the defaults: attention in the transforms reaches further than their halos.
+    blocks: str = _added("mixed")  # BLOCKS: what the two halves of a TCM block are
+    attention: str = _added("entropy")  # ATTENTIONS: where SWAtten stands
+    lrp: bool = _added(True)  # latent residual prediction
 
     def __post_init__(self):
         for name in ("widths", "depths", "head_dims", "context_widths"):
@@ -53,6 +61,9 @@ class ModelConfig:
             raise ConfigError("widths must be even: a TCM block splits them in halves")
         if self.latent_channels % self.num_slices:
             raise ConfigError(f"{self.latent_channels} latent channels do not divide into {self.num_slices} slices")
+        for name, choices in (("blocks", BLOCKS), ("attention", ATTENTIONS)):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
         if self.levels < 0 or self.levels == 1:
             raise ConfigError(f"{self.levels} gain levels: give at least 2, or 0 for a network of one rate")
         if self.window != 8 or self.hyper_window not in (1, 2, 4):

@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   tcm info photo.tcm --json
   tcm convert 0.0067.pth.tar small.safetensors
   tcm evaluate --data kodak --output results
+  tcm analyze bits photo.jpg -o bits.png
   tcm completion bash > ~/.local/share/bash-completion/completions/tcm
 
 A file decompresses only with the weights that compressed it.
@@ -42,6 +43,12 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
 
         evaluation.add_arguments(evaluate)
         evaluate.set_defaults(run=evaluation.run)
+    analyze = commands.add_parser("analyze", help="receptive fields, bits, latents and work of a network")
+    if argv[:1] in (["analyze"], ["completion"]):
+        from tcm_jax.evaluation import analyze as analysis
+
+        analysis.add_arguments(analyze)
+        analyze.set_defaults(run=analysis.run)
     completion = commands.add_parser("completion", help="a script that teaches a shell to complete tcm")
     completion.add_argument("shell", choices=SHELLS)
     completion.set_defaults(run=lambda args: _complete(parser, args.shell))

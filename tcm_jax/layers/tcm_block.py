@@ -9,17 +9,34 @@ from tcm_jax.layers.conv import Conv1x1, ResidualBlock
 
 
 class TCMBlock(nn.Module):
-    """1x1, split in halves, {residual block | Swin block}, concatenate, 1x1, skip: [B, H, W, C], shape kept."""
+    """1x1, split in halves, {residual block | Swin block}, concatenate, 1x1, skip: [B, H, W, C], shape kept.
+
+    `kind` "cnn" and "transformer" give both halves a block of the same sort, for ablations.
+    """
 
     head_dim: int
     window: int
     shifted: bool
+    kind: str = "mixed"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         local, non_local = jnp.split(Conv1x1(channels, name="conv1_1")(x), 2, axis=-1)
-        # The reference adds the residual block's input twice: inside the block and here.
-        local = ResidualBlock(name="conv_block")(local) + local
-        non_local = swin_block(self.head_dim, self.window, self.shifted, name="trans_block")(non_local)
+        if self.kind != "transformer":
+            local = self.convolve(local, "conv_block")
+        else:
+            local = self.attend(local, "trans_block_2")
+        if self.kind != "cnn":
+            non_local = self.attend(non_local, "trans_block")
+        else:
+            non_local = self.convolve(non_local, "conv_block_2")
         return x + Conv1x1(channels, name="conv1_2")(jnp.concatenate([local, non_local], axis=-1))
+
+    def convolve(self, x: jax.Array, name: str) -> jax.Array:
+        """The residual block; the reference adds its input twice, inside the block and here."""
+        return ResidualBlock(name=name)(x) + x
+
+    def attend(self, x: jax.Array, name: str) -> jax.Array:
+        """The Swin block."""
+        return swin_block(self.head_dim, self.window, self.shifted, name=name)(x)

@@ -4,7 +4,7 @@
     const cells = (row) => row.cells.map((cell, i) => (cell instanceof Node ? make("td", { class: "bars" }, cell) : make(i ? "td" : "th", i ? {} : { scope: "row" }, cell)));
     const body = make("tbody", {}, ...rows.map((row) => make("tr", { class: row.class }, ...cells(row))));
     const title = caption ? [make("caption", {}, caption)] : [];
-    return make("div", { class: tall ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": caption || "table" }, make("table", {}, ...title, make("thead", {}, make("tr", {}, ...head.map((cell) => (cell instanceof Node ? cell : make("th", { scope: "col" }, cell))))), body));
+    return make("div", { class: tall ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": caption || "table" }, make("table", {}, ...title, make("thead", {}, make("tr", {}, ...head.map((cell) => (cell instanceof Node ? cell : make("th", { scope: "col", class: cell ? null : "bars" }, cell))))), body));
   }
 
   function bar(value, most) {

@@ -1,0 +1,71 @@
+"""Networks of the paper's ablations: what changes, and that what was stored before does not."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import drawn_weights, photograph
+
+from tcm_jax import checkpoint
+from tcm_jax.errors import ConfigError
+from tcm_jax.model import TCM, flat_shapes
+from tcm_jax.model_config import ModelConfig
+
+CHANGES = [{"blocks": "cnn"}, {"blocks": "transformer"}, {"attention": "none"}, {"attention": "transforms"},
+           {"lrp": False}, {"num_slices": 2}]  # fmt: skip
+TOGETHER = [{"blocks": "cnn", "attention": "none", "lrp": False},
+            {"blocks": "transformer", "attention": "transforms", "num_slices": 6}]  # fmt: skip
+
+
+def modules(config):
+    return {part for path in flat_shapes(config) for part in path.split("/")}
+
+
+def test_defaults_leave_the_json_and_the_identity_alone():
+    names = {"blocks", "attention", "lrp"}
+    assert not names & json.loads(ModelConfig().to_json()).keys()
+    assert ModelConfig.from_dict(json.loads(ModelConfig().to_json())) == ModelConfig()
+    changed = dataclasses.replace(ModelConfig(), blocks="cnn", lrp=False)
+    assert names & json.loads(changed.to_json()).keys() == {"blocks", "lrp"}
+    assert ModelConfig.from_dict(json.loads(changed.to_json())) == changed
+    # Loading compares the identity with the stored one.
+    assert checkpoint.load_weights().identity.startswith("00fbcc84faa69bdb")
+
+
+def test_each_change_is_seen_in_the_parameters(tiny_config):
+    base, first, second = (modules(dataclasses.replace(tiny_config, **changes)) for changes in ({}, *TOGETHER))
+    assert {"lrp_transforms_0", "atten_mean_0", "trans_block", "conv_block"} <= base
+    assert {"conv_block", "conv_block_2"} <= first
+    assert not {"trans_block", "atten_mean_0", "non_local_block", "lrp_transforms_0"} & first
+    assert {"trans_block", "trans_block_2", "non_local_block", "lrp_transforms_5"} <= second
+    assert not {"conv_block", "atten_mean_0"} & second
+
+
+@pytest.mark.parametrize("changes", TOGETHER, ids=str)
+def test_every_variant_has_shapes_for_a_forward_pass(tiny_config, changes):
+    model = TCM(dataclasses.replace(tiny_config, **changes))
+    picture = jax.ShapeDtypeStruct((1, 128, 128, 3), np.float32)
+    params = drawn_weights(model.config, 0).params
+    x_hat, out = jax.eval_shape(lambda p, x: model.apply({"params": p}, x), params, picture)
+    assert x_hat.shape == (1, 128, 128, 3)
+    assert out["y_hat"].shape == (1, 8, 8, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_every_variant_is_a_codec(tiny_config, changes):
+    from tcm_jax.codec import Codec
+
+    codec = Codec(drawn_weights(dataclasses.replace(tiny_config, **changes), 0), coder="native")
+    image = photograph(100, 90)
+    encoded = codec.encode(image)
+    np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+
+
+def test_choices_that_do_not_exist():
+    with pytest.raises(ConfigError, match="blocks is 'rnn'; choose from mixed, cnn, transformer"):
+        ModelConfig(blocks="rnn")
+    with pytest.raises(ConfigError, match="attention is 'all'; choose from entropy, none, transforms"):
+        ModelConfig(attention="all")
