@@ -6,6 +6,9 @@ const fixed = (value, digits) => (isNumber(value) ? value.toFixed(digits) : "–
 const percent = (value, digits = 1) => (isNumber(value) ? `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)} %` : "–");
 const thousands = (value) => (isNumber(value) ? Math.round(value).toLocaleString("en") : "–");
 
+/* What the address asks for: report.html#picture=kodim23.png&left=WebP 4:2:0&zoom=2&theme=dark */
+const WISHES = new URLSearchParams(location.hash.slice(1));
+
 /* make("p", {class: "x", onclick: f}, "text", child, ...) */
 function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
@@ -29,7 +32,7 @@ function segments(container, options, chosen, choose) {
 /* Colour theme: automatic, light or dark. */
 (function theme() {
   const wished = ["Auto", "Light", "Dark"], dark = matchMedia("(prefers-color-scheme: dark)"), button = byId("theme");
-  const fromAddress = wished.findIndex((name) => location.hash === `#${name.toLowerCase()}`);
+  const fromAddress = wished.findIndex((name) => name.toLowerCase() === WISHES.get("theme"));
   let current = Math.max(fromAddress, 0);
   function apply() {
     const name = wished[current];

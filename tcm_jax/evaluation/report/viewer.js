@@ -24,8 +24,8 @@
     byId("right-image").alt = `${picture.name}, ${picture.tcm.label}`;
     byId("right-tag").textContent = picture.tcm.label;
     byId("right-caption").replaceChildren(...caption(picture.tcm));
-    segments(byId("left"), sides(), left, showLeft);
     showLeft(left);
+    segments(byId("left"), sides(), left, showLeft);
     const wished = layerSelect.value;
     heatBox.closest("label").hidden = !picture.bits;
     if (picture.bits) {
@@ -152,5 +152,7 @@
     byId("strip").children[index].focus();
     event.preventDefault();
   });
-  show(0);
+  if (WISHES.has("left")) left = WISHES.get("left");
+  show(Math.max(0, shown.findIndex((one) => one.name === WISHES.get("picture"))));
+  if (["2", "4", "8"].includes(WISHES.get("zoom"))) setZoom(Number(WISHES.get("zoom")));
 })();
