@@ -31,6 +31,10 @@ def make_config(name: str, model: ModelConfig, rate: str = "mse-3") -> ConfigDic
 
     config.distortion = rate.partition("-")[0]  # "mse" or "ms_ssim"
     config.lam = LAMBDAS[rate]  # weight of the distortion
+    config.level_lams = ()  # instead of lam in a variable-rate network (model.levels): one for each gain level
+    config.precision = "float32"  # of g_a and g_s, or "bfloat16"; all else is float32
+    config.remat = False  # keep the inputs of blocks only and compute the rest anew for the gradients: less memory
+    config.accumulate = 1  # parts of a batch, one after the other: less memory, the same step
 
     config.data = ConfigDict()
     config.data.source = ""  # folder:PATH (images, also inside .tar files) or tfds:NAME

@@ -149,7 +149,7 @@ def checksum(tree: Any) -> int:
 
 
 def load_run(folder: Path, step: int | str | None = None) -> tuple[dict[str, Any], int]:
-    """(averaged parameters, step) of a checkpoint of a run: the newest, number `step`, or "best" (on validation).
+    """(averaged parameters as vectors, step) of a checkpoint of a run: the newest, number `step`, or "best" (by loss).
 
     `folder` is the run's, or its checkpoints folder. Raises WeightsError if there is none, or it is damaged.
     """

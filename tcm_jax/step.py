@@ -13,19 +13,23 @@ from tcm_jax import losses
 from tcm_jax.adam import adam
 from tcm_jax.entropy import factorized
 from tcm_jax.errors import ConfigError
+from tcm_jax.flat_params import Vectors, flatten, unflatten
 from tcm_jax.initialization import init_params
 from tcm_jax.model import TCM
 from tcm_jax.model_config import ModelConfig
+
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of g_a and g_s
 
 
 @flax.struct.dataclass
 class TrainState:
     """Everything a run needs to go on, but the data iterator's position."""
 
-    step: jax.Array  # int32 scalar, optimizer steps done
-    params: Any
-    ema: Any  # exponential moving average of params, what is exported
+    step: jax.Array  # int32 scalar, steps done
+    params: Vectors  # see flat_params.py
+    ema: Vectors  # exponential moving average of params, what is exported
     opt_state: optax.OptState
+    bad_steps: jax.Array  # int32 scalar, steps in a row, up to now, that were skipped as not finite
 
 
 def model_config(config: ml_collections.ConfigDict) -> ModelConfig:
@@ -68,31 +72,83 @@ def draw_noise(model: ModelConfig, key: jax.Array, shape: tuple[int, ...]) -> di
     }
 
 
-def make_step(config: ml_collections.ConfigDict) -> Callable:
-    """`(state, batch uint8 [B, H, W, 3]) -> (state, metrics)`, to be jitted; metrics are float32 scalars."""
-    model, optimizer, schedule = TCM(model_config(config)), make_optimizer(config), make_schedule(config)
-    base_key = jax.random.key(config.seed + 1)
+def make_loss(config: ml_collections.ConfigDict) -> Callable:
+    """`(vectors, batch uint8 [B, H, W, 3], noise, level [B]) -> (loss, metrics)`; the auxiliary loss is in the loss."""
+    if config.precision not in PRECISIONS:
+        raise ConfigError(f"precision {config.precision!r} is none of {', '.join(PRECISIONS)}")
+    model = TCM(model_config(config), transform_dtype=PRECISIONS[config.precision], remat=config.remat)
+    lams = jnp.asarray(lambdas(config), jnp.float32)
 
-    def loss_fn(params, x, noise):
-        x_hat, out = model.apply({"params": params}, x, noise)
+    def loss_fn(vectors: Vectors, batch: jax.Array, noise: dict[str, jax.Array], level: jax.Array):
+        params, x = unflatten(vectors, model.config), batch.astype(jnp.float32) / 255
+        x_hat, out = model.apply({"params": params}, x, noise, level.astype(jnp.float32))
         likelihoods = [out["likelihood_y"], out["likelihood_z"]]
-        loss, parts = losses.rate_distortion(x, x_hat, likelihoods, config.lam, config.distortion)
+        loss, parts = losses.rate_distortion(x, x_hat, likelihoods, lams[level], config.distortion)
         aux = factorized.auxiliary_loss(params["entropy_bottleneck"])
         # The two losses share no parameter, so their gradients may be taken together.
         return loss + aux, {**parts, "aux_loss": aux}
 
+    return loss_fn
+
+
+def lambdas(config: ml_collections.ConfigDict) -> tuple[float, ...]:
+    """Lambda of each gain level, or the one of a network of one rate. Raises ConfigError if they are not as many."""
+    if not config.model.levels:
+        return (config.lam,)
+    if len(config.level_lams) != config.model.levels:
+        raise ConfigError(f"level_lams has {len(config.level_lams)} lambdas for model.levels={config.model.levels}")
+    return tuple(config.level_lams)
+
+
+def make_step(config: ml_collections.ConfigDict) -> Callable:
+    """`(state, batch uint8 [B, H, W, 3]) -> (state, metrics)`, to be jitted; metrics are float32 scalars.
+
+    A variable-rate network draws a level, and with it a lambda, for each picture. A step whose loss or gradients are
+    not finite leaves all but `step` and `bad_steps` as it was (metric `skipped`).
+    """
+    loss_fn, optimizer, schedule = make_loss(config), make_optimizer(config), make_schedule(config)
+    model, levels = model_config(config), len(lambdas(config))
+    base_key = jax.random.key(config.seed + 1)
+
     def step(state: TrainState, batch: jax.Array):
-        noise = draw_noise(model.config, jax.random.fold_in(base_key, state.step), batch.shape)
-        x = batch.astype(jnp.float32) / 255
-        grads, parts = jax.grad(loss_fn, has_aux=True)(state.params, x, noise)
+        key = jax.random.fold_in(base_key, state.step)
+        noise = draw_noise(model, key, batch.shape)
+        level = jax.random.randint(jax.random.fold_in(key, 2), batch.shape[:1], 0, levels)
+        grads, metrics = _mean_gradient(loss_fn, config.accumulate, state.params, (batch, noise, level))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
         ema = optax.incremental_update(params, state.ema, 1 - decay)
-        parts |= {"grad_norm": optax.tree.norm(grads), "learning_rate": schedule(state.step)}
-        return TrainState(state.step + 1, params, ema, opt_state), parts
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(grads))
+        old, new = (state.params, state.ema, state.opt_state), (params, ema, opt_state)
+        kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, old)
+        bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
+        metrics |= {
+            "psnr": -10 * jnp.log10(metrics["mse"]),
+            "grad_norm": optax.tree.norm(grads["main"]),
+            "learning_rate": schedule(state.step),
+            "skipped": 1 - finite.astype(jnp.float32),
+            "bad_steps": bad_steps.astype(jnp.float32),
+        }
+        return TrainState(state.step + 1, *kept, bad_steps), metrics
 
     return step
+
+
+def _mean_gradient(loss_fn: Callable, parts: int, params: Vectors, inputs: Any) -> tuple[Vectors, dict[str, jax.Array]]:
+    """Gradient and metrics of a batch, taken in `parts` of equal size one after the other."""
+    gradient = jax.grad(loss_fn, has_aux=True)
+    if parts == 1:
+        return gradient(params, *inputs)
+    # Every parts-th picture, so that each device finds those of a part among its own.
+    split = jax.tree.map(lambda leaf: leaf.reshape(-1, parts, *leaf.shape[1:]).swapaxes(0, 1), inputs)
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradient, params, *inputs))
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, gradient(params, *part)), None
+
+    total, _ = jax.lax.scan(add, zero, split)
+    return jax.tree.map(lambda leaf: leaf / parts, total)
 
 
 def init_state(config: ml_collections.ConfigDict) -> TrainState:
@@ -101,7 +157,6 @@ def init_state(config: ml_collections.ConfigDict) -> TrainState:
 
 
 def state_of(params: Any, config: ml_collections.ConfigDict) -> TrainState:
-    """State of step 0 with given parameters."""
-    params = jax.tree.map(jnp.asarray, params)
-    ema = jax.tree.map(jnp.copy, params)
-    return TrainState(jnp.zeros((), jnp.int32), params, ema, make_optimizer(config).init(params))
+    """State of step 0 with given nested parameters."""
+    vectors, zero = flatten(params), jnp.zeros((), jnp.int32)
+    return TrainState(zero, vectors, jax.tree.map(jnp.copy, vectors), make_optimizer(config).init(vectors), zero.copy())

@@ -17,12 +17,13 @@ from tcm_jax import checkpoint, losses, run_checkpoints
 from tcm_jax.data import Batches
 from tcm_jax.errors import ConfigError, Preempted, TcmError, TrainingError
 from tcm_jax.evaluation.testsets import open_dataset
+from tcm_jax.flat_params import Vectors, unflatten
 from tcm_jax.image import atomic_write, write_png
 from tcm_jax.initialization import abstract_params, init_params
 from tcm_jax.model_config import ModelConfig
 from tcm_jax.preemption import Preemption
 from tcm_jax.run_checkpoints import RunCheckpoints
-from tcm_jax.step import TrainState, init_state, make_step, model_config, state_of
+from tcm_jax.step import TrainState, init_state, lambdas, make_step, model_config, state_of
 from tcm_jax.training_log import RunLog
 from tcm_jax.validation import validate
 
@@ -45,6 +46,12 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise ConfigError(
             f"data.batch_size is {config.data.batch_size}; it must be a multiple of the {devices} devices"
         )
+    if config.accumulate < 1 or config.data.batch_size % (devices * config.accumulate):
+        raise ConfigError(
+            f"accumulate is {config.accumulate}; data.batch_size {config.data.batch_size} must be a multiple of "
+            f"accumulate times the {devices} devices"
+        )
+    lambdas(config)
     for name in ("log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps"):
         if config[name] < 1:
             raise ConfigError(f"{name} is {config[name]}; it must be at least 1")
@@ -83,7 +90,10 @@ def _train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
     if jax.process_index():
         return workdir / "weights.safetensors"
     weights = checkpoint.export(
-        workdir / "weights.safetensors", model_config(config), run.state.ema, training_metadata(config, config.steps)
+        workdir / "weights.safetensors",
+        model_config(config),
+        averaged(run.state.ema, config),
+        training_metadata(config, config.steps),
     )
     run_log.draw_curves()
     return weights
@@ -195,7 +205,8 @@ class _Run:
     def _save(self, done: int, run_log: RunLog, validated: bool) -> None:
         loss = None
         if validated:
-            weights = checkpoint.make_weights(model_config(self.config), self.state.ema, {"name": self.config.name})
+            params = averaged(self.state.ema, self.config)
+            weights = checkpoint.make_weights(model_config(self.config), params, {"name": self.config.name})
             row, pictures = validate(weights, self.validation_pictures, self.config)
             run_log.validated(done, row, pictures)
             loss = row["loss"]
@@ -239,6 +250,11 @@ def start_from(config: ml_collections.ConfigDict) -> TrainState:
     return state_of(traverse_util.unflatten_dict(params), config)
 
 
+def averaged(ema: Vectors, config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The averaged parameters of a state, nested, on the host."""
+    return unflatten(jax.tree.map(np.asarray, ema), model_config(config))
+
+
 def training_metadata(config: ml_collections.ConfigDict, steps: int) -> dict[str, str]:
     """What an exported file says about its training."""
     return {"name": config.name, "lambda": str(config.lam), "distortion": config.distortion, "steps": str(steps)}
@@ -248,10 +264,11 @@ def export(config: ml_collections.ConfigDict, workdir: Path, path: Path, step: s
     """Writes the averaged parameters of a checkpoint of the run in `workdir`: "newest", "best" or a step's number."""
     if step not in ("newest", "best") and not step.isdecimal():
         raise ConfigError(f"checkpoint {step!r} is neither newest, best nor a step")
-    params, number = run_checkpoints.load_run(
+    vectors, number = run_checkpoints.load_run(
         workdir, None if step == "newest" else int(step) if step != "best" else step
     )
-    return checkpoint.export(path, model_config(config), params, training_metadata(config, number), np.dtype(dtype))
+    metadata = training_metadata(config, number)
+    return checkpoint.export(path, model_config(config), averaged(vectors, config), metadata, np.dtype(dtype))
 
 
 def dry_run(config: ml_collections.ConfigDict, workdir: Path, batches: int = 20) -> tuple[Path, float]:

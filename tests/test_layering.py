@@ -29,6 +29,7 @@ FLOORS = {
     "work": 3,
     "preemption": 0,
     "initialization": 3,
+    "flat_params": 3.5,
     "data": 3,
     "checkpoint": 3,
     "convert": 3,

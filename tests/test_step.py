@@ -1,74 +1,93 @@
-"""The training step: the loss, the two optimizers, the noise."""
+"""The training step: what it learns from, what it skips, and what it adds up."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import photograph
+from flax.traverse_util import flatten_dict
 
-from configs.default import make_config
-from tcm_jax import losses, step
+from configs import default, smoke
+from tcm_jax import step
 from tcm_jax.errors import ConfigError
+from tcm_jax.flat_params import flatten, unflatten
+from tcm_jax.initialization import init_params
+
+LAMS = (0.001, 0.01, 0.1)
+BATCH = np.stack([photograph(128, 128, i) for i in range(4)])
 
 
-@pytest.fixture
-def config(tiny_config):
-    return make_config("test", tiny_config)
+def make_config(**changes):
+    config = default.make_config("test", dataclasses.replace(smoke.MODEL, levels=len(LAMS)))
+    config.update({"level_lams": LAMS, "clip_norm": 1e9, **changes})
+    return config
 
 
-def test_rate_distortion_is_the_papers():
-    x, x_hat = jnp.zeros((2, 4, 4, 3)), jnp.full((2, 4, 4, 3), 0.1)
-    likelihoods = [jnp.full((2, 8), 0.25), jnp.full((2, 2), 0.5)]
-    loss, parts = losses.rate_distortion(x, x_hat, likelihoods, 0.013, "mse")
-    assert float(parts["bpp"]) == pytest.approx((32 + 4) / 32)
-    assert float(loss) == pytest.approx(0.013 * 255**2 * 0.01 + 36 / 32, rel=1e-6)
-    assert float(parts["psnr"]) == pytest.approx(20, rel=1e-6)
+@pytest.fixture(scope="module")
+def state():
+    return step.init_state(make_config())
 
 
-def test_ms_ssim_distortion():
-    x = jnp.asarray(photograph(192, 192)[None], jnp.float32) / 255
-    loss, parts = losses.rate_distortion(x, x, [jnp.ones(1)], 8.0, "ms_ssim")
-    assert float(loss) == pytest.approx(0, abs=1e-5)
-    assert float(parts["ms_ssim"]) == pytest.approx(1, abs=1e-6)
+@pytest.fixture(scope="module")
+def once(state):
+    return jax.jit(step.make_step(make_config())).lower(state, BATCH).compile()
 
 
-def test_quantiles_have_their_own_rate_and_no_clipping(config):
-    optimizer = step.make_optimizer(config)
-    params = {"entropy_bottleneck": {"quantiles": jnp.zeros(2), "biases_0": jnp.zeros(2)}}
-    grads = jax.tree.map(lambda leaf: leaf + 50.0, params)
-    updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    np.testing.assert_allclose(updates["entropy_bottleneck"]["quantiles"], -config.aux_learning_rate, rtol=1e-5)
-    np.testing.assert_allclose(updates["entropy_bottleneck"]["biases_0"], -config.learning_rate, rtol=1e-5)
+def test_parameters_become_vectors_and_back():
+    params = init_params(smoke.MODEL, 0)
+    back = flatten_dict(unflatten(flatten(params), smoke.MODEL), sep="/")
+    flat = flatten_dict(params, sep="/")
+    assert back.keys() == flat.keys()
+    for name, value in flat.items():
+        np.testing.assert_array_equal(back[name], value)
+    assert flatten(params)["quantiles"].size == 3 * smoke.MODEL.hyper_channels
+    with pytest.raises(ValueError, match="values for the"):
+        unflatten(flatten(params), dataclasses.replace(smoke.MODEL, atten_width=16))
 
 
-def test_clipping_is_by_the_norm_of_all_but_the_quantiles(config):
-    config.clip_norm = 1e-9  # so small that Adam's epsilon shows it
-    optimizer = step.make_optimizer(config)
-    params = {"entropy_bottleneck": {"quantiles": jnp.zeros(1), "biases_0": jnp.zeros(1)}}
-    grads = jax.tree.map(lambda leaf: leaf + 50.0, params)
-    updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    size = 1e-9 / (1e-9 + 1e-8)
-    np.testing.assert_allclose(updates["entropy_bottleneck"]["biases_0"], -config.learning_rate * size, rtol=1e-4)
-    np.testing.assert_allclose(updates["entropy_bottleneck"]["quantiles"], -config.aux_learning_rate, rtol=1e-5)
+def test_parts_of_a_batch_are_the_whole(state, once):
+    whole, expected = once(state, BATCH)
+    parts, metrics = jax.jit(step.make_step(make_config(accumulate=2)))(state, BATCH)
+    for name, value in expected.items():
+        assert float(metrics[name]) == pytest.approx(float(value), rel=1e-4), name
+    first, second = (jax.tree.leaves(s.opt_state) for s in (whole, parts))
+    for ours, theirs in zip(second, first, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(jnp.abs(theirs).max()))
 
 
-def test_schedules(config):
-    config.learning_rate, config.warmup_steps, config.steps = 1.0, 10, 110
-    config.schedule, config.milestones = "multistep", (50, 80)
-    schedule = step.make_schedule(config)
-    np.testing.assert_allclose([schedule(s) for s in (0, 5, 10, 49, 51, 79, 81)], [0, 0.5, 1, 1, 0.1, 0.1, 0.01])
-    config.schedule = "cosine"
-    schedule = step.make_schedule(config)
-    np.testing.assert_allclose([schedule(s) for s in (5, 10, 60, 110)], [0.5, 1, 0.5, 0], atol=1e-6)
-    config.schedule = "linear"
-    with pytest.raises(ConfigError, match="linear"):
-        step.make_schedule(config)
+def test_a_step_that_is_not_finite_is_skipped(state, once):
+    broken = state.replace(params=state.params | {"main": state.params["main"].at[0].set(jnp.nan)})
+    after, metrics = once(broken, BATCH)
+    assert (int(after.step), int(after.bad_steps), float(metrics["skipped"])) == (1, 1, 1)
+    for name in ("params", "ema", "opt_state"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(broken, name))
+    again, metrics = once(after, BATCH)
+    assert float(metrics["bad_steps"]) == 2
+    mended, metrics = once(again.replace(params=state.params), BATCH)
+    assert (int(mended.step), int(mended.bad_steps), float(metrics["skipped"])) == (3, 0, 0)
+    assert not np.array_equal(mended.params["main"], state.params["main"])
 
 
-def test_noise_is_uniform_and_new_each_step(tiny_config):
-    first, second = (step.draw_noise(tiny_config, jax.random.key(i), (4, 256, 256, 3)) for i in (0, 1))
-    assert first["y"].shape == (4, 16, 16, 12)
-    assert first["z"].shape == (4, 4, 4, 8)
-    assert float(jnp.abs(first["y"]).max()) <= 0.5
-    assert float(first["y"].std()) == pytest.approx(12**-0.5, rel=0.02)
-    assert not np.array_equal(first["y"], second["y"])
+def test_each_picture_has_a_level_and_its_lambda():
+    """Over levels the loss is that of each picture under its own lambda."""
+    config = make_config()
+    params = flatten(init_params(step.model_config(config), 0))
+    noise = step.draw_noise(step.model_config(config), jax.random.key(0), BATCH.shape)
+    level = jnp.array([0, 2, 1, 1])
+    loss_fn = jax.jit(step.make_loss(config))
+    (loss, parts) = loss_fn(params, BATCH, noise, level)
+    repeated = [jax.tree.map(lambda leaf, i=i: leaf[np.full(4, i)], (BATCH, noise, level)) for i in range(4)]
+    single = [loss_fn(params, *inputs)[1] for inputs in repeated]
+    mse = np.array([float(p["mse"]) for p in single])
+    bpp = np.mean([float(p["bpp"]) for p in single])
+    assert float(parts["loss"]) == pytest.approx(np.mean(np.array(LAMS)[level] * 255**2 * mse) + bpp, rel=1e-4)
+    assert float(loss) == pytest.approx(float(parts["loss"] + parts["aux_loss"]), rel=1e-6)
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ConfigError, match="level_lams has 2 lambdas"):
+        step.make_step(make_config(level_lams=LAMS[:2]))
+    with pytest.raises(ConfigError, match="float16"):
+        step.make_step(make_config(precision="float16"))

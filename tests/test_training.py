@@ -20,6 +20,8 @@ from PIL import Image
 from configs import default, smoke
 from tcm_jax import checkpoint, run_checkpoints, step, training
 from tcm_jax.errors import ConfigError, DataError, Preempted, TcmError, TrainingError, WeightsError
+from tcm_jax.flat_params import flatten, unflatten
+from tcm_jax.initialization import init_params
 
 ROOT = Path(__file__).parent.parent
 COMPILED = {}
@@ -88,7 +90,7 @@ def test_a_run_that_goes_on_equals_the_uninterrupted_one(config, tmp_path, whole
     config_of_run = json.loads((whole / "config.json").read_text())
     assert config_of_run["model"]["num_slices"] == smoke.MODEL.num_slices
     assert config_of_run["lam"] == config.lam
-    start = step.init_state(config).params
+    start = init_params(step.model_config(config), config.seed)
     assert not np.array_equal(weights.params["g_a"]["layers_4"]["kernel"], start["g_a"]["layers_4"]["kernel"])
 
     config.steps = 3
@@ -104,7 +106,8 @@ def test_a_run_that_goes_on_equals_the_uninterrupted_one(config, tmp_path, whole
 
     ema, steps = run_checkpoints.load_run(tmp_path / "parts")
     assert steps == 6
-    assert checkpoint.make_weights(weights.config, ema, {}).identity == weights.identity
+    params = unflatten(ema, weights.config)
+    assert checkpoint.make_weights(weights.config, params, {}).identity == weights.identity
     check_export(config, tmp_path / "parts", weights)
     check_fine_tuning(config, tmp_path / "parts" / "weights.safetensors", weights)
 
@@ -128,7 +131,8 @@ def check_export(config, workdir, whole):
 def check_fine_tuning(config, path, whole):
     config.init_from = str(path)
     state = training.start_from(config)
-    np.testing.assert_array_equal(state.params["g_a"]["layers_4"]["bias"], whole.params["g_a"]["layers_4"]["bias"])
+    params = unflatten(state.params, whole.config)
+    np.testing.assert_array_equal(params["g_a"]["layers_4"]["bias"], whole.params["g_a"]["layers_4"]["bias"])
     assert int(state.step) == 0
     config.model.levels = 3
     gains = [value for path, value in jax.tree_util.tree_leaves_with_path(training.start_from(config).params)
@@ -186,7 +190,9 @@ def fake_step(monkeypatch, bad):
         return state.replace(step=state.step + 1), {key: jnp.float32(value) for key, value in metrics.items()}
 
     run.bad = run.next = 0
-    state = step.TrainState(jnp.zeros((), jnp.int32), {"w": jnp.zeros(2)}, {"w": jnp.zeros(2)}, ())
+    zero = jnp.zeros((), jnp.int32)
+    vectors = flatten(init_params(smoke.MODEL, 0))
+    state = step.TrainState(zero, vectors, vectors, (), zero)
     monkeypatch.setattr(training, "compile_step", lambda *args: run)
     monkeypatch.setattr(training, "init_state", lambda config: state)
     monkeypatch.setattr(training, "abstract_state", lambda config: jax.eval_shape(lambda: state))

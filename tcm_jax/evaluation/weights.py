@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tcm_jax import checkpoint, convert, run_checkpoints
 from tcm_jax.errors import WeightsError
+from tcm_jax.flat_params import unflatten
 from tcm_jax.model import Weights
 from tcm_jax.model_config import ModelConfig
 
@@ -27,5 +28,5 @@ def open_weights(path: str | None) -> Weights:
         name, model = config["name"], ModelConfig.from_dict(config["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{config_file} is no configuration that train.py wrote: {error}") from error
-    params, step = run_checkpoints.load_run(path)
-    return checkpoint.make_weights(model, params, {"name": name, "steps": str(step)})
+    vectors, step = run_checkpoints.load_run(path)
+    return checkpoint.make_weights(model, unflatten(vectors, model), {"name": name, "steps": str(step)})

@@ -1,0 +1,41 @@
+"""Parameters as two vectors: an optimizer step is then a few large kernels, not several for each of 1,245 arrays."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from tcm_jax.initialization import abstract_params
+from tcm_jax.model_config import ModelConfig
+
+Vectors = dict[str, jax.Array]  # "main" and "quantiles": float32 vectors, parameters in the order of their names
+
+
+def _group(name: str) -> str:
+    return "quantiles" if name.rpartition("/")[2] == "quantiles" else "main"
+
+
+def flatten(params: dict[str, Any]) -> Vectors:
+    """Nested parameters (NumPy or JAX arrays) to vectors; the quantiles, which have an Adam of their own, apart."""
+    groups = {"main": [], "quantiles": []}
+    for name, value in sorted(flatten_dict(params, sep="/").items()):
+        groups[_group(name)].append(value.ravel())
+    # JAX would compile the concatenation of so many arrays.
+    library = np if isinstance(groups["main"][0], np.ndarray) else jnp
+    return {group: jnp.asarray(library.concatenate(values)) for group, values in groups.items()}
+
+
+def unflatten(vectors: Vectors, config: ModelConfig) -> dict[str, Any]:
+    """Inverse of `flatten` for the network of `config`; differentiable, and may be jitted."""
+    shapes = {name: leaf.shape for name, leaf in sorted(flatten_dict(abstract_params(config), sep="/").items())}
+    flat = {}
+    for group, vector in vectors.items():
+        names = [name for name in shapes if _group(name) == group]
+        ends = np.cumsum([np.prod(shapes[name], dtype=int) for name in names])
+        if ends[-1] != vector.size:
+            raise ValueError(f"{vector.size} values for the {ends[-1]} parameters of the network")
+        split = np.split if isinstance(vector, np.ndarray) else jnp.split
+        flat |= {name: part.reshape(shapes[name]) for name, part in zip(names, split(vector, ends[:-1]), strict=True)}
+    return unflatten_dict(flat, sep="/")
