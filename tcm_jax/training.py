@@ -180,13 +180,13 @@ class _Run:
             self._trace(done - first)
             self.state, metrics = self.step(self.state, batch)
             done += 1
-            bad = int(run_log.add(*pending).get("bad_steps", 0)) if pending else 0
+            bad = int(run_log.add(*pending)["bad_steps"]) if pending else 0
             pending = (done, metrics)
             stop = preemption.requested(done)
             last = done == config.steps
             validated = self.validation_pictures is not None and (done % config.validation.every == 0 or last)
             if stop or last or validated or done % config.checkpoint_every == 0:
-                bad = int(run_log.add(*pending).get("bad_steps", 0))
+                bad = int(run_log.add(*pending)["bad_steps"])
                 pending = None
             if bad >= config.max_bad_steps:
                 done, pending = self._go_back(done, bad), None

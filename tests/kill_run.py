@@ -11,13 +11,15 @@ import jax.numpy as jnp
 
 from configs import smoke
 from tcm_jax import checkpoint, training
-from tcm_jax.errors import Preempted
+from tcm_jax.errors import Preempted, TcmError
 from tcm_jax.step import TrainState
+from train import show_messages
 
 
 def state_of_nothing(config):
     weights = {"w": jnp.ones((64, 64))}
-    return TrainState(jnp.zeros((), jnp.int32), weights, jax.tree.map(jnp.copy, weights), ())
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, weights, jax.tree.map(jnp.copy, weights), (), zero.copy())
 
 
 def compile_step(config, replicated, sharded):
@@ -32,9 +34,11 @@ def compile_step(config, replicated, sharded):
     return jax.jit(step, donate_argnums=0, in_shardings=(replicated, sharded), out_shardings=(replicated, replicated))
 
 
+show_messages()
 training.init_state = state_of_nothing
 training.abstract_state = lambda config: jax.eval_shape(lambda: state_of_nothing(config))
 training.compile_step = compile_step
+training.averaged = lambda *args: {}
 checkpoint.export = lambda path, *args: path
 
 config = smoke.get_config()
@@ -47,3 +51,5 @@ try:
 except Preempted as stop:
     print(stop)
     sys.exit(75)
+except TcmError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
