@@ -1,73 +1,52 @@
-"""Slow: a run that is killed at random moments ends with the parameters of one that never was."""
+"""`tcm compress` of a folder, killed at any moment: no partial file under a final name, and a second run completes."""
 
-import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
+from conftest import photograph
+from golden_files import WEIGHTS, golden_codec
 
-from tcm_jax.run_checkpoints import RunCheckpoints
+from tcm_jax.image import write_png
 
-ROOT = Path(__file__).parent.parent
-NETWORK = ["train.py", "--config", "configs/smoke.py", "--config.validation.source=", "--config.checkpoint_every=5",
-           "--config.log_every=1", "--workdir"]  # fmt: skip
+PICTURES, KILLS = 40, 20
+
+
+def outputs(folder) -> dict[str, bytes]:
+    """The files under final names."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.tcm")}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "kills"), [(["tests/kill_run.py"], 20), (NETWORK, 3)], ids=["loop", "network"])
-def test_killed_runs_end_bit_identical(tmp_path, command, kills):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start(command, whole))
-    rng, moments = random.Random(0), []
-    while len(moments) < kills:
-        process, before = start(command, killed), newest(killed)
-        # Random in what the run does, not in its start; every attempt gets a step or a few further.
-        while process.poll() is None and newest(killed) == before:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.3))
-        if process.poll() is not None:
-            break
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        moments.append(newest(killed))
-    finish(start(command, killed))
-    print(f"{len(moments)} kills, after the checkpoints {moments}")
-    assert len(moments) >= kills / 2
-    states = []
-    for folder in (whole, killed):
-        with RunCheckpoints(folder / "checkpoints", 1, read_only=True) as checkpoints:
-            states.append(checkpoints.read(60))
-    jax.tree.map(np.testing.assert_array_equal, *states)
-    losses = [[(row["step"], row["loss"]) for row in rows(folder)] for folder in (whole, killed)]
-    assert losses[0] == losses[1]
-    assert [step for step, _ in losses[0]] == list(range(1, 61))
-
-
-def start(command, workdir):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, *command, str(workdir)], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def finish(process):
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors[-3000:]
-
-
-def newest(workdir):
-    folder = workdir / "checkpoints"
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return max((int(name) for name in names if name.isdecimal()), default=-1)
-
-
-def rows(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+def test_kill_9_leaves_whole_files_and_the_rest_can_be_done(tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(PICTURES):
+        write_png(tmp_path / "in" / f"{i:02}.png", photograph(40, 60, seed=i))
+    command = [sys.executable, "-m", "tcm_jax", "compress", "in", "--weights", str(WEIGHTS), "-o"]
+    subprocess.run([*command, "all"], cwd=tmp_path, check=True, capture_output=True)
+    expected = outputs(tmp_path / "all")
+    assert len(expected) == PICTURES
+    rng, out, left_behind = random.Random(0), tmp_path / "out", set()
+    out.mkdir()
+    for _ in range(KILLS):
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen([*command, "out"], cwd=tmp_path, **quiet)
+        awaited = len(outputs(out)) + rng.randrange(PICTURES // 4)
+        while process.poll() is None and len(outputs(out)) < awaited:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        found = outputs(out)
+        assert all(expected[name] == data for name, data in found.items())
+        left_behind.add(len(found))
+        if len(found) == PICTURES:
+            for path in out.iterdir():
+                path.unlink()
+    assert len(left_behind) > 5  # the kills came at different points
+    subprocess.run([*command, "out"], cwd=tmp_path, check=True, capture_output=True)
+    assert outputs(out) == expected
+    golden_codec("rgb").decompress(expected["00.tcm"])
