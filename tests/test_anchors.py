@@ -31,7 +31,6 @@ def curve(name, dataset="kodak"):
     ("tcm-medium", "pchip", -9.11), ("tcm-small", "pchip", -6.69),
 ])  # fmt: skip
 def test_bd_rate_of_tcm_against_vtm_on_kodak(test, method, percent):
-    pytest.importorskip("bjontegaard")
     delta = bdrate.bd_rate(curve("vtm"), curve(test), method)
     assert delta.percent == pytest.approx(percent, abs=0.005)
     assert (delta.anchor_points, delta.test_points, delta.interpolation) == (8, 6, method)
@@ -41,7 +40,6 @@ def test_bd_rate_of_tcm_against_vtm_on_kodak(test, method, percent):
 
 def test_bd_rate_of_the_example_that_implementations_share():
     """Sample 1 of Anserw/Bjontegaard_metric and its many copies; VCEG-M33's cubic fit, integrated numerically here."""
-    pytest.importorskip("bjontegaard")
     anchor = [686.76, 309.58, 157.11, 85.95], [40.28, 37.18, 34.24, 31.42]
     test = [893.34, 407.8, 204.93, 112.75], [40.39, 37.21, 34.17, 31.24]
     fits = [np.polyfit(quality, np.log(rate), 3) for rate, quality in (anchor, test)]
@@ -52,7 +50,6 @@ def test_bd_rate_of_the_example_that_implementations_share():
 
 
 def test_bd_rate_knows_its_sign_and_its_size():
-    pytest.importorskip("bjontegaard")
     rates, qualities = curve("vtm")
     half = [rate / 2 for rate in rates]
     for method in bdrate.INTERPOLATIONS:
@@ -65,7 +62,6 @@ def test_bd_rate_knows_its_sign_and_its_size():
 
 
 def test_curves_without_a_bd_rate():
-    pytest.importorskip("bjontegaard")
     vtm = curve("vtm")
     assert bdrate.bd_rate(vtm, ([0.1, 0.2], [10, 20])) is None
     assert bdrate.bd_rate(vtm, ([0.1], [30])) is None

@@ -11,6 +11,7 @@ from tcm_jax.evaluation import results
 from tcm_jax.evaluation.bdrate import INTERPOLATIONS
 from tcm_jax.evaluation.codecs import OTHER_CODECS, other_codec
 from tcm_jax.evaluation.console import show
+from tcm_jax.evaluation.measure import check_perceptual
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
 from tcm_jax.evaluation.weights import open_weights
@@ -79,6 +80,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     keep_compiled_programs()
     if args.processes < 1:
         raise ConfigError(f"--processes is {args.processes}; give at least 1")
+    if args.perceptual:
+        check_perceptual()
     for spec in args.data:
         dataset(spec)
     points = operating_points(args.weights, args.codecs, args.qualities, args.coder)

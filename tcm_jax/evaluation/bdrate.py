@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tcm_jax.errors import ConfigError, MissingExtraError
+from tcm_jax.errors import ConfigError
 
 INTERPOLATIONS = ("pchip", "akima", "cubic")
 _FEWEST = {"pchip": 2, "akima": 2, "cubic": 4}  # points of a curve
@@ -32,14 +32,12 @@ def bd_rate(
     """Bjøntegaard-delta rate of two curves (bits per pixel, decibels); None if they do not overlap or are no curves.
 
     Points are put in the order of their rate, and one whose quality is not above all cheaper ones is left out: a curve
-    must rise. Raises ConfigError for an unknown interpolation, MissingExtraError without the package.
+    must rise. Raises ConfigError for an unknown interpolation.
     """
     if interpolation not in INTERPOLATIONS:
         raise ConfigError(f"interpolation {interpolation!r} is none of {', '.join(INTERPOLATIONS)}")
-    try:
-        import bjontegaard
-    except ImportError as error:
-        raise MissingExtraError('BD-rates need their package: pip install "tcm_jax[evaluation]"') from error
+    import bjontegaard  # which imports matplotlib's pyplot
+
     curves = rising(*anchor), rising(*test)
     low, high = max(c[1][0] for c in curves), min(c[1][-1] for c in curves)
     if high <= low or min(len(c[0]) for c in curves) < _FEWEST[interpolation]:

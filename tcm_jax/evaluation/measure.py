@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import time
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -109,15 +110,20 @@ def _ms_ssim_of_bytes(a: np.ndarray, b: np.ndarray) -> float:
     return float(ms_ssim(*(image[None].astype(np.float32) / 255 for image in (a, b)))[0])
 
 
+def check_perceptual() -> None:
+    """Raises MissingExtraError if SSIMULACRA 2 cannot be computed."""
+    if find_spec("ssimulacra2") is None:
+        raise MissingExtraError('SSIMULACRA 2 needs its package: pip install "tcm_jax[evaluation]"')
+
+
 def ssimulacra2(a: np.ndarray, b: np.ndarray) -> float | None:
     """SSIMULACRA 2 of two uint8 [H, W, 3] pictures, at most 100 (equal); None if a side has under 8 pixels.
 
     Computed by the package `ssimulacra2`. Raises MissingExtraError without it.
     """
-    try:
-        from ssimulacra2 import compute_ssimulacra2
-    except ImportError as error:
-        raise MissingExtraError('SSIMULACRA 2 needs its package: pip install "tcm_jax[evaluation]"') from error
+    check_perceptual()
+    from ssimulacra2 import compute_ssimulacra2
+
     if min(a.shape[:2]) < SSIMULACRA2_MIN_SIDE:
         return None
     files = [io.BytesIO() for _ in range(2)]
