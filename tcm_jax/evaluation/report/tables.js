@@ -4,7 +4,7 @@
     const cells = (row) => row.cells.map((cell, i) => (cell instanceof Node ? make("td", { class: "bars" }, cell) : make(i ? "td" : "th", i ? {} : { scope: "row" }, cell)));
     const body = make("tbody", {}, ...rows.map((row) => make("tr", { class: row.class }, ...cells(row))));
     const title = caption ? [make("caption", {}, caption)] : [];
-    return make("div", { class: tall ? "scroll tall" : "scroll", tabindex: "0", role: "region", "aria-label": caption || "table" }, make("table", {}, ...title, make("thead", {}, make("tr", {}, ...head.map((cell) => (cell instanceof Node ? cell : make("th", { scope: "col", class: cell ? null : "bars" }, cell))))), body));
+    return make("div", { class: `scroll${tall ? " tall" : ""}${head.length > 9 ? " dense" : ""}`, tabindex: "0", role: "region", "aria-label": caption || "table" }, make("table", {}, ...title, make("thead", {}, make("tr", {}, ...head.map((cell) => (cell instanceof Node ? cell : make("th", { scope: "col", class: cell ? null : "bars" }, cell))))), body));
   }
 
   function bar(value, most) {
@@ -56,7 +56,7 @@
 
   (function complexity() {
     const millions = (v) => (isNumber(v) ? `${(v / 1e6).toFixed(2)} M` : "–");
-    byId("complexity").append(table("One pass over 768x512 pixels", ["model", "parameters", "published", "GMAC, weights", "independent", "GMAC, attention", "independent", "kMAC a pixel", "kFLOP a pixel", "encode s", "decode s", "peak memory"], DATA.complexity.map((row) => ({
+    byId("complexity").append(table("One pass over 768x512 pixels", ["model", "parameters", "published", "GMAC, weights", "indep.", "attention", "indep.", "kMAC/px", "kFLOP/px", "enc. s", "dec. s", "memory"], DATA.complexity.map((row) => ({
       class: isNumber(row.encode_seconds) ? "ours" : "",
       cells: [row.name, millions(row.parameters), millions(row.published_parameters), fixed(row.gmac, 1), fixed(row.independent_gmac, 1), fixed(row.attention_gmac, 2), fixed(row.independent_attention_gmac, 1), fixed(row.kmac_per_pixel, 1), fixed(2 * row.kmac_per_pixel, 0), fixed(row.encode_seconds, 2), fixed(row.decode_seconds, 2), isNumber(row.peak_memory_bytes) ? `${thousands(row.peak_memory_bytes / 2 ** 20)} MiB` : "–"],
     }))));
