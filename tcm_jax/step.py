@@ -7,6 +7,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from tcm_jax import losses
@@ -151,9 +152,23 @@ def _mean_gradient(loss_fn: Callable, parts: int, params: Vectors, inputs: Any) 
     return jax.tree.map(lambda leaf: leaf / parts, total)
 
 
+def initial_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Nested parameters of step 0, from `config.seed`.
+
+    The gains of y start where a step size that falls with the root of lambda puts them, as it does at high rates: ones
+    for `config.lam`, and inverse gains that undo them.
+    """
+    params = init_params(model_config(config), config.seed)
+    if config.model.levels:
+        log_gains = 0.5 * np.log(np.array(lambdas(config), np.float32) / config.lam)[:, None]
+        for name, sign in (("gain_y", 1), ("inverse_gain_y", -1)):
+            params[name]["log_gain"] = params[name]["log_gain"] + sign * log_gains
+    return params
+
+
 def init_state(config: ml_collections.ConfigDict) -> TrainState:
-    """State of step 0, from `config.seed`."""
-    return state_of(init_params(model_config(config), config.seed), config)
+    """State of step 0."""
+    return state_of(initial_params(config), config)
 
 
 def state_of(params: Any, config: ml_collections.ConfigDict) -> TrainState:

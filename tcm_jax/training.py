@@ -19,11 +19,11 @@ from tcm_jax.errors import ConfigError, Preempted, TcmError, TrainingError
 from tcm_jax.evaluation.testsets import open_dataset
 from tcm_jax.flat_params import Vectors, unflatten
 from tcm_jax.image import atomic_write, write_png
-from tcm_jax.initialization import abstract_params, init_params
+from tcm_jax.initialization import abstract_params
 from tcm_jax.model_config import ModelConfig
 from tcm_jax.preemption import Preemption
 from tcm_jax.run_checkpoints import RunCheckpoints
-from tcm_jax.step import TrainState, init_state, lambdas, make_step, model_config, state_of
+from tcm_jax.step import TrainState, init_state, initial_params, lambdas, make_step, model_config, state_of
 from tcm_jax.training_log import RunLog
 from tcm_jax.validation import validate
 
@@ -241,12 +241,12 @@ class _Run:
 def start_from(config: ml_collections.ConfigDict) -> TrainState:
     """State of step 0 with the parameters of the weight file `config.init_from`.
 
-    A variable-rate network may start from a fixed-rate one: its gains start as ones, which change nothing.
+    A variable-rate network may start from a fixed-rate one, of the rate `config.lam`: see `step.initial_params`.
     """
     weights, model = checkpoint.load_weights(config.init_from), model_config(config)
     if weights.config not in (model, dataclasses.replace(model, levels=0)):
         raise ConfigError(f"{config.init_from} holds a network of other sizes than this configuration")
-    params = traverse_util.flatten_dict(init_params(model, config.seed)) | traverse_util.flatten_dict(weights.params)
+    params = traverse_util.flatten_dict(initial_params(config)) | traverse_util.flatten_dict(weights.params)
     return state_of(traverse_util.unflatten_dict(params), config)
 
 

@@ -133,10 +133,19 @@ def check_fine_tuning(config, path, whole):
     params = unflatten(state.params, whole.config)
     np.testing.assert_array_equal(params["g_a"]["layers_4"]["bias"], whole.params["g_a"]["layers_4"]["bias"])
     assert int(state.step) == 0
-    config.model.levels = 3
+    config.model.levels, config.level_lams = 3, (config.lam / 4, config.lam, config.lam * 16)
     variable = unflatten(training.start_from(config).params, step.model_config(config))
-    gains = [variable[name]["log_gain"] for name in ("gain_y", "inverse_gain_y", "gain_z", "inverse_gain_z")]
-    assert not any(np.any(gain) for gain in gains)
+    for name, gains in {
+        "gain_y": (0.5, 1, 4),
+        "inverse_gain_y": (2, 1, 0.25),
+        "gain_z": 1,
+        "inverse_gain_z": 1,
+    }.items():
+        np.testing.assert_allclose(
+            np.exp(variable[name]["log_gain"]).T,
+            np.broadcast_to(gains, (len(variable[name]["log_gain"].T), 3)),
+            rtol=1e-6,
+        )
     config.model.atten_width = 16
     with pytest.raises(ConfigError, match="other sizes"):
         training.start_from(config)
