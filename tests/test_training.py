@@ -135,17 +135,10 @@ def check_fine_tuning(config, path, whole):
     assert int(state.step) == 0
     config.model.levels, config.level_lams = 3, (config.lam / 4, config.lam, config.lam * 16)
     variable = unflatten(training.start_from(config).params, step.model_config(config))
-    for name, gains in {
-        "gain_y": (0.5, 1, 4),
-        "inverse_gain_y": (2, 1, 0.25),
-        "gain_z": 1,
-        "inverse_gain_z": 1,
-    }.items():
-        np.testing.assert_allclose(
-            np.exp(variable[name]["log_gain"]).T,
-            np.broadcast_to(gains, (len(variable[name]["log_gain"].T), 3)),
-            rtol=1e-6,
-        )
+    expected = {"gain_y": [0.5, 1, 4], "inverse_gain_y": [2, 1, 0.25], "gain_z": [1] * 3, "inverse_gain_z": [1] * 3}
+    for name, gains in expected.items():
+        for channel in np.exp(variable[name]["log_gain"]).T:
+            np.testing.assert_allclose(channel, gains, rtol=1e-6)
     config.model.atten_width = 16
     with pytest.raises(ConfigError, match="other sizes"):
         training.start_from(config)
