@@ -1,0 +1,143 @@
+"""Training steps a second, compilation and memory; beside the authors' PyTorch code, where a checkout of it is given.
+
+    python benchmarks/train_step.py --config small --batch 2 --crop 256 [--reference LIC_TCM] [--remat]
+
+With `--reference` (installed as codec_vs_reference.py says) the two take turns, so that a busy machine slows both, with
+equal weights, pictures and threads; its step is what its train.py does: forward, loss, backward, clipping, both Adams.
+Prints JSON: images a second and seconds by step, compilation, XLA's temporary memory of the step (with `--remat` also
+that of the rematerialized step), and `speedup` = reference / ours by medians.
+"""
+
+import argparse
+import importlib
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from tcm_jax import step
+from tcm_jax.initialization import init_params
+
+
+def main() -> None:
+    """Parses the command line, measures, prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="small", choices=("tiny", "small", "medium", "large"))
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--crop", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=5, help="steps that count, after one that does not")
+    parser.add_argument("--precision", default="float32", choices=tuple(step.PRECISIONS))
+    parser.add_argument("--remat", action="store_true", help="compile the rematerialized step too, for its memory")
+    parser.add_argument("--reference", type=Path, help="a checkout of jmliu206/LIC_TCM")
+    parser.add_argument("--threads", type=int, default=2, help="cores that both may use")
+    flags = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.threads])
+    config = importlib.import_module(f"configs.tcm_{flags.config}").get_config()
+    config.update({"precision": flags.precision})
+    batch = np.random.default_rng(0).integers(0, 256, (flags.batch, flags.crop, flags.crop, 3)).astype(np.uint8)
+    params = init_params(step.model_config(config), 0)
+    ours = Ours(config, params, batch)
+    steps = {"tcm_jax": ours}
+    if flags.reference:
+        steps["reference"] = Reference(flags.reference, config, params, batch, flags.threads)
+    result = {"device": jax.devices()[0].device_kind, "jax": jax.__version__, **vars(flags), **take_turns(steps, flags)}
+    result["tcm_jax"] |= {"compile_seconds": ours.compile_seconds, "temporary_mb": ours.temporary_mb}
+    if flags.remat:
+        config.remat = True
+        rematerialized = Ours(config, params, batch)
+        result["rematerialized"] = {
+            "compile_seconds": rematerialized.compile_seconds,
+            "temporary_mb": rematerialized.temporary_mb,
+            "share": round(rematerialized.temporary_mb / ours.temporary_mb, 3),
+        }
+    print(json.dumps(result, indent=1, default=str))
+
+
+class Ours:
+    """The step of train.py, compiled without the persistent cache."""
+
+    def __init__(self, config, params, batch: np.ndarray):
+        jax.config.update("jax_enable_compilation_cache", False)
+        self.state, self.batch = step.state_of(params, config), jax.device_put(batch)
+        start = time.perf_counter()
+        self.program = jax.jit(step.make_step(config), donate_argnums=0).lower(self.state, self.batch).compile()
+        self.compile_seconds = round(time.perf_counter() - start, 2)
+        self.temporary_mb = round(self.program.memory_analysis().temp_size_in_bytes / 1e6, 1)
+
+    def __call__(self) -> float:
+        """One step; its loss."""
+        self.state, metrics = self.program(self.state, self.batch)
+        return float(metrics["loss"])
+
+
+class Reference:
+    """A step of the authors' train.py."""
+
+    def __init__(self, folder: Path, config, params, batch: np.ndarray, threads: int):
+        import torch
+        from codec_vs_reference import import_reference
+
+        from tcm_jax import convert
+
+        torch.set_num_threads(threads)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.torch, self.lam = torch, config.lam
+        self.model = import_reference(folder)(N=config.model.widths[0] // 2).to(device).train()
+        state = {name: torch.from_numpy(np.array(value)) for name, value in convert.from_flax(params).items()}
+        torch.nn.Module.load_state_dict(self.model, state, strict=False)
+        named = dict(self.model.named_parameters())
+        if named.keys() != state.keys():
+            sys.exit("the reference has other parameters than this configuration")
+        main = [value for name, value in named.items() if not name.endswith("quantiles")]
+        aux = [value for name, value in named.items() if name.endswith("quantiles")]
+        self.main = torch.optim.Adam(main, lr=config.learning_rate)
+        self.aux = torch.optim.Adam(aux, lr=config.aux_learning_rate)
+        self.x = torch.from_numpy(batch.transpose(0, 3, 1, 2).astype(np.float32) / 255).to(device)
+
+    def __call__(self) -> float:
+        """One step; its loss."""
+        self.main.zero_grad()
+        self.aux.zero_grad()
+        out = self.model(self.x)
+        pixels = self.x[:, 0].numel()
+        bits = sum(likelihood.log().sum() for likelihood in out["likelihoods"].values()) / -math.log(2)
+        loss = self.lam * 255**2 * self.torch.nn.functional.mse_loss(out["x_hat"], self.x) + bits / pixels
+        loss.backward()
+        self.torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.main.step()
+        self.model.aux_loss().backward()
+        self.aux.step()
+        return loss.item()
+
+
+def take_turns(steps: dict, flags: argparse.Namespace) -> dict:
+    """Seconds by step and images a second of each, and the ratio of the medians."""
+    seconds, losses = {name: [] for name in steps}, {name: [] for name in steps}
+    for _ in range(flags.steps + 1):
+        for name, run in steps.items():
+            start = time.perf_counter()
+            losses[name].append(round(run(), 4))
+            seconds[name].append(round(time.perf_counter() - start, 3))
+    medians = {name: float(np.median(times[1:])) for name, times in seconds.items()}
+    result = {
+        name: {
+            "first": times[0],
+            "seconds": times[1:],
+            "median": medians[name],
+            "images_per_second": round(flags.batch / medians[name], 3),
+            "losses": losses[name],
+        }
+        for name, times in seconds.items()
+    }
+    if "reference" in steps:
+        result["speedup"] = round(medians["reference"] / medians["tcm_jax"], 3)
+    return result
+
+
+if __name__ == "__main__":
+    main()
