@@ -1,33 +1,22 @@
 """The embedded network keeps within what it promises: size, parameters, and work per pixel."""
 
-import jax
 import numpy as np
 import pytest
 
 from configs.tcm_tiny import MODEL
 from tcm_jax import checkpoint
-from tcm_jax.model import TCM, flat_shapes, parameter_shapes
+from tcm_jax.analysis import complexity
+from tcm_jax.model import flat_shapes
 from tcm_jax.model_config import reference_config
-from tcm_jax.work import macs
 
 HEIGHT, WIDTH = 512, 768
 
 
 def work(config) -> float:
-    """kMAC a pixel of encoding plus decoding; both run the hyper-synthesis and the slices."""
-    variables = {"params": parameter_shapes(config)}
-
-    def count(method, *shapes):
-        arrays = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
-        return macs(jax.make_jaxpr(lambda v, *a: TCM(config).apply(v, *a, method=method))(variables, *arrays).jaxpr)
-
-    y = (1, HEIGHT // 16, WIDTH // 16, config.latent_channels)
-    z = (1, HEIGHT // 64, WIDTH // 64, config.hyper_channels)
-    picture = (1, HEIGHT, WIDTH, 3)
-    whole = count("__call__", picture)
-    both = whole - count("analysis", picture) - count("synthesis", y) - count("hyper_analysis", y)
-    assert both > count("hyper_synthesis", z)
-    return (whole + both) / (HEIGHT * WIDTH) / 1000
+    """kMAC a pixel of encoding plus decoding: one pass without g_s and one without g_a and h_a."""
+    macs = {part: count.total for part, count in complexity.macs(config, HEIGHT, WIDTH).items()}
+    both = 2 * sum(macs.values()) - macs["g_s"] - macs["g_a"] - macs["h_a"]
+    return both / (HEIGHT * WIDTH) / 1000
 
 
 def test_parameters_and_work():
