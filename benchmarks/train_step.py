@@ -97,7 +97,8 @@ class Reference:
         aux = [value for name, value in named.items() if name.endswith("quantiles")]
         self.main = torch.optim.Adam(main, lr=config.learning_rate)
         self.aux = torch.optim.Adam(aux, lr=config.aux_learning_rate)
-        self.x = torch.from_numpy(batch.transpose(0, 3, 1, 2).astype(np.float32) / 255).to(device)
+        picture = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) / 255
+        self.x = torch.from_numpy(picture).to(device)
 
     def __call__(self) -> float:
         """One step; its loss."""

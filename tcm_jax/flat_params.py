@@ -24,7 +24,8 @@ def flatten(params: dict[str, Any]) -> Vectors:
         groups[_group(name)].append(value.ravel())
     # JAX would compile the concatenation of so many arrays.
     library = np if isinstance(groups["main"][0], np.ndarray) else jnp
-    return {group: jnp.asarray(library.concatenate(values)) for group, values in groups.items()}
+    # Copied: a donated buffer must not be NumPy's, which frees it.
+    return {group: jnp.array(library.concatenate(values)) for group, values in groups.items()}
 
 
 def unflatten(vectors: Vectors, config: ModelConfig) -> dict[str, Any]:
