@@ -95,6 +95,7 @@ def test_altered_alpha_and_metadata_are_refused(banded):
             banded.decompress(pack(dataclasses.replace(file, **changes)))
 
 
+@pytest.mark.slow
 def test_tiles_and_the_whole_picture_agree(tiny_weights):
     image = photograph(520, 500)
     whole, tiled = (Codec(tiny_weights, coder="native", tile=tile).encode(image) for tile in (0, 512))

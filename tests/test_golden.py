@@ -7,7 +7,10 @@ from golden_files import ALPHA, FILES, GOLDEN, golden_codec, samples
 from tcm_jax.container import pack, parse
 
 
-@pytest.mark.parametrize("name", FILES)
+LARGE = ("all", "tiles")  # their tiles take minutes to compile
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in FILES])
 def test_golden_files(name):
     """Equal symbols, as their checksums in the file say; equal pixels, within one level."""
     data = (GOLDEN / f"{name}.tcm").read_bytes()
