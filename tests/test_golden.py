@@ -6,7 +6,6 @@ from golden_files import ALPHA, FILES, GOLDEN, golden_codec, samples
 
 from tcm_jax.container import pack, parse
 
-
 LARGE = ("all", "tiles")  # their tiles take minutes to compile
 
 
