@@ -1,0 +1,55 @@
+"""Gradient of a 3x3 kernel on a CPU: XLA's in one piece against `layers.conv.convolve`, 64 features at a time.
+
+    python benchmarks/kernel_gradient.py
+
+Prints JSON: for each shape (batch, height, width, channels in, out) the median milliseconds of both, taking turns, and
+their ratio.
+"""
+
+import json
+import time
+
+import jax
+import numpy as np
+
+from tcm_jax.layers import conv
+
+SHAPES = [(2, 128, 128, 128, 128), (2, 64, 64, 128, 512), (2, 64, 64, 128, 128), (2, 128, 128, 64, 64)]
+REPEATS = 7
+
+
+def main() -> None:
+    """Measures every shape, prints."""
+    print(json.dumps([measure(shape) for shape in SHAPES], indent=1))
+
+
+def measure(shape: tuple[int, ...]) -> dict:
+    """Medians of one shape."""
+    batch, height, width, channels, features = shape
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, height, width, channels), np.float32)
+    gradient = rng.standard_normal((batch, height, width, features), np.float32)
+    kernel = np.zeros((3, 3, channels, features), np.float32)
+    seconds = {"one_piece": [], "parts": []}
+    functions = {"one_piece": lambda x, k: conv._convolve(x, k, 1), "parts": conv.convolve}
+    programs = {name: pull_back(function, x, gradient, kernel) for name, function in functions.items()}
+    for _ in range(REPEATS):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program(x, gradient, kernel))
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: round(1000 * float(np.median(times)), 1) for name, times in seconds.items()}
+    return {"shape": shape, **medians, "ratio": round(medians["one_piece"] / medians["parts"], 2)}
+
+
+def pull_back(function, *arrays):
+    """The compiled gradient of `function` with regard to its kernel."""
+
+    def gradient_of_kernel(x, gradient, kernel):
+        return jax.vjp(lambda k: function(x, k), kernel)[1](gradient)[0]
+
+    return jax.jit(gradient_of_kernel).lower(*arrays).compile()
+
+
+if __name__ == "__main__":
+    main()
