@@ -8,7 +8,7 @@ import pytest
 from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.errors import ConfigError
-from tcm_jax.layers import attention
+from tcm_jax.layers import attention, conv
 from tcm_jax.layers.conv import GDN, SubpelConv
 from tcm_jax.layers.tcm_block import TCMBlock
 from tcm_jax.model_config import ModelConfig
@@ -157,3 +157,15 @@ def test_configuration_survives_json():
     assert ModelConfig.from_dict(json.loads(config.to_json())) == config
     with pytest.raises(ConfigError, match="nonsense"):
         ModelConfig.from_dict({**json.loads(config.to_json()), "nonsense": 1})
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_kernel_gradients_in_parts_are_those_in_one_piece(stride, monkeypatch):
+    x, kernel = randn(2, 12, 8, 3), randn(3, 3, 3, 7)
+    gradient = randn(2, 12 // stride, 8 // stride, 7)
+    expected = jax.vjp(lambda x, k: conv._convolve(x, k, stride), x, kernel)[1](gradient)
+    monkeypatch.setattr(conv, "CPU_LARGE_MAP", 1)
+    monkeypatch.setattr(conv, "CPU_FEATURES", 3)
+    in_parts = jax.vjp(lambda x, k: conv.convolve(x, k, stride), x, kernel)[1](gradient)
+    for ours, theirs in zip(in_parts, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)

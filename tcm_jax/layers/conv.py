@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from tcm_jax import ops
 
 LEAKY_SLOPE = 0.01
-CPU_LARGE_MAP = 64**2  # positions of a map from which the gradient of its kernel is taken in parts
+CPU_LARGE_MAP = 2**21  # values of a picture's map from which the gradient of its kernel is taken in parts
 CPU_FEATURES = 64
 GDN_PEDESTAL = 2.0**-36
 GDN_BETA_MIN = 1e-6
@@ -42,8 +42,8 @@ def _convolve(x, kernel, stride):
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Map [B, H, W, C] and kernel [3, 3, C, features] to [B, ceil(H/stride), ceil(W/stride), features]; zero padding 1.
 
-    On a CPU the kernel's gradient over a large map is taken 64 features at a time: in one piece XLA's takes up to 6
-    times as long (`python benchmarks/kernel_gradient.py`).
+    On a CPU the kernel's gradient over a large map is taken 64 features at a time: in one piece XLA's takes up to
+    twice as long (`python benchmarks/kernel_gradient.py`).
     """
     return _convolve(x, kernel, stride)
 
@@ -55,7 +55,7 @@ def _forward(x, kernel, stride):
 def _backward(stride, residuals, gradient):
     x, kernel = residuals
     (dx,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
-    large = gradient.shape[1] * gradient.shape[2] >= CPU_LARGE_MAP and jax.default_backend() == "cpu"
+    large = gradient[0].size >= CPU_LARGE_MAP and jax.default_backend() == "cpu"
     cuts = list(range(CPU_FEATURES, kernel.shape[-1], CPU_FEATURES)) if large else []
     parts = zip(jnp.split(kernel, cuts, -1), jnp.split(gradient, cuts, -1), strict=True)
     dk = [jax.vjp(lambda k: _convolve(x, k, stride), part)[1](g)[0] for part, g in parts]
