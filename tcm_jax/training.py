@@ -107,7 +107,7 @@ def _open_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
             before, now = json.loads(path.read_text()), json.loads(text)
             for values in (before, now):  # a configuration of an earlier version lacks what was added since
                 values["model"] = ModelConfig.from_dict(values["model"])
-            differ = [name for name in ("model", "distortion", "lam") if before[name] != now[name]]
+            differ = [name for name in ("model", "distortion", "lam", "level_lams") if before[name] != now[name]]
         except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise ConfigError(f"{path} is damaged; give another --workdir, or delete the file to go on") from error
         if differ:
@@ -257,7 +257,12 @@ def averaged(ema: Vectors, config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def training_metadata(config: ml_collections.ConfigDict, steps: int) -> dict[str, str]:
     """What an exported file says about its training."""
-    return {"name": config.name, "lambda": str(config.lam), "distortion": config.distortion, "steps": str(steps)}
+    return {
+        "name": config.name,
+        "lambda": ", ".join(map(str, lambdas(config))),
+        "distortion": config.distortion,
+        "steps": str(steps),
+    }
 
 
 def export(config: ml_collections.ConfigDict, workdir: Path, path: Path, step: str, dtype: str) -> Path:

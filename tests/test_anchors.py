@@ -12,7 +12,7 @@ from tcm_jax.evaluation.codecs import OTHER_CODECS, file_of_size, other_codec
 from tcm_jax.metrics import psnr
 from tcm_jax.model_config import ModelConfig, reference_config
 
-KODAK = Path("/work/shared/data/kodak")
+KODAK = Path(__file__).parent.parent.parent / "shared" / "data" / "kodak"
 
 
 def available(name):

@@ -12,7 +12,7 @@ import pytest
 from tcm_jax.errors import ImageError
 from tcm_jax.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr
 
-GOLDEN = Path("/work/shared/golden")
+GOLDEN = Path(__file__).parent.parent.parent / "shared" / "golden"
 
 # height, width, noise: pytorch_msssim 1.0.0's ms_ssim(data_range=1), and the norm of its gradient for the noisy
 # picture in two cases (a compilation each).
