@@ -22,6 +22,7 @@ import numpy as np
 
 from tcm_jax import step
 from tcm_jax.initialization import init_params
+from tcm_jax.memory import keep_freed_memory
 
 
 def main() -> None:
@@ -63,6 +64,7 @@ class Ours:
 
     def __init__(self, config, params, batch: np.ndarray):
         jax.config.update("jax_enable_compilation_cache", False)
+        keep_freed_memory()
         self.state, self.batch = step.state_of(params, config), jax.device_put(batch)
         start = time.perf_counter()
         self.program = jax.jit(step.make_step(config), donate_argnums=0).lower(self.state, self.batch).compile()
