@@ -30,8 +30,9 @@ from tcm_jax import checkpoint, convert
 from tcm_jax.codec import Codec
 from tcm_jax.entropy import factorized
 from tcm_jax.image import read_image
-from tcm_jax.model import Weights, flat_shapes
+from tcm_jax.model import flat_shapes
 from tcm_jax.model_config import reference_config
+from tcm_jax.parameters import Weights
 
 PADDING = 128  # the reference takes pictures whose sides are multiples of this
 LAST_OF_G_A = "g_a/layers_9/kernel"

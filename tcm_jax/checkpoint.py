@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import traverse_util
 
 from tcm_jax import programs
 from tcm_jax.cache import write_quietly
@@ -15,8 +14,8 @@ from tcm_jax.entropy.range_coder import RangeTables
 from tcm_jax.entropy.tables import build_tables
 from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.image import atomic_write
-from tcm_jax.model import Weights, flat_shapes, match_parameters, table_arrays
 from tcm_jax.model_config import EMBEDDED, ModelConfig
+from tcm_jax.parameters import Weights, flatten, match_parameters, table_arrays, unflatten
 
 FORMAT = "tcm_jax 1"
 
@@ -24,8 +23,7 @@ FORMAT = "tcm_jax 1"
 def make_weights(config: ModelConfig, params: dict[str, Any], metadata: dict[str, str], dtype=np.float32) -> Weights:
     """Weights ready for a codec: parameters rounded to `dtype` (held as float32) and the tables computed from them."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype).astype(np.float32), params)
-    flat = traverse_util.flatten_dict(params, sep="/")
-    broken = [key for key, value in flat.items() if not np.isfinite(value).all()]
+    broken = [key for key, value in flatten(params).items() if not np.isfinite(value).all()]
     if broken:
         raise WeightsError(
             f"{len(broken)} parameters are not finite, the first of them {broken[0]}; nothing is written"
@@ -37,7 +35,7 @@ def save_weights(path: str | os.PathLike, weights: Weights, dtype=np.float32) ->
     """Writes one safetensors file; `dtype` float16 is exact for parameters that `make_weights` rounded to it."""
     from safetensors.numpy import save
 
-    arrays = {key: value.astype(dtype) for key, value in traverse_util.flatten_dict(weights.params, sep="/").items()}
+    arrays = {key: value.astype(dtype) for key, value in flatten(weights.params).items()}
     header = {"format": FORMAT, "config": weights.config.to_json(), "identity": weights.identity}
     atomic_write(path, save({**arrays, **table_arrays(weights.tables)}, {**weights.metadata, **header}))
 
@@ -62,9 +60,7 @@ def load_weights(path: str | os.PathLike | None = None) -> Weights:
         tables = RangeTables(arrays.pop("tables/lookup"), arrays.pop("tables/offsets"))
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise WeightsError(f"{path} holds no usable model configuration or tables: {error}") from error
-    params = traverse_util.unflatten_dict(
-        {key: np.asarray(value, np.float32) for key, value in arrays.items()}, sep="/"
-    )
+    params = unflatten({key: np.asarray(value, np.float32) for key, value in arrays.items()})
     metadata = {key: value for key, value in header.items() if key not in ("format", "config", "identity")}
     weights = Weights(config, params, tables, metadata)
     if weights.identity != header.get("identity"):
@@ -78,7 +74,9 @@ def _check_shapes(path: Path, weights: Weights) -> None:
     mark = programs.kept(f"shapes of {weights.identity}")
     if mark is not None and mark.exists():
         return
-    found = {key: value.shape for key, value in traverse_util.flatten_dict(weights.params, sep="/").items()}
+    from tcm_jax.model import flat_shapes  # imports Flax
+
+    found = {key: value.shape for key, value in flatten(weights.params).items()}
     try:
         match_parameters(found, flat_shapes(weights.config))
     except WeightsError as error:

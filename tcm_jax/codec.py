@@ -22,8 +22,9 @@ from tcm_jax.errors import (
 )
 from tcm_jax.image import MAX_PIXELS, Picture
 from tcm_jax.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_plane
-from tcm_jax.model import HYPER_STRIDE, LATENT_STRIDE, Weights
+from tcm_jax.model_config import HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.network import PAD, Network, padded_size
+from tcm_jax.parameters import Weights
 
 GUARD_BAND = 1e-5  # relative; docs/portability.md has the noise it must cover
 TILE = 1024  # pixels a side

@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from tcm_jax import model
 from tcm_jax.errors import ConfigError, MissingExtraError, WeightsError
 from tcm_jax.model_config import ModelConfig, reference_config
+from tcm_jax.parameters import match_parameters
 
 # What the entropy coder and the bounds of CompressAI 1.1 to 1.2.8 add to a state dict: computed, not trained.
 BUFFERS = re.compile(r"(^|\.)(_offset|_quantized_cdf|_cdf_length|scale_table|scale_bound|target|pedestal|bound)$")
@@ -106,7 +107,7 @@ def to_flax(state: Mapping[str, np.ndarray], config: ModelConfig) -> dict[str, A
     """
     shapes = {path: leaf.shape for path, leaf in flatten_dict(model.parameter_shapes(config)).items()}
     expected = {reference_name(path): reference_shape(path, shape) for path, shape in shapes.items()}
-    model.match_parameters({name: value.shape for name, value in state.items()}, expected)
+    match_parameters({name: value.shape for name, value in state.items()}, expected)
     params = {}
     for path, shape in shapes.items():
         value = state[reference_name(path)]

@@ -4,22 +4,15 @@ One call of `TCM.slice_params` and `TCM.slice_latents` a slice serves training, 
 separately written programs would differ in the last bits, and one differing scale index destroys a stream.
 """
 
-import dataclasses
 import functools
-import hashlib
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import traverse_util
 
 from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
-from tcm_jax.entropy.range_coder import RangeTables
-from tcm_jax.errors import WeightsError
 from tcm_jax.layers.conv import (
     Conv3x3,
     ResidualBlockUpsample,
@@ -32,9 +25,7 @@ from tcm_jax.layers.remat import Stack, rematerialized
 from tcm_jax.layers.swatten import SWAtten
 from tcm_jax.layers.tcm_block import TCMBlock
 from tcm_jax.model_config import ModelConfig
-
-LATENT_STRIDE = 16  # pixels a side of one position of y
-HYPER_STRIDE = 64  # pixels a side of one position of z
+from tcm_jax.parameters import flatten
 
 
 class TCM(nn.Module):
@@ -198,52 +189,7 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Any]:
     return jax.eval_shape(TCM(config).init, jax.random.key(0), picture, level=level)["params"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """A trained model as it is stored and loaded: everything that a codec needs."""
-
-    config: ModelConfig
-    params: dict[str, Any]  # nested, float32 arrays
-    tables: RangeTables
-    metadata: dict[str, str]  # free text about the training; no part of the identity
-
-    @property
-    def name(self) -> str:
-        """What the model is called in tables and messages."""
-        return self.metadata.get("name", "unnamed")
-
-    @functools.cached_property
-    def identity(self) -> str:
-        """SHA-256, hexadecimal, of the configuration, every parameter in float32, and the tables."""
-        digest = hashlib.sha256(self.config.to_json().encode())
-        arrays = {**traverse_util.flatten_dict(self.params, sep="/"), **table_arrays(self.tables)}
-        for key in sorted(arrays):
-            array = np.ascontiguousarray(arrays[key])
-            digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
-            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
-        return digest.hexdigest()
-
-
-def table_arrays(tables: RangeTables) -> dict[str, np.ndarray]:
-    """The integer tables by the names under which they are stored."""
-    return {"tables/lookup": tables.lookup, "tables/offsets": tables.offsets}
-
-
 @functools.cache
 def flat_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter by its path, components joined by "/"."""
-    return {key: leaf.shape for key, leaf in traverse_util.flatten_dict(parameter_shapes(config), sep="/").items()}
-
-
-def match_parameters(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises one WeightsError with every missing and unexpected name and every shape that differs, if any does."""
-    problems = []
-    if missing := [f"{name} {expected[name]}" for name in sorted(expected.keys() - found.keys())]:
-        problems.append(f"{len(missing)} missing in the checkpoint: {', '.join(missing)}")
-    if unexpected := [f"{name} {found[name]}" for name in sorted(found.keys() - expected.keys())]:
-        problems.append(f"{len(unexpected)} in the checkpoint but not in the model: {', '.join(unexpected)}")
-    both = sorted(expected.keys() & found.keys())
-    if differ := [f"{name} {found[name]} for {expected[name]}" for name in both if found[name] != expected[name]]:
-        problems.append(f"{len(differ)} of another shape than the model's: {', '.join(differ)}")
-    if problems:
-        raise WeightsError(f"the parameters do not fit the model: {'; '.join(problems)}")
+    return {key: leaf.shape for key, leaf in flatten(parameter_shapes(config)).items()}

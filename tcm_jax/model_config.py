@@ -8,8 +8,8 @@ from typing import Any
 from tcm_jax.errors import ConfigError
 
 EMBEDDED = Path(__file__).parent / "weights" / "tcm_tiny.safetensors"
-
-
+LATENT_STRIDE = 16  # pixels a side of one position of y
+HYPER_STRIDE = 64  # pixels a side of one position of z
 BLOCKS = ("mixed", "cnn", "transformer")  # residual and Swin block; two residual blocks; two Swin blocks
 ATTENTIONS = ("entropy", "none", "transforms")  # in the slices; nowhere; in g_a and g_s, at strides 4 and 16
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.memory import keep_freed_memory
-from tcm_jax.model import HYPER_STRIDE, LATENT_STRIDE, TCM, Weights
+from tcm_jax.model_config import HYPER_STRIDE, LATENT_STRIDE
+from tcm_jax.parameters import Weights
 from tcm_jax.programs import Program
 from tcm_jax.tiles import over_tiles, tiles
 
@@ -24,45 +25,45 @@ _CHUNK = 1 << 16  # symbols whose likelihoods are computed at a time
 precise = functools.partial(Program, precise=True)
 
 
-def _apply(model, params, method, *args):
-    """`method` of the model on single pictures or grids, given and returned without a batch."""
+def _apply(config, params, method, *args):
+    """`method` of the network on single pictures or grids, given and returned without a batch."""
+    from tcm_jax.model import TCM  # imports Flax, which nobody needs whose programs are kept
+
     args = jax.tree.map(lambda grid: grid[None] if np.ndim(grid) == 3 else grid, args)
-    return jax.tree.map(lambda grid: grid[0], model.apply({"params": params}, *args, method=method))
-
-
-def _medians(model, params):
-    return model.apply({"params": params}, method="medians")
+    return jax.tree.map(lambda grid: grid[0], TCM(config).apply({"params": params}, *args, method=method))
 
 
 @Program
-def _analysis(model, params, picture, level):
-    return _apply(model, params, "analysis", picture.astype(jnp.float32) / 255, level)
+def _analysis(config, params, picture, level):
+    return _apply(config, params, "analysis", picture.astype(jnp.float32) / 255, level)
 
 
 @Program
-def _hyper_analysis(model, params, y, level):
-    return _apply(model, params, "hyper_analysis", y, level) - _medians(model, params)
+def _hyper_analysis(config, params, y, level):
+    return _apply(config, params, "hyper_analysis", y, level) - factorized.medians(params["entropy_bottleneck"])
 
 
 @Program
-def _synthesis(model, params, y_hat, level):
-    x_hat = _apply(model, params, "synthesis", jnp.concatenate(y_hat, axis=-1), level)
+def _synthesis(config, params, y_hat, level):
+    x_hat = _apply(config, params, "synthesis", jnp.concatenate(y_hat, axis=-1), level)
     return jnp.round(jnp.clip(x_hat, 0, 1) * 255).astype(jnp.uint8)
 
 
 @precise
-def _hyper_synthesis(model, params, z_symbols, level):
-    return _apply(model, params, "hyper_synthesis", z_symbols + _medians(model, params), level)
+def _hyper_synthesis(config, params, z_symbols, level):
+    return _apply(
+        config, params, "hyper_synthesis", z_symbols + factorized.medians(params["entropy_bottleneck"]), level
+    )
 
 
 @precise
-def _slice_params(model, params, i, latent_means, latent_scales, previous):
-    return _apply(model, params, "slice_params", i, latent_means, latent_scales, previous)
+def _slice_params(config, params, i, latent_means, latent_scales, previous):
+    return _apply(config, params, "slice_params", i, latent_means, latent_scales, previous)
 
 
 @precise
-def _slice_latents(model, params, i, symbols, mu, support):
-    return _apply(model, params, "slice_latents", i, symbols.astype(jnp.float32), mu, support)
+def _slice_latents(config, params, i, symbols, mu, support):
+    return _apply(config, params, "slice_latents", i, symbols.astype(jnp.float32), mu, support)
 
 
 @jax.jit
@@ -70,10 +71,9 @@ def _bits_y(symbols, sigma):
     return -jnp.log2(gaussian.likelihood(symbols.astype(jnp.float32), sigma))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _bits_z(model, params, z_symbols):
-    z = z_symbols + _medians(model, params)
-    return -jnp.log2(factorized.likelihood(params["entropy_bottleneck"], z))
+@jax.jit
+def _bits_z(prior, z_symbols):
+    return -jnp.log2(factorized.likelihood(prior, z_symbols + factorized.medians(prior)))
 
 
 class Network:
@@ -82,7 +82,6 @@ class Network:
     def __init__(self, weights: Weights, device: jax.Device | None = None):
         keep_freed_memory()
         self.config = weights.config
-        self.model = TCM(weights.config)
         self.params = jax.device_put(weights.params, device)
 
     def analyze(self, image: np.ndarray, level: np.ndarray | None, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,12 +89,12 @@ class Network:
         size = padded_size(*image.shape[:2])
         y = np.empty((size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE, self.config.latent_channels), np.float32)
         for rows, columns in tiles(size, side, ANALYSIS_HALO):
-            tile = np.asarray(_analysis(self.model, self.params, _cut(image, rows, columns), level))
+            tile = np.asarray(_analysis(self.config, self.params, _cut(image, rows, columns), level))
             inner = tile[rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)]
             y[rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)] = inner
 
         def function(y):
-            return [_hyper_analysis(self.model, self.params, y, level)]
+            return [_hyper_analysis(self.config, self.params, y, level)]
 
         (z,) = over_tiles(function, size, side, ANALYSIS_HALO, [(y, LATENT_STRIDE)], [HYPER_STRIDE])
         return y, z
@@ -107,7 +106,7 @@ class Network:
         picture = np.empty((*size, 3), np.uint8)
         for rows, columns in tiles(padded_size(*size), side, SYNTHESIS_HALO):
             pieces = [part[rows.whole(LATENT_STRIDE), columns.whole(LATENT_STRIDE)] for part in y_hat]
-            tile = np.asarray(_synthesis(self.model, self.params, pieces, level))[rows.inner(1), columns.inner(1)]
+            tile = np.asarray(_synthesis(self.config, self.params, pieces, level))[rows.inner(1), columns.inner(1)]
             kept = picture[rows.kept(1), columns.kept(1)]
             kept[:] = tile[: kept.shape[0], : kept.shape[1]]
         return picture
@@ -116,7 +115,7 @@ class Network:
         """Symbols of z to [latent means, latent scales]."""
 
         def function(z):
-            return _hyper_synthesis(self.model, self.params, z, level)
+            return _hyper_synthesis(self.config, self.params, z, level)
 
         return self._entropy(function, [(z, HYPER_STRIDE)], 2, side)
 
@@ -124,7 +123,7 @@ class Network:
         """[mu, sigma, support] of slice `i`; the one function that training, encoder and decoder share."""
 
         def function(means, scales, *previous):
-            return _slice_params(self.model, self.params, i, means, scales, previous)
+            return _slice_params(self.config, self.params, i, means, scales, previous)
 
         return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (*context, *decoded)], 3, side)
 
@@ -132,7 +131,7 @@ class Network:
         """Decoded slice `i` from its symbols (int32)."""
 
         def function(*grids):
-            return [_slice_latents(self.model, self.params, i, *grids)]
+            return [_slice_latents(self.config, self.params, i, *grids)]
 
         return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (symbols, mu, support)], 1, side)[0]
 
@@ -143,7 +142,7 @@ class Network:
 
     def hyper_information(self, z: np.ndarray) -> float:
         """Bits of the symbols of z under the float distributions: what the loss counts as rate."""
-        bits = functools.partial(_bits_z, self.model, self.params)
+        bits = functools.partial(_bits_z, self.params["entropy_bottleneck"])
         return _sum_by_chunks(bits, z.reshape(-1, z.shape[-1]))
 
     def slice_information(self, symbols: np.ndarray, sigma: np.ndarray) -> float:

@@ -1,23 +1,33 @@
 """Compiled programs, kept between processes in the user's cache folder.
 
-JAX keeps what XLA compiled, but only finds it again after tracing and lowering, which takes seconds of Flax for a
-picture that takes half a second. So `Program` keeps the lowered form too (`jax.export`).
+JAX's own cache finds what XLA compiled only after tracing and lowering, which takes seconds of Flax for a picture that
+takes half a second. So a `Program` keeps its executables itself, under names that are known without tracing.
 """
 
 import functools
 import hashlib
+import itertools
+import math
 import os
+import pickle
+import platform
 import threading
+import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-from jax import export
+import jaxlib
+from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 from tcm_jax.cache import cache_folder, write_quietly
 
+MADE = "/tcm_jax/programs/made"  # event of `jax.monitoring`: a program was compiled or loaded, in so many seconds
+
 _folder: Path | None = None
+_compiling = threading.Lock()
 
 
 def keep_compiled_programs() -> None:
@@ -31,7 +41,8 @@ def keep_compiled_programs() -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    _folder = Path(jax.config.jax_compilation_cache_dir) / "lowered"
+    if jax.__version_info__ >= (0, 6, 2):  # earlier ones cannot load a program for one device of several
+        _folder = Path(jax.config.jax_compilation_cache_dir) / "programs"
 
 
 def kept(name: str) -> Path | None:
@@ -40,10 +51,10 @@ def kept(name: str) -> Path | None:
 
 
 class Program:
-    """A function of a model, its parameters, maybe a number, and grids, compiled for each of their shapes.
+    """A function of a configuration, its parameters, maybe a number, and grids, compiled for each of their shapes.
 
-    The model and Python integers are static. `precise` computes matrix products in full float32, for what encoder and
-    decoder must agree on.
+    The configuration and Python integers are static. `precise` computes matrix products in full float32, for what
+    encoder and decoder must agree on.
     """
 
     def __init__(self, function: Callable[..., Any], precise: bool = False):
@@ -55,38 +66,109 @@ class Program:
         """Programs made or loaded so far."""
         return len(self._compiled)
 
-    def __call__(self, model: Any, params: Any, *args: Any) -> Any:
+    def __call__(self, config: Any, params: Any, *args: Any) -> Any:
         static = tuple(arg for arg in args if isinstance(arg, int))
         grids = args[len(static) :]
+        (device,) = jax.tree.leaves(params)[0].devices()
         leaves, tree = jax.tree.flatten(grids)
-        key = (model, static, tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
+        key = (config, device, static, tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
         with self._lock:  # one thread compiles, the others wait for it
             if key not in self._compiled:
+                start = time.perf_counter()
                 self._compiled[key] = self._make(key, params, grids)
+                jax.monitoring.record_event_duration_secs(MADE, time.perf_counter() - start)
         return self._compiled[key](params, *grids)
 
     def _make(self, key: Any, params: Any, grids: Any) -> Callable[..., Any]:
-        model, static, tree, shapes = key
+        config, device, static, tree, shapes = key
 
         def function(params, *grids):
             with jax.default_matmul_precision("highest" if self.precise else None):
-                return self.function(model, params, *static, *grids)
+                return self.function(config, params, *static, *grids)
 
-        path = kept(f"{self.function.__name__} {model.config.to_json()} {static} {tree} {shapes}")
+        where = f"{device.platform} {device.client.platform_version} {device.device_kind} {device.id}"
+        path = kept(f"{self.function.__name__} {config.to_json()} {where} {static} {tree} {shapes}")
         if path is None:
-            return jax.jit(function)
+            return jax.jit(function).lower(params, *grids).compile()
         try:
-            lowered = export.deserialize(bytearray(path.read_bytes()))
+            return _load(path.read_bytes(), device)
         except Exception:  # not there, or damaged
-            lowered = export.export(jax.jit(function))(params, *grids)
-            write_quietly(path, lowered.serialize())
-        return jax.jit(lowered.call)
+            return _make_and_keep(path, device, function, params, grids)
+
+
+def _make_and_keep(
+    path: Path, device: jax.Device, function: Callable[..., Any], params: Any, grids: Any
+) -> Callable[..., Any]:
+    """Compiles, and keeps what could be loaded again and run."""
+    used, reduced = _reduced(function, params, grids)
+    leaves = jax.tree.leaves(params)
+    lowered = jax.jit(reduced).lower([leaves[i] for i in used], *grids)
+    with _compiling:
+        # What comes out of JAX's own cache cannot be kept again, so this program must never get there.
+        seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
+        try:
+            compiled = lowered.compile()
+        finally:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+    try:
+        data = zlib.compress(pickle.dumps((used, *serialize(compiled))))
+        program = _load(data, device)
+        jax.block_until_ready(program(params, *grids))
+    except Exception:  # a device whose programs cannot be kept
+        return _of_all(used, compiled)
+    write_quietly(path, data)
+    return program
+
+
+def _reduced(function: Callable[..., Any], params: Any, grids: Any) -> tuple[list[int], Callable[..., Any]]:
+    """Which leaves of the parameters `function` reads, and the function of those: each costs time when it is loaded."""
+    from jax.extend.core import jaxpr_as_fun
+
+    closed, result = jax.make_jaxpr(function, return_shape=True)(params, *grids)
+    count, jaxpr = len(jax.tree.leaves(params)), closed.jaxpr
+    read = {id(var) for var in itertools.chain(jaxpr.outvars, *(equation.invars for equation in jaxpr.eqns))}
+    used = [i for i, var in enumerate(jaxpr.invars[:count]) if id(var) in read]
+
+    def kept_program(leaves, *grids):
+        every = [None] * count
+        for i, leaf in zip(used, leaves, strict=True):
+            every[i] = leaf
+        return jax.tree.structure(result).unflatten(jaxpr_as_fun(closed)(*every, *jax.tree.leaves(grids)))
+
+    return used, kept_program
+
+
+def _load(data: bytes, device: jax.Device) -> Callable[..., Any]:
+    """A kept program. Like all of the cache folder, it is trusted: machine code is in it."""
+    used, *program = pickle.loads(zlib.decompress(data))
+    return _of_all(used, deserialize_and_load(*program, execution_devices=[device]))
+
+
+def _of_all(used: list[int], program: Callable[..., Any]) -> Callable[..., Any]:
+    """A program of some leaves as a function of all parameters."""
+
+    def call(params, *grids):
+        leaves = jax.tree.leaves(params)
+        return program([leaves[i] for i in used], *grids)
+
+    return call
 
 
 @functools.cache
 def _surroundings() -> str:
-    """What else a lowered program depends on: JAX, the kind of device, and our own source."""
+    """What else a compiled program depends on: JAX, XLA and its flags, the processor, and our own source."""
     source = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         source.update(path.read_bytes())
-    return f"{jax.__version__} {jax.default_backend()} {source.hexdigest()}"
+    flags = os.environ.get("XLA_FLAGS", "")
+    return f"{jax.__version__} {jaxlib.__version__} {flags} {_processor()} {source.hexdigest()}"
+
+
+def _processor() -> str:
+    """The instructions that compiled programs may use: the folder may be shared by different machines."""
+    try:
+        with Path("/proc/cpuinfo").open() as lines:
+            return next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        return f"{platform.machine()} {platform.processor()}"

@@ -9,7 +9,7 @@ from tcm_jax.codec import Codec
 from tcm_jax.data import ImageSource
 from tcm_jax.errors import StreamError
 from tcm_jax.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
-from tcm_jax.model import Weights
+from tcm_jax.parameters import Weights
 
 
 def validate(

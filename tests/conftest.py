@@ -12,8 +12,9 @@ from flax.traverse_util import unflatten_dict
 from tcm_jax.checkpoint import make_weights
 from tcm_jax.codec import Codec
 from tcm_jax.entropy import factorized
-from tcm_jax.model import Weights, flat_shapes
+from tcm_jax.model import flat_shapes
 from tcm_jax.model_config import ModelConfig
+from tcm_jax.parameters import Weights
 
 # Drawn at 0.7 / sqrt(fan in) but for these: latents of several units, scales from below the table to tens, pictures
 # that do not clip everywhere.

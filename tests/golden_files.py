@@ -17,8 +17,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from tcm_jax import checkpoint
 from tcm_jax.codec import Codec
 from tcm_jax.image import Picture
-from tcm_jax.model import Weights
 from tcm_jax.model_config import ModelConfig
+from tcm_jax.parameters import Weights
 
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = GOLDEN / "tiny.safetensors"

@@ -14,7 +14,7 @@ from tcm_jax import checkpoint, ops, step
 from tcm_jax.codec import Codec
 from tcm_jax.data import random_crop
 from tcm_jax.initialization import init_params
-from tcm_jax.model import Weights
+from tcm_jax.parameters import Weights
 
 STEPS = 300
 LEVELS = 3

@@ -1,21 +1,27 @@
 """Programs kept on disk: found again without tracing, equal in what they compute, and never needed."""
 
+import dataclasses
+import os
+import pickle
+import zlib
+from pathlib import Path
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tcm_jax import programs
 from tcm_jax.programs import Program
 
-pytestmark = pytest.mark.skipif(jax.__version_info__ < (0, 6), reason="nothing is kept on JAX 0.5")
+pytestmark = pytest.mark.skipif(jax.__version_info__ < (0, 6, 2), reason="nothing is kept on older ones")
 
 
-class Model:
-    """Stands for a network; equal ones have equal configurations."""
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Stands for a network's configuration."""
 
-    def __init__(self, config: str):
-        self.config = self
-        self.text = config
+    text: str
 
     def to_json(self) -> str:
         return self.text
@@ -23,14 +29,14 @@ class Model:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(programs, "_folder", tmp_path / "lowered")
-    return tmp_path / "lowered"
+    monkeypatch.setattr(programs, "_folder", tmp_path / "programs")
+    return tmp_path / "programs"
 
 
 def traced(calls: list):
-    def function(model, params, i, x, rest):
+    def function(config, params, i, x, rest):
         calls.append(i)
-        return params * x @ x.T + i + sum(rest), x
+        return params["factor"] * x @ x.T + i + sum(rest), x
 
     return Program(function, precise=True)
 
@@ -38,47 +44,78 @@ def traced(calls: list):
 X = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
 
 
-def run(program, model, i=3, x=X):
-    return [np.asarray(value) for value in program(model, np.float32(2), i, x, (x @ x.T, x @ x.T))]
+PARAMS = {"another": jnp.ones(3), "factor": jnp.float32(2), "module": {"kernel": jnp.ones((2, 2))}}
 
 
-def test_a_new_process_does_not_trace(folder):
+def run(program, config, i=3, x=X):
+    return [np.asarray(value) for value in program(config, PARAMS, i, x, (x @ x.T, x @ x.T))]
+
+
+def test_a_new_process_does_not_trace(folder, monkeypatch):
     calls: list = []
-    first = run(traced(calls), Model("a"))
-    again = run(traced(calls), Model("a"))
+    first = run(traced(calls), Config("a"))
+    again = run(traced(calls), Config("a"))
     assert calls == [3]
     assert len(list(folder.iterdir())) == 1
-    for a, b in zip(first, again, strict=True):
+    monkeypatch.setattr(programs, "_folder", None)
+    kept_nowhere = run(traced(calls), Config("a"))
+    for a, b, c in zip(first, again, kept_nowhere, strict=True):
         np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
     np.testing.assert_allclose(first[0], 4 * X @ X.T + 3, rtol=1e-5, atol=1e-5)
 
 
 def test_everything_that_matters_makes_a_program_of_its_own(folder):
     calls: list = []
     program = traced(calls)
-    model = Model("a")
+    config = Config("a")
     for args in ({}, {"i": 4}, {"x": X[:4]}, {"x": X.astype(np.float16)}):
-        run(program, model, **args)
-    run(program, Model("b"))
+        run(program, config, **args)
+    run(program, Config("b"))
     assert calls == [3, 4, 3, 3, 3]
     assert len(list(folder.iterdir())) == len(program) == 5
-    run(program, model)
+    run(program, config)
     assert len(program) == 5
 
 
 def test_damaged_files_are_made_anew(folder):
     calls: list = []
-    run(traced(calls), Model("a"))
+    run(traced(calls), Config("a"))
     (path,) = folder.iterdir()
     good = path.read_bytes()
     for damaged in (b"", good[:99], bytes(99)):
         path.write_bytes(damaged)
-        run(traced(calls), Model("a"))
+        run(traced(calls), Config("a"))
         assert len(path.read_bytes()) > 100
     assert calls == [3] * 4
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(programs, "_folder", tmp_path / "file" / "lowered")
-    assert len(run(traced([]), Model("a"))) == 2
+    monkeypatch.setattr(programs, "_folder", tmp_path / "file" / "programs")
+    assert len(run(traced([]), Config("a"))) == 2
+
+
+def test_jax_keeps_none_of_these_itself(folder, monkeypatch):
+    """On a CPU a program that came out of JAX's own cache cannot be kept again."""
+    seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    try:
+        run(traced([]), Config("a"))
+        assert jax.config.jax_persistent_cache_min_compile_time_secs == 0
+    finally:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+    assert len(list(folder.iterdir())) == 1
+    assert not list(Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).glob("*kept_program*"))
+
+
+def test_only_parameters_that_are_read_are_kept(folder):
+    run(traced([]), Config("a"))
+    (path,) = folder.iterdir()
+    assert pickle.loads(zlib.decompress(path.read_bytes()))[0] == [1]
+
+
+def test_devices_that_keep_no_programs(folder, monkeypatch):
+    monkeypatch.setattr(programs, "serialize", lambda _: 1 / 0)
+    np.testing.assert_allclose(run(traced([]), Config("a"))[0], 4 * X @ X.T + 3, rtol=1e-5, atol=1e-5)
+    assert not folder.exists()

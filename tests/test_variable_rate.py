@@ -13,7 +13,7 @@ from tcm_jax.codec import Codec
 from tcm_jax.container import parse
 from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
 from tcm_jax.layers.gain import Gain
-from tcm_jax.model import Weights
+from tcm_jax.parameters import Weights
 
 LEVELS = 3
 

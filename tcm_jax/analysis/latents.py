@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.errors import ConfigError
-from tcm_jax.model import HYPER_STRIDE, LATENT_STRIDE, TCM, Weights
+from tcm_jax.model import TCM
+from tcm_jax.model_config import HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.network import padded_size
+from tcm_jax.parameters import Weights
 
 MAX_PIXELS = 2**23  # the picture goes through in one piece
 

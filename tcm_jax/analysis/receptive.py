@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.errors import ConfigError
-from tcm_jax.model import LATENT_STRIDE, TCM, Weights
+from tcm_jax.model import TCM
+from tcm_jax.model_config import LATENT_STRIDE
 from tcm_jax.network import padded_size
+from tcm_jax.parameters import Weights
 
 OUTPUTS = ("latent", "picture")  # a position of y; a pixel of g_s(g_a(x)), without rounding
 THRESHOLDS = (0.01, 0.0001)  # the paper's

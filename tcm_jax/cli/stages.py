@@ -29,11 +29,13 @@ class Stages:
             self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
     def watch_programs(self) -> None:
-        """Counts what JAX spends on its programs (tracing, compiling or loading) as a stage of its own."""
+        """Counts what the network's programs take until they are compiled or loaded as a stage of its own."""
         import jax
 
+        from tcm_jax.programs import MADE
+
         def listen(event: str, duration_secs: float, **_: str | int) -> None:
-            if event.startswith("/jax/core/compile/"):
+            if event == MADE:
                 self.add("of which programs", duration_secs)
 
         jax.monitoring.register_event_duration_secs_listener(listen)

@@ -12,6 +12,7 @@ from PIL import Image
 from tcm_jax.cli import batch, files
 from tcm_jax.cli.files import STANDARD, Job
 from tcm_jax.cli.stages import Stages
+from tcm_jax.cli.startup import quick_imports
 from tcm_jax.errors import ConfigError, ImageError, StreamError, TcmError
 from tcm_jax.image import SUFFIXES, Picture, decode_picture, encode_png
 
@@ -50,12 +51,15 @@ def _codecs(args: argparse.Namespace, stages: Stages, portable: bool = True) -> 
     """A codec for every file that may be worked on at a time."""
     if args.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {args.jobs}")
-    with stages.time("imports"):
+    with stages.time("imports"), quick_imports():
         import jax
 
+        from tcm_jax.any_weights import open_weights
         from tcm_jax.codec import GUARD_BAND, Codec
-        from tcm_jax.evaluation.weights import open_weights
+        from tcm_jax.entropy import range_coder
         from tcm_jax.programs import keep_compiled_programs
+
+        range_coder.load(args.coder)
     stages.watch_programs()
     keep_compiled_programs()
     with stages.time("weights"):

@@ -145,6 +145,13 @@ def decoder(tables: RangeTables, data: bytes, engine: str = "auto") -> Decoder:
     return _TfcDecoder(tables, data) if engine == "tfc" else _NativeDecoder(tables, data)
 
 
+def load(engine: str) -> None:
+    """Imports what `engine` needs, for who wants that done before the first stream."""
+    check_engine(engine)
+    if engine != "tfc":
+        _kernels()
+
+
 def information_content(tables: RangeTables, indexes: np.ndarray, symbols: np.ndarray) -> float:
     """Bits that `symbols` cost under the integer tables, escapes included; the length of a stream within 0.1 %.
 

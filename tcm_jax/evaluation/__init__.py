@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tcm_jax.any_weights import open_weights
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.evaluation import results
 from tcm_jax.evaluation.bdrate import INTERPOLATIONS
@@ -14,7 +15,6 @@ from tcm_jax.evaluation.console import show
 from tcm_jax.evaluation.measure import check_perceptual
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
-from tcm_jax.evaluation.weights import open_weights
 from tcm_jax.programs import keep_compiled_programs
 
 __all__ = ["add_arguments", "main", "open_weights", "operating_points", "run"]

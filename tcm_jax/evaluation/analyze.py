@@ -11,6 +11,7 @@ import numpy as np
 from tcm_jax import figures
 from tcm_jax.analysis.latents import Latents, gain_level, latents
 from tcm_jax.analysis.receptive import OUTPUTS, THRESHOLDS, reach, receptive_field
+from tcm_jax.any_weights import open_weights
 from tcm_jax.cache import cache_folder
 from tcm_jax.checkpoint import make_weights
 from tcm_jax.codec import DEFAULT_QUALITY
@@ -18,11 +19,10 @@ from tcm_jax.errors import ConfigError
 from tcm_jax.evaluation.complexity_table import complexity_table
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.results import finite
-from tcm_jax.evaluation.weights import open_weights
 from tcm_jax.image import atomic_write, read_image
 from tcm_jax.initialization import init_params
-from tcm_jax.model import Weights
 from tcm_jax.model_config import BLOCKS
+from tcm_jax.parameters import Weights
 from tcm_jax.programs import keep_compiled_programs
 
 KINDS = {

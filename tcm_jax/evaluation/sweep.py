@@ -16,13 +16,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from tcm_jax.any_weights import open_weights
 from tcm_jax.codec import Codec
 from tcm_jax.data import ImageSource
 from tcm_jax.evaluation.codecs import other_codec
 from tcm_jax.evaluation.measure import TcmMeter, measure_other
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.evaluation.testsets import open_dataset, short_names
-from tcm_jax.evaluation.weights import open_weights
 from tcm_jax.image import atomic_write
 from tcm_jax.programs import keep_compiled_programs
 
@@ -30,7 +30,7 @@ from tcm_jax.programs import keep_compiled_programs
 _MEASURING = ("evaluation/measure.py", "metrics.py", "image.py")
 _CODING = (
     "codec.py", "network.py", "programs.py", "cache.py", "tiles.py", "container.py", "corrections.py", "lossless.py",
-    "model.py", "model_config.py", "ops.py", "layers", "entropy",
+    "parameters.py", "model.py", "model_config.py", "ops.py", "layers", "entropy",
 )  # fmt: skip
 
 

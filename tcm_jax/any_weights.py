@@ -1,13 +1,12 @@
-"""Weights of every kind that evaluation takes."""
+"""Weights of every kind that the commands take; what one kind alone needs is imported when it is met."""
 
 import json
 from pathlib import Path
 
-from tcm_jax import checkpoint, convert, run_checkpoints
+from tcm_jax import checkpoint
 from tcm_jax.errors import WeightsError
-from tcm_jax.flat_params import unflatten
-from tcm_jax.model import Weights
 from tcm_jax.model_config import ModelConfig
+from tcm_jax.parameters import Weights
 
 
 def open_weights(path: str | None) -> Weights:
@@ -19,6 +18,8 @@ def open_weights(path: str | None) -> Weights:
         return checkpoint.load_weights(path)
     path = Path(path)
     if not path.is_dir():
+        from tcm_jax import convert
+
         return checkpoint.make_weights(*convert.convert(path), {"name": path.name})
     config_file = next((file for folder in (path, path.parent) if (file := folder / "config.json").exists()), None)
     if config_file is None:
@@ -28,5 +29,8 @@ def open_weights(path: str | None) -> Weights:
         name, model = config["name"], ModelConfig.from_dict(config["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{config_file} is no configuration that train.py wrote: {error}") from error
+    from tcm_jax import run_checkpoints
+    from tcm_jax.flat_params import unflatten
+
     vectors, step = run_checkpoints.load_run(path)
     return checkpoint.make_weights(model, unflatten(vectors, model), {"name": name, "steps": str(step)})

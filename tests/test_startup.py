@@ -1,0 +1,56 @@
+"""What a process imports before it works: counted, as seconds depend on the machine."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+HEAVY = {"jax", "numpy", "PIL", "flax", "numba", "scipy", "safetensors"}
+NOT_TO_DECODE = {
+    "flax", "optax", "orbax", "grain", "scipy.linalg", "skimage", "matplotlib", "rich", "tensorboardX",
+    "tensorflow_datasets", "ml_collections", "msgpack",
+    "tcm_jax.model", "tcm_jax.layers", "tcm_jax.evaluation", "tcm_jax.convert",
+}  # fmt: skip
+HELP_BUDGET = 110  # 94 with Python 3.11
+DECODE_BUDGET = 1230  # 1,069 with JAX 0.10.2 and Numba 0.68
+
+HELP = """
+from tcm_jax.cli import main
+try:
+    main(["--help"])
+except SystemExit:
+    pass
+"""
+READY_TO_DECODE = """
+from tcm_jax.cli.parser import make_parser
+from tcm_jax.cli.stages import Stages
+from tcm_jax.cli.transcode import _codecs
+_codecs(make_parser([]).parse_args(["decompress", "picture.tcm"]), Stages())
+"""
+
+
+def modules_after(code: str, **environment: str) -> set[str]:
+    code += "\nimport json, sys; print(json.dumps([name for name in sys.modules if sys.modules[name]]))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=True
+    )
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+def test_help_imports_next_to_nothing():
+    modules = modules_after(HELP)
+    assert modules & HEAVY == set()
+    assert len(modules) < HELP_BUDGET, sorted(modules)
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 6, 2), reason="nothing is kept, so that Flax is needed")
+def test_a_decoder_imports_what_it_needs(tmp_path):
+    """The second process: the first has asked Flax whether the weights fit."""
+    modules_after(READY_TO_DECODE, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+    modules = modules_after(READY_TO_DECODE, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+    assert "tcm_jax.entropy.native_coder" in modules  # so that nothing heavy comes later
+    assert modules & NOT_TO_DECODE == set()
+    assert len(modules) < DECODE_BUDGET, sorted(modules)
