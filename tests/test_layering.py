@@ -51,7 +51,7 @@ FLOORS = {
 }
 # The one place where each heavy library may be imported.
 ONLY_IN = {"torch": "convert.py", "tensorflow": "range_coder.py", "tensorflow_compression": "range_coder.py",
-           "matplotlib": "figures.py"}  # fmt: skip
+           "matplotlib": "figures.py", "ray": "cluster.py", "fsspec": "storage.py"}  # fmt: skip
 
 
 def module_of(path: Path) -> str:
