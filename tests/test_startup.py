@@ -27,8 +27,8 @@ except SystemExit:
 READY_TO_DECODE = """
 from tcm_jax.cli.parser import make_parser
 from tcm_jax.cli.stages import Stages
-from tcm_jax.cli.transcode import _codecs
-_codecs(make_parser([]).parse_args(["decompress", "picture.tcm"]), Stages())
+from tcm_jax.cli.transcode import open_codecs
+open_codecs(make_parser([]).parse_args(["decompress", "picture.tcm"]), Stages())
 """
 
 

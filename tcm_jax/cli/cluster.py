@@ -19,7 +19,7 @@ from tcm_jax.errors import ConfigError, MissingExtraError, TcmError
 
 if TYPE_CHECKING:
     from tcm_jax.cli.transcode import Command
-    from tcm_jax.model import Weights
+    from tcm_jax.parameters import Weights
 
 ATTEMPTS = 3  # at a file whose workers die
 
