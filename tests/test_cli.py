@@ -281,9 +281,9 @@ def test_standard_input_and_output(here, weights_file, tiny_codec, monkeypatch, 
 
 
 def test_every_local_device_is_used(folder, tcm, monkeypatch):
-    used, device_put = [], jax.device_put
+    used, put = [], jax.device_put
     monkeypatch.setattr(jax, "local_devices", lambda: ["first", "second"])
-    monkeypatch.setattr(jax, "device_put", lambda params, device: used.append(device) or device_put(params))
+    monkeypatch.setattr(jax, "device_put", lambda params, device: used.append(device) or put(params))
     assert tcm("compress", "in", "-o", "out", "--jobs", "3")[0] == 1
     assert used == ["first", "second"]
     assert below(folder / "out") == ["a.tcm", "deep/b.tcm", "deep/c.tcm"]
