@@ -1,6 +1,6 @@
 """Training steps a second, compilation and memory; beside the authors' PyTorch code, where a checkout of it is given.
 
-    python benchmarks/train_step.py --config small --batch 2 --crop 256 [--reference LIC_TCM] [--remat]
+    PYTHONPATH=. python benchmarks/train_step.py --config small --batch 2 --crop 256 [--reference LIC_TCM] [--remat]
 
 With `--reference` (installed as codec_vs_reference.py says) the two take turns, so that a busy machine slows both, with
 equal weights, pictures and threads; its step is what its train.py does: forward, loss, backward, clipping, both Adams.
