@@ -91,11 +91,11 @@ def main() -> None:
         runs = [{name: measured(command) for name, command in commands.items()} for _ in range(flags.runs)]
     for name in commands:
         processor, clock = (statistics.median(run[name][i] for run in runs) for i in range(2))
-        print(f"{name:32}{processor:.2f} s of processor time, {clock:.2f} s")
+        print(f"{name:34}{processor:.2f} s of processor time, {clock:.2f} s")
     command = [sys.executable, __file__, str(flags.file), "--stages"]
     found = [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(flags.runs)]
     for stage in found[0]:
-        print(f"  {stage:30}{statistics.median(run[stage] for run in found):.2f} s")
+        print(f"  {stage:32}{statistics.median(run[stage] for run in found):.2f} s")
 
 
 if __name__ == "__main__":
