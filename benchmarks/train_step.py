@@ -1,6 +1,6 @@
 """Training steps a second, compilation and memory; beside the authors' PyTorch code, where a checkout of it is given.
 
-    python benchmarks/train_step.py --config small --batch 2 --crop 256 [--reference LIC_TCM] [--remat]
+    PYTHONPATH=. python benchmarks/train_step.py --config small --batch 2 --crop 256 [--reference LIC_TCM] [--remat]
 
 With `--reference` (installed as codec_vs_reference.py says) the two take turns, so that a busy machine slows both, with
 equal weights, pictures and threads; its step is what its train.py does: forward, loss, backward, clipping, both Adams.
@@ -22,6 +22,7 @@ import numpy as np
 
 from tcm_jax import step
 from tcm_jax.initialization import init_params
+from tcm_jax.memory import keep_freed_memory
 
 
 def main() -> None:
@@ -63,6 +64,7 @@ class Ours:
 
     def __init__(self, config, params, batch: np.ndarray):
         jax.config.update("jax_enable_compilation_cache", False)
+        keep_freed_memory()
         self.state, self.batch = step.state_of(params, config), jax.device_put(batch)
         start = time.perf_counter()
         self.program = jax.jit(step.make_step(config), donate_argnums=0).lower(self.state, self.batch).compile()

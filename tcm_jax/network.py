@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.entropy import factorized, gaussian
+from tcm_jax.memory import keep_freed_memory
 from tcm_jax.model_config import HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.parameters import Weights
 from tcm_jax.programs import Program
@@ -79,6 +80,7 @@ class Network:
     """One set of weights on one device."""
 
     def __init__(self, weights: Weights, device: jax.Device | None = None):
+        keep_freed_memory()
         self.config = weights.config
         self.params = jax.device_put(weights.params, device)
 

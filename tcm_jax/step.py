@@ -27,8 +27,8 @@ class TrainState:
     """Everything a run needs to go on, but the data iterator's position."""
 
     step: jax.Array  # int32 scalar, steps done
-    params: Vectors  # see flat_params.py
-    ema: Vectors  # exponential moving average of params, what is exported
+    params: dict[str, Any]  # nested float32 arrays
+    ema: Vectors  # exponential moving average of params, what is exported; see flat_params.py
     opt_state: optax.OptState
     bad_steps: jax.Array  # int32 scalar, steps in a row, up to now, that were skipped as not finite
 
@@ -74,14 +74,14 @@ def draw_noise(model: ModelConfig, key: jax.Array, shape: tuple[int, ...]) -> di
 
 
 def make_loss(config: ml_collections.ConfigDict) -> Callable:
-    """`(vectors, batch uint8 [B, H, W, 3], noise, level [B]) -> (loss, metrics)`; the auxiliary loss is in the loss."""
+    """`(params, batch uint8 [B, H, W, 3], noise, level [B]) -> (loss, metrics)`; the auxiliary loss is in the loss."""
     if config.precision not in PRECISIONS:
         raise ConfigError(f"precision {config.precision!r} is none of {', '.join(PRECISIONS)}")
     model = TCM(model_config(config), transform_dtype=PRECISIONS[config.precision], remat=config.remat)
     lams = jnp.asarray(lambdas(config), jnp.float32)
 
-    def loss_fn(vectors: Vectors, batch: jax.Array, noise: dict[str, jax.Array], level: jax.Array):
-        params, x = unflatten(vectors, model.config), batch.astype(jnp.float32) / 255
+    def loss_fn(params: dict[str, Any], batch: jax.Array, noise: dict[str, jax.Array], level: jax.Array):
+        x = batch.astype(jnp.float32) / 255
         x_hat, out = model.apply({"params": params}, x, noise, level.astype(jnp.float32))
         likelihoods = [out["likelihood_y"], out["likelihood_z"]]
         loss, parts = losses.rate_distortion(x, x_hat, likelihoods, lams[level], config.distortion)
@@ -116,13 +116,17 @@ def make_step(config: ml_collections.ConfigDict) -> Callable:
         noise = draw_noise(model, key, batch.shape)
         level = jax.random.randint(jax.random.fold_in(key, 2), batch.shape[:1], 0, levels)
         grads, metrics = _mean_gradient(loss_fn, config.accumulate, state.params, (batch, noise, level))
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
-        ema = optax.incremental_update(params, state.ema, 1 - decay)
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(grads))
-        old, new = (state.params, state.ema, state.opt_state), (params, ema, opt_state)
-        kept = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, old)
+        before = (flatten(state.params), state.ema, state.opt_state)
+
+        def update(params, ema, opt_state):
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            params = optax.apply_updates(params, updates)
+            decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
+            return params, optax.incremental_update(params, ema, 1 - decay), opt_state
+
+        # A condition, not a selection: XLA would compute the update anew in each of the slices that `unflatten` takes.
+        params, ema, opt_state = jax.lax.cond(finite, update, lambda *before: before, *before)
         bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
         metrics |= {
             "psnr": -10 * jnp.log10(metrics["mse"]),
@@ -131,14 +135,20 @@ def make_step(config: ml_collections.ConfigDict) -> Callable:
             "skipped": 1 - finite.astype(jnp.float32),
             "bad_steps": bad_steps.astype(jnp.float32),
         }
-        return TrainState(state.step + 1, *kept, bad_steps), metrics
+        return TrainState(state.step + 1, unflatten(params, model), ema, opt_state, bad_steps), metrics
 
     return step
 
 
-def _mean_gradient(loss_fn: Callable, parts: int, params: Vectors, inputs: Any) -> tuple[Vectors, dict[str, jax.Array]]:
+def _mean_gradient(
+    loss_fn: Callable, parts: int, params: dict[str, Any], inputs: Any
+) -> tuple[Vectors, dict[str, jax.Array]]:
     """Gradient and metrics of a batch, taken in `parts` of equal size one after the other."""
-    gradient = jax.grad(loss_fn, has_aux=True)
+
+    def gradient(params, *inputs):
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(params, *inputs)
+        return flatten(grads), metrics
+
     if parts == 1:
         return gradient(params, *inputs)
     # Every parts-th picture, so that each device finds those of a part among its own.
@@ -174,4 +184,6 @@ def init_state(config: ml_collections.ConfigDict) -> TrainState:
 def state_of(params: Any, config: ml_collections.ConfigDict) -> TrainState:
     """State of step 0 with given nested parameters."""
     vectors, zero = flatten(params), jnp.zeros((), jnp.int32)
-    return TrainState(zero, vectors, jax.tree.map(jnp.copy, vectors), make_optimizer(config).init(vectors), zero.copy())
+    # Copied: a donated buffer must not be NumPy's, which frees it.
+    arrays = jax.tree.map(jnp.array, params)
+    return TrainState(zero, arrays, vectors, make_optimizer(config).init(vectors), zero.copy())

@@ -20,6 +20,7 @@ from tcm_jax.evaluation.testsets import open_dataset
 from tcm_jax.flat_params import Vectors, unflatten
 from tcm_jax.image import atomic_write, write_png
 from tcm_jax.initialization import abstract_params
+from tcm_jax.memory import keep_freed_memory
 from tcm_jax.model_config import ModelConfig
 from tcm_jax.preemption import Preemption
 from tcm_jax.run_checkpoints import RunCheckpoints
@@ -66,6 +67,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
     and TcmError for whatever a user can mend, a full disk included.
     """
     check(config)
+    keep_freed_memory()
     try:
         return _train(config, workdir)
     except OSError as error:

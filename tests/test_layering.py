@@ -10,6 +10,7 @@ FLOORS = {
     "errors": -1,
     "cache": -0.5,
     "corrections": -0.5,
+    "memory": 0,
     "ops": 0,
     "image": 0,
     "metrics": 0,
@@ -50,7 +51,7 @@ FLOORS = {
 }
 # The one place where each heavy library may be imported.
 ONLY_IN = {"torch": "convert.py", "tensorflow": "range_coder.py", "tensorflow_compression": "range_coder.py",
-           "matplotlib": "figures.py"}  # fmt: skip
+           "matplotlib": "figures.py", "ray": "cluster.py", "fsspec": "storage.py"}  # fmt: skip
 
 
 def module_of(path: Path) -> str:

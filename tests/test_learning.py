@@ -13,7 +13,6 @@ from configs import default, smoke
 from tcm_jax import checkpoint, ops, step
 from tcm_jax.codec import Codec
 from tcm_jax.data import random_crop
-from tcm_jax.flat_params import unflatten
 from tcm_jax.initialization import init_params
 from tcm_jax.parameters import Weights
 
@@ -36,7 +35,7 @@ def train(model, params, batches, **changes):
     for i in range(STEPS):
         state, metrics = program(state, batches[i % len(batches)])
         seen.append(metrics)
-    params = unflatten(jax.tree.map(np.asarray, state.params), model)
+    params = jax.tree.map(np.asarray, state.params)
     return checkpoint.make_weights(model, params, {"name": "learned"}), seen[0], seen[-1]
 
 

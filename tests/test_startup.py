@@ -11,8 +11,8 @@ import pytest
 HEAVY = {"jax", "numpy", "PIL", "flax", "numba", "scipy", "safetensors"}
 NOT_TO_DECODE = {
     "flax", "optax", "orbax", "grain", "scipy.linalg", "skimage", "matplotlib", "rich", "tensorboardX",
-    "tensorflow_datasets", "ml_collections", "msgpack", "tcm_jax.model", "tcm_jax.layers", "tcm_jax.evaluation",
-    "tcm_jax.convert",
+    "tensorflow_datasets", "ml_collections", "msgpack",
+    "tcm_jax.model", "tcm_jax.layers", "tcm_jax.evaluation", "tcm_jax.convert",
 }  # fmt: skip
 HELP_BUDGET = 110  # 94 with Python 3.11
 DECODE_BUDGET = 1230  # 1,069 with JAX 0.10.2 and Numba 0.68
@@ -27,8 +27,8 @@ except SystemExit:
 READY_TO_DECODE = """
 from tcm_jax.cli.parser import make_parser
 from tcm_jax.cli.stages import Stages
-from tcm_jax.cli.transcode import _codecs
-_codecs(make_parser([]).parse_args(["decompress", "picture.tcm"]), Stages())
+from tcm_jax.cli.transcode import open_codecs
+open_codecs(make_parser([]).parse_args(["decompress", "picture.tcm"]), Stages())
 """
 
 

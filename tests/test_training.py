@@ -130,11 +130,11 @@ def check_export(config, workdir, whole):
 def check_fine_tuning(config, path, whole):
     config.init_from = str(path)
     state = training.start_from(config)
-    params = unflatten(state.params, whole.config)
+    params = state.params
     np.testing.assert_array_equal(params["g_a"]["layers_4"]["bias"], whole.params["g_a"]["layers_4"]["bias"])
     assert int(state.step) == 0
     config.model.levels, config.level_lams = 3, (config.lam / 4, config.lam, config.lam * 16)
-    variable = unflatten(training.start_from(config).params, step.model_config(config))
+    variable = training.start_from(config).params
     expected = {"gain_y": [0.5, 1, 4], "inverse_gain_y": [2, 1, 0.25], "gain_z": [1] * 3, "inverse_gain_z": [1] * 3}
     for name, gains in expected.items():
         for channel in np.exp(variable[name]["log_gain"]).T:
@@ -191,8 +191,8 @@ def fake_step(monkeypatch, bad):
 
     run.bad = run.next = 0
     zero = jnp.zeros((), jnp.int32)
-    vectors = flatten(init_params(smoke.MODEL, 0))
-    state = step.TrainState(zero, vectors, vectors, (), zero)
+    params = init_params(smoke.MODEL, 0)
+    state = step.TrainState(zero, params, flatten(params), (), zero)
     monkeypatch.setattr(training, "compile_step", lambda *args: run)
     monkeypatch.setattr(training, "init_state", lambda config: state)
     monkeypatch.setattr(training, "abstract_state", lambda config: jax.eval_shape(lambda: state))

@@ -9,17 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tcm_jax.cli import files
 from tcm_jax.cli.files import STANDARD, Job, Plan, clashes
 from tcm_jax.errors import TcmError
 
 Work = Callable[[Any, Job], dict[str, Any]]  # with a codec; gives what is known about the output
+Engine = Callable[[list[Job]], Iterator[dict[str, Any]]]  # what came of every job, in the order in which they end
 
 
-def run(plan: Plan, codecs: list[Any], work: Work, line: Callable[[dict[str, Any]], str], as_json: bool) -> int:
+def run(
+    plan: Plan, engine: Engine, line: Callable[[dict[str, Any]], str], as_json: bool, manifest: str | None = None
+) -> int:
     """Does every job of the plan and reports; returns the exit status, 1 if any failed.
 
-    `codecs` are what may work at a time (an entry twice: two files on that device), so reading, writing and range
-    coding of some files overlap the network of others. `line` makes a record into text.
+    `line` makes a record into text. `manifest` is written anew: an object, input and error, a line for each failure.
     """
     failures, done = [], 0
     clashing = clashes(plan.jobs)
@@ -29,7 +32,7 @@ def run(plan: Plan, codecs: list[Any], work: Work, line: Callable[[dict[str, Any
     jobs = [job for job in plan.jobs if not any(job in same for same in clashing.values())]
     out = sys.stderr if any(job.target == STANDARD for job in jobs) else sys.stdout
     with _progress(len(jobs), plan.many and not as_json) as advance:
-        for record in _records(jobs, codecs, work):
+        for record in engine(jobs) if jobs else ():
             advance(record)
             if "error" in record:
                 failures.append(record)
@@ -44,11 +47,29 @@ def run(plan: Plan, codecs: list[Any], work: Work, line: Callable[[dict[str, Any
         failed = f", {len(failures)} failed" if failures else ""
         skipped = f", {plan.skipped} skipped that exist (--overwrite replaces them)" if plan.skipped else ""
         print(f"{done} done{failed}{skipped}", file=sys.stderr)
+    if manifest:
+        files.write(manifest, "".join(json.dumps(failure) + "\n" for failure in failures).encode(), many=False)
     return 1 if failures else 0
 
 
-def _records(jobs: list[Job], codecs: list[Any], work: Work) -> Iterator[dict[str, Any]]:
-    """What came of every job, in the order in which they end; one job runs in this thread."""
+def attempt(codec: Any, work: Work, job: Job) -> dict[str, Any]:
+    """What is known about the output and how many seconds it took, or the error."""
+    start = time.perf_counter()
+    try:
+        record = {"input": job.source, "output": job.target, **work(codec, job)}
+        return record | {"seconds": round(time.perf_counter() - start, 3)}
+    except TcmError as error:
+        return {"input": job.source, "error": f"{type(error).__name__}: {error}"}
+    except MemoryError:
+        return {"input": job.source, "error": f"TcmError: not enough memory for {job.source}; try --jobs 1"}
+
+
+def on_this_machine(codecs: list[Any], work: Work, jobs: list[Job]) -> Iterator[dict[str, Any]]:
+    """The local engine; one job runs in this thread.
+
+    `codecs` are what may work at a time (an entry twice: two files on that device), so reading, writing and range
+    coding of some files overlap the network of others.
+    """
     free: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for codec in codecs:
         free.put(codec)
@@ -56,13 +77,7 @@ def _records(jobs: list[Job], codecs: list[Any], work: Work) -> Iterator[dict[st
     def one(job: Job) -> dict[str, Any]:
         codec = free.get()
         try:
-            start = time.perf_counter()
-            record = {"input": job.source, "output": job.target, **work(codec, job)}
-            return record | {"seconds": round(time.perf_counter() - start, 3)}
-        except TcmError as error:
-            return {"input": job.source, "error": f"{type(error).__name__}: {error}"}
-        except MemoryError:
-            return {"input": job.source, "error": f"TcmError: not enough memory for {job.source}; try --jobs 1"}
+            return attempt(codec, work, job)
         finally:
             free.put(codec)
 

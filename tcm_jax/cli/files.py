@@ -5,8 +5,9 @@ import glob
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from tcm_jax.cli import storage
 from tcm_jax.errors import TcmError
 
 STANDARD = "-"
@@ -35,27 +36,31 @@ def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: froze
     Folders are searched for files with one of `suffixes`; below an output folder they keep their structure. Raises
     TcmError for inputs that do not exist, for one output of several files and for a single output that exists.
     """
-    found = [(source, relative) for argument in inputs for source, relative in expand(argument, suffixes)]
-    many = len(found) > 1 or any(Path(argument).is_dir() for argument in inputs)
-    into_folder = (
-        output is not None and output != STANDARD and (many or output.endswith(os.sep) or Path(output).is_dir())
-    )
-    if many and output is not None and (output == STANDARD or Path(output).is_file()):
+    found = [
+        (source, relative) for argument in inputs for source, relative in expand(storage.local(argument), suffixes)
+    ]
+    output = output and storage.local(output)
+    many = len(found) > 1 or any(storage.is_folder(storage.local(argument)) for argument in inputs)
+    into_folder = output not in (None, STANDARD) and (many or output.endswith(os.sep) or storage.is_folder(output))
+    if many and output is not None and (output == STANDARD or storage.is_file(output)):
         raise TcmError(f"{len(found)} files cannot all be written to {output}; give -o a folder")
     jobs = []
     for source, relative in found:
         if into_folder:
-            target = str(Path(output or "") / relative.with_suffix(new_suffix))
+            target = storage.join(output or "", relative.with_suffix(new_suffix))
         elif output is None:
-            target = STANDARD if source == STANDARD else str(Path(source).with_suffix(new_suffix))
+            target = STANDARD if source == STANDARD else storage.with_suffix(source, new_suffix)
         else:
             target = output
         jobs.append(Job(source, target))
+    if overwrite:
+        return Plan(jobs, 0, many)
     if not many:
         for job in jobs:
-            free(Path(job.target), overwrite or job.target == STANDARD)
+            free(job.target)
         return Plan(jobs, 0, many)
-    left = [job for job in jobs if overwrite or not Path(job.target).exists()]
+    finished = storage.existing([job.target for job in jobs])
+    left = [job for job in jobs if job.target not in finished]
     return Plan(left, len(jobs) - len(left), many)
 
 
@@ -63,43 +68,40 @@ def clashes(jobs: list[Job]) -> dict[str, list[Job]]:
     """Outputs that several inputs would be written to (photo.png and photo.jpg)."""
     by_target: dict[str, list[Job]] = {}
     for job in jobs:
-        by_target.setdefault(os.path.normpath(job.target), []).append(job)
+        target = job.target if storage.is_remote(job.target) else os.path.normpath(job.target)
+        by_target.setdefault(target, []).append(job)
     return {target: same for target, same in by_target.items() if len(same) > 1}
 
 
-def expand(argument: str, suffixes: frozenset[str]) -> Iterator[tuple[str, Path]]:
+def expand(argument: str, suffixes: frozenset[str]) -> Iterator[tuple[str, PurePath]]:
     """(file, its path below the folder or pattern that named it) for a file, a folder, a pattern or "-"."""
-    path = Path(argument)
     if argument == STANDARD:
-        yield STANDARD, Path("stdin")
-    elif path.is_dir():
-        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-        wanted = [file for file in files if file.suffix.lower() in suffixes and not file.name.startswith(".")]
+        yield STANDARD, PurePath("stdin")
+    elif storage.is_folder(argument):
+        found = storage.files_below(argument)
+        wanted = [(file, path) for file, path in found if path.suffix.lower() in suffixes and path.name[0] != "."]
         if not wanted:
-            raise TcmError(f"{path} holds no files to work on ({', '.join(sorted(suffixes))})")
-        yield from ((str(file), file.relative_to(path)) for file in wanted)
-    elif glob.has_magic(argument) and not path.exists():
-        names = glob.glob(argument, recursive=True)  # noqa: PTH207 (Path.glob wants the folder apart)
-        files = sorted(Path(name) for name in names if Path(name).is_file())
-        if not files:
+            raise TcmError(f"{argument} holds no files to work on ({', '.join(sorted(suffixes))})")
+        yield from wanted
+    elif glob.has_magic(argument) and not storage.is_file(argument):
+        found = storage.matching(argument)
+        if not found:
             raise TcmError(f"no file matches {argument}")
-        fixed = list(path.parts[:-1])
-        while any(glob.has_magic(part) for part in fixed):
-            fixed.pop()
-        yield from ((str(file), file.relative_to(Path(*fixed))) for file in files)
+        yield from found
     else:
-        yield argument, Path(path.name)
+        yield argument, PurePath(PurePath(argument).name)
 
 
-def free(output: Path, overwrite: bool) -> Path:
-    """`output`, if it may be written; asked before the work, not after it."""
-    if output.is_file() and not overwrite:
+def free(output: str) -> None:
+    """Raises TcmError if a file exists; asked before the work, not after it."""
+    if output != STANDARD and storage.is_file(output):
         raise TcmError(f"{output} exists; give another name, or --overwrite to replace it")
-    return output
 
 
 def read(source: str, error: type[TcmError]) -> bytes:
     """The bytes of a file or of standard input; raises `error`."""
+    if storage.is_remote(source):
+        return storage.read(source, error)
     try:
         return sys.stdin.buffer.read() if source == STANDARD else Path(source).read_bytes()
     except OSError as problem:
@@ -112,6 +114,9 @@ def write(target: str, data: bytes, many: bool) -> None:
 
     if target == STANDARD:
         sys.stdout.buffer.write(data)
+        return
+    if storage.is_remote(target):
+        storage.write(target, data)
         return
     if many:
         try:

@@ -9,6 +9,7 @@ EXAMPLES = """examples:
   tcm decompress photo.tcm -o copy.png           writes copy.png
   tcm compress photos -o small                   a folder, with its folders, to small/
   tcm compress 'photos/*.jpg' --verify --json    what was written, one JSON object a line
+  tcm compress s3://from/photos -o s3://to/small --engine ray --manifest failed.jsonl
   tcm compress photo.jpg --quality 30            of variable-rate weights, 1 to 100
   tcm compress photo.jpg --target-bpp 0.3        the best quality that fits
   cat photo.jpg | tcm compress - | ssh there 'tcm decompress - -o photo.png'
@@ -65,8 +66,8 @@ def _add_compress(parser: argparse.ArgumentParser) -> None:
     rate.add_argument("--target-psnr", type=_positive, metavar="DB", help="the lowest quality that reaches this PSNR; "
                       "variable-rate weights")  # fmt: skip
     parser.add_argument("--verify", action="store_true", help="decode and compare before the file is put in its place")
-    parser.add_argument("--no-portable", action="store_true", help="leave out what other machines need to decode: for "
-                        "this machine and software only")  # fmt: skip
+    parser.add_argument("--no-portable", dest="portable", action="store_false", help="leave out what other machines "
+                        "need to decode: for this machine and software only")  # fmt: skip
     parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto",
                         help="range coder engine; all write the same")  # fmt: skip
     _add_work(parser)
@@ -78,7 +79,7 @@ def _add_decompress(parser: argparse.ArgumentParser) -> None:
                "default: beside the file, with .png")  # fmt: skip
     parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto", help=TRUSTED)
     _add_work(parser)
-    parser.set_defaults(run=_decompress)
+    parser.set_defaults(run=_decompress, portable=True)
 
 
 def _add_files(parser: argparse.ArgumentParser, source: str, target: str) -> None:
@@ -93,7 +94,12 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strip", action="store_true", help="leave out ICC profile and EXIF")
     parser.add_argument("--tile", type=int, default=1024, metavar="N", help="work on larger pictures by tiles of N "
                         "pixels a side, a multiple of 128 from 512; 0: in one piece; default: 1024")  # fmt: skip
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="files at a time on each device; default: 2")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="files at a time on each device or worker; "
+                        "default: 2")  # fmt: skip
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on the cluster that "
+                        "RAY_ADDRESS names, or one made of this machine; docs/cluster.md")  # fmt: skip
+    parser.add_argument("--manifest", metavar="FILE", help="where to list the files that failed: one JSON object a "
+                        "line, input and error")  # fmt: skip
     _add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a file on stdout")
     parser.add_argument("--verbose", action="store_true", help="seconds of each stage, on stderr")
@@ -150,7 +156,9 @@ def _info(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace) -> None:
     from tcm_jax.cli.files import free
 
-    output = free(args.output, args.overwrite)
+    output = args.output
+    if not args.overwrite:
+        free(str(output))
     from tcm_jax import checkpoint, convert
 
     weights = checkpoint.make_weights(*convert.convert(args.input), {"name": args.input.name})

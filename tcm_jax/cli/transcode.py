@@ -1,8 +1,9 @@
-"""`tcm compress` and `tcm decompress`."""
+"""`tcm compress` and `tcm decompress`: one function each, bytes in to bytes out, for either engine."""
 
 import argparse
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +18,60 @@ from tcm_jax.errors import ConfigError, ImageError, StreamError, TcmError
 from tcm_jax.image import SUFFIXES, Picture, decode_picture, encode_png
 
 
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What differs between the two; its functions are a module's, so that other processes can be sent them."""
+
+    code: Callable[[argparse.Namespace, Any, bytes, str], tuple[bytes, dict[str, Any]]]
+    unreadable: type[TcmError]
+    line: Callable[[dict[str, Any]], str]
+
+
 def compress(args: argparse.Namespace) -> int:
     """Pictures to `.tcm` files; the exit status."""
-    plan = files.plan(args.inputs, args.output, args.overwrite, SUFFIXES, ".tcm")
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit; ours is --max-pixels
-    stages = Stages()
-    codecs = _codecs(args, stages, portable=not args.no_portable)
-    if not codecs[0].weights.config.levels and (args.quality or args.target_bpp or args.target_psnr):
-        raise ConfigError(
-            f"the weights {codecs[0].weights.name} have one rate; leave out --quality, --target-bpp and --target-psnr"
-        )
-    status = batch.run(plan, codecs, functools.partial(_compress, args, stages), _compressed, args.json)
-    if args.verbose:
-        stages.show()
-    return status
+    return _run(args, COMPRESS, SUFFIXES, ".tcm")
 
 
 def decompress(args: argparse.Namespace) -> int:
     """`.tcm` files to PNG; the exit status."""
-    plan = files.plan(args.inputs, args.output, args.overwrite, frozenset({".tcm"}), ".png")
+    return _run(args, DECOMPRESS, frozenset({".tcm"}), ".png")
+
+
+def _run(args: argparse.Namespace, command: Command, suffixes: frozenset[str], new_suffix: str) -> int:
+    if args.engine == "local":
+        return _run_on(args, command, suffixes, new_suffix)
+    from tcm_jax.cli import cluster
+
+    with cluster.connected(args):
+        return _run_on(args, command, suffixes, new_suffix)
+
+
+def _run_on(args: argparse.Namespace, command: Command, suffixes: frozenset[str], new_suffix: str) -> int:
+    plan = files.plan(args.inputs, args.output, args.overwrite, suffixes, new_suffix)
     for job in plan.jobs:
-        if Path(job.target).suffix.lower() in SUFFIXES - {".png"}:
+        if command is DECOMPRESS and Path(job.target).suffix.lower() in SUFFIXES - {".png"}:
             raise ConfigError(f"pictures are written as PNG; give {Path(job.target).name} the ending .png")
     stages = Stages()
-    codecs = _codecs(args, stages)
-    status = batch.run(plan, codecs, functools.partial(_decompress, args, stages), _decompressed, args.json)
+    codecs = open_codecs(args, stages)
+    weights = codecs[0].weights
+    if command is COMPRESS and not weights.config.levels and (args.quality or args.target_bpp or args.target_psnr):
+        raise ConfigError(
+            f"the weights {weights.name} have one rate; leave out --quality, --target-bpp and --target-psnr"
+        )
+    if args.engine == "local":
+        engine = functools.partial(batch.on_this_machine, codecs, functools.partial(work, args, command, stages))
+    else:
+        from tcm_jax.cli import cluster
+
+        engine = functools.partial(cluster.on_cluster, args, command, weights)
+    status = batch.run(plan, engine, command.line, args.json, args.manifest)
     if args.verbose:
         stages.show()
     return status
 
 
-def _codecs(args: argparse.Namespace, stages: Stages, portable: bool = True) -> list[Any]:
-    """A codec for every file that may be worked on at a time."""
+def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -> list[Any]:
+    """A codec for every file that may be worked on at a time; of `weights`, or what --weights names."""
     if args.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {args.jobs}")
     with stages.time("imports"), quick_imports():
@@ -63,22 +86,30 @@ def _codecs(args: argparse.Namespace, stages: Stages, portable: bool = True) -> 
     stages.watch_programs()
     keep_compiled_programs()
     with stages.time("weights"):
-        weights = open_weights(args.weights)
-        guard_band = GUARD_BAND if portable else 0.0
+        weights = weights or open_weights(args.weights)
+        guard_band = GUARD_BAND if args.portable else 0.0
         codecs = [Codec(weights, args.coder, guard_band, args.tile, device) for device in jax.local_devices()]
     return codecs * args.jobs
 
 
-def _compress(args: argparse.Namespace, stages: Stages, codec: Any, job: Job) -> dict[str, Any]:
+def work(args: argparse.Namespace, command: Command, stages: Stages, codec: Any, job: Job) -> dict[str, Any]:
+    """Reads, codes and writes one file; what is known about it. Raises TcmError."""
     with stages.time("reading"):
-        picture = decode_picture(files.read(job.source, ImageError), _name(job.source), args.max_pixels)
+        data = files.read(job.source, command.unreadable)
+    with stages.time("coding"):
+        coded, record = command.code(args, codec, data, job.source)
+    with stages.time("writing"):
+        files.write(job.target, coded, many=args.output != job.target)
+    return record
+
+
+def _compress(args: argparse.Namespace, codec: Any, data: bytes, source: str) -> tuple[bytes, dict[str, Any]]:
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit; ours is --max-pixels
+    picture = decode_picture(data, "the picture on standard input" if source == STANDARD else source, args.max_pixels)
     if args.strip:
         picture = dataclasses.replace(picture, icc=b"", exif=b"")
-    with stages.time("coding"):
-        data = _code(args, codec, picture)
-    with stages.time("writing"):
-        files.write(job.target, data, many=args.output != job.target)
-    return _record(data, picture)
+    coded = _code(args, codec, picture)
+    return coded, _record(coded, picture)
 
 
 def _code(args: argparse.Namespace, codec: Any, picture: Picture) -> bytes:
@@ -100,20 +131,11 @@ def _code(args: argparse.Namespace, codec: Any, picture: Picture) -> bytes:
     return data
 
 
-def _decompress(args: argparse.Namespace, stages: Stages, codec: Any, job: Job) -> dict[str, Any]:
-    with stages.time("reading"):
-        data = files.read(job.source, StreamError)
-    with stages.time("coding"):
-        picture = codec.decode(data, args.max_pixels)
+def _decompress(args: argparse.Namespace, codec: Any, data: bytes, source: str) -> tuple[bytes, dict[str, Any]]:
+    picture = codec.decode(data, args.max_pixels)
     if args.strip:
         picture = dataclasses.replace(picture, icc=b"", exif=b"")
-    with stages.time("writing"):
-        files.write(job.target, encode_png(picture), many=args.output != job.target)
-    return _record(data, picture)
-
-
-def _name(source: str) -> str:
-    return "the picture on standard input" if source == STANDARD else source
+    return encode_png(picture), _record(data, picture)
 
 
 def _record(data: bytes, picture: Picture) -> dict[str, Any]:
@@ -138,3 +160,7 @@ def _decompressed(record: dict[str, Any]) -> str:
 
 def _size(record: dict[str, Any]) -> str:
     return f"{record['bytes']:,} bytes, {record['bpp']:.4f} bpp"
+
+
+COMPRESS = Command(_compress, ImageError, _compressed)
+DECOMPRESS = Command(_decompress, StreamError, _decompressed)

@@ -1,0 +1,156 @@
+"""Where files are: folders of this machine, or what fsspec reaches (s3://, gs://, memory:// ...), by one set of names.
+
+A path with "://" is a URL of fsspec. Its file systems raise errors of their own kinds; here they become TcmErrors.
+"""
+
+import contextlib
+import glob
+import itertools
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
+
+from tcm_jax.errors import ConfigError, MissingExtraError, TcmError
+
+# A file put here appears whole or not at all. Elsewhere it is put under a temporary name, then moved.
+ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"})
+
+
+def is_remote(path: str) -> bool:
+    """Whether fsspec has to reach it."""
+    return "://" in path
+
+
+def local(path: str) -> str:
+    """`path` without file://."""
+    return path.removeprefix("file://")
+
+
+def absolute(path: str) -> str:
+    """As other processes must be told it; a slash at its end stays, as it says that this is a folder."""
+    return path if is_remote(path) else str(Path.cwd() / path) + os.sep * path.endswith(os.sep)
+
+
+def join(folder: str, relative: PurePath) -> str:
+    """A file below a folder."""
+    return f"{folder.rstrip('/')}/{relative.as_posix()}" if is_remote(folder) else str(Path(folder) / relative)
+
+
+def with_suffix(path: str, suffix: str) -> str:
+    """`path` with another ending."""
+    if not is_remote(path):
+        return str(Path(path).with_suffix(suffix))
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{PurePosixPath(name).with_suffix(suffix)}"
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder, or a URL means one by the slash at its end."""
+    if not is_remote(path):
+        return Path(path).is_dir()
+    with _reached(path, "look at") as (system, name):
+        return path.endswith("/") or system.isdir(name)
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file."""
+    if not is_remote(path):
+        return Path(path).is_file()
+    with _reached(path, "look at") as (system, name):
+        return system.isfile(name)
+
+
+def existing(paths: list[str]) -> set[str]:
+    """Those of `paths` that exist; of a bucket every folder is listed once, as asking for each file takes too long."""
+    found = {path for path in paths if not is_remote(path) and Path(path).exists()}
+    remote = sorted((path for path in paths if is_remote(path)), key=_parent)
+    for folder, group in itertools.groupby(remote, key=_parent):
+        with _reached(folder, "list") as (system, name):
+            try:
+                names = {PurePosixPath(entry).name for entry in system.ls(name, detail=False)}
+            except FileNotFoundError:
+                continue
+        found |= {path for path in group if path.rpartition("/")[2] in names}
+    return found
+
+
+def files_below(folder: str) -> list[tuple[str, PurePath]]:
+    """(file, its path below the folder), sorted."""
+    if is_remote(folder):
+        with _reached(folder, "list") as (system, root):
+            below = [PurePosixPath(name).relative_to(root) for name in sorted(system.find(root))]
+        return [(join(folder, path), path) for path in below]
+    files = sorted(Path(top, name) for top, _, names in os.walk(folder) for name in names)
+    return [(str(file), file.relative_to(folder)) for file in files]
+
+
+def matching(pattern: str) -> list[tuple[str, PurePath]]:
+    """(file, its path below the pattern's folders that have no wildcard), sorted."""
+    folders = pattern.split("/")[:-1]
+    fixed = "/".join(itertools.takewhile(lambda part: not glob.has_magic(part), folders))
+    if is_remote(pattern):
+        with _reached(pattern, "list") as (system, name):
+            found = sorted(file for file, about in system.glob(name, detail=True).items() if about["type"] == "file")
+            below = [PurePosixPath(file).relative_to(system._strip_protocol(fixed)) for file in found]
+        return [(join(fixed, path), path) for path in below]
+    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 (Path.glob wants the folder apart)
+    files = sorted(Path(name) for name in names if Path(name).is_file())
+    root = Path(fixed or ("/" if pattern.startswith("/") else "."))
+    return [(str(file), file.relative_to(root)) for file in files]
+
+
+def read(url: str, error: type[TcmError]) -> bytes:
+    """The bytes of a remote file; raises `error`."""
+    with _reached(url, "read", error) as (system, name):
+        return system.cat_file(name)
+
+
+def write(url: str, data: bytes) -> None:
+    """Writes a remote file completely or not at all, with its folders. Raises TcmError."""
+    with _reached(url, "write") as (system, name):
+        if url.partition("://")[0] in ATOMIC:
+            system.pipe_file(name, data)
+            return
+        system.makedirs(_parent(name), exist_ok=True)
+        temporary = f"{_parent(name)}/.{PurePosixPath(name).name[:200]}.{secrets.token_hex(4)}.tmp"
+        try:
+            system.pipe_file(temporary, data)
+            system.mv(temporary, name)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                system.rm_file(temporary)
+            raise
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+@contextlib.contextmanager
+def _reached(url: str, doing: str, kind: type[TcmError] = TcmError) -> Iterator[tuple[Any, str]]:
+    """(file system, the file's name on it); what goes wrong inside is one sentence of `kind`."""
+    from fsspec.core import url_to_fs
+
+    scheme = url.partition("://")[0]
+    try:
+        system, name = url_to_fs(url)
+    except ImportError as error:
+        package = getattr(error.__cause__, "name", None)
+        hint = f"pip install {package}" if package else str(error)
+        raise MissingExtraError(f"{scheme}:// needs a package that is not installed: {hint}") from error
+    except ValueError as error:
+        raise ConfigError(f"{url} is no place that can be reached: {error}") from error
+    except Exception as error:
+        raise kind(f"cannot {doing} {url}: {_reason(error)}") from error
+    try:
+        yield system, name
+    except Exception as error:
+        raise kind(f"cannot {doing} {url}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

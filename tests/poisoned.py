@@ -1,0 +1,28 @@
+"""`tcm compress`, but a picture with "poison" in its name kills the worker that reads it.
+
+python -c "import poisoned; poisoned.main()" ARGUMENTS, with this folder on the workers' PYTHONPATH.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+
+from tcm_jax import cli
+from tcm_jax.cli import transcode
+
+
+def code(args, codec, data, source):
+    """As `transcode.COMPRESS.code`."""
+    if "poison" in source:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ORIGINAL.code(args, codec, data, source)
+
+
+ORIGINAL = transcode.COMPRESS
+
+
+def main() -> None:
+    """The command."""
+    transcode.COMPRESS = dataclasses.replace(ORIGINAL, code=code)
+    sys.exit(cli.main())
