@@ -1,4 +1,4 @@
-"""A command's heavy imports, made quick: they are most of what a single picture takes."""
+"""A command's heavy imports, made quick: a single picture takes hardly longer."""
 
 import contextlib
 import gc

@@ -1,0 +1,102 @@
+"""Where a new process that decodes one picture spends its processor time, with a warm cache.
+
+    python benchmarks/startup.py kodim01.tcm
+
+Medians of several processes; processor time is of all threads. The first process warms the cache and does not count.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def stages(file: Path) -> dict[str, float]:
+    """Seconds of processor time by stage, of this process."""
+    seconds, last = {}, 0.0
+
+    def lap(stage: str) -> None:
+        nonlocal last
+        now = time.process_time()
+        seconds[stage], last = now - last, now
+
+    from tcm_jax.cli import transcode  # noqa: F401
+    from tcm_jax.cli.startup import quick_imports
+
+    lap("Python, NumPy, Pillow")
+    with quick_imports():
+        import jax
+
+        lap("JAX")
+        from tcm_jax.any_weights import open_weights
+        from tcm_jax.codec import Codec
+        from tcm_jax.entropy import range_coder
+        from tcm_jax.image import encode_png
+        from tcm_jax.programs import Program, keep_compiled_programs
+
+        lap("our own modules")
+        range_coder.load("auto")
+    lap("Numba and its kernels")
+    keep_compiled_programs()
+    codec = Codec(open_weights(None), device=jax.local_devices()[0])
+    lap("weights and their identity")
+    make, loading = Program._make, []
+
+    def timed(*args):
+        start = time.process_time()
+        program = make(*args)
+        loading.append(time.process_time() - start)
+        return program
+
+    Program._make = timed
+    data = file.read_bytes()
+    codec.decode(data)
+    lap("XLA, when a program first runs")
+    picture = codec.decode(data)
+    lap("decoding")
+    encode_png(picture)
+    lap("PNG")
+    seconds["XLA, when a program first runs"] -= sum(loading) + seconds["decoding"]
+    return seconds | {f"loading {len(loading)} programs": sum(loading)}
+
+
+def measured(command: list[str]) -> tuple[float, float]:
+    """(processor time, seconds by the clock) of a process."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, seconds
+
+
+def main() -> None:
+    """Prints the tables; with --stages, what one process needed, as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--stages", action="store_true")
+    flags = parser.parse_args()
+    if flags.stages:
+        print(json.dumps(stages(flags.file)))
+        return
+    tcm = [sys.executable, "-m", "tcm_jax"]
+    with tempfile.TemporaryDirectory() as folder:
+        decompress = [*tcm, "decompress", str(flags.file), "-o", f"{folder}/a.png", "--overwrite"]
+        commands = {"tcm --help": [*tcm, "--help"], "tcm decompress": decompress}
+        measured(decompress)
+        runs = [{name: measured(command) for name, command in commands.items()} for _ in range(flags.runs)]
+    for name in commands:
+        processor, clock = (statistics.median(run[name][i] for run in runs) for i in range(2))
+        print(f"{name:34}{processor:.2f} s of processor time, {clock:.2f} s")
+    command = [sys.executable, __file__, str(flags.file), "--stages"]
+    found = [json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(flags.runs)]
+    for stage in found[0]:
+        print(f"  {stage:32}{statistics.median(run[stage] for run in found):.2f} s")
+
+
+if __name__ == "__main__":
+    main()
