@@ -21,7 +21,7 @@ LEVELS = 3
 CROP = np.ascontiguousarray(data.astronaut()[60:188, 160:288])  # a face
 # Seen: 28.25 dB at 0.046 bpp; without noise 0.122 bpp, without a gradient through the rounding 24.98 dB, without
 # rounding 16.95 dB.
-LEAST_PSNR, MOST_BPP = 27.0, 0.08
+LEAST_PSNR, MOST_BPP = 28.0, 0.06
 
 pytestmark = pytest.mark.slow
 
