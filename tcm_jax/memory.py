@@ -12,7 +12,7 @@ def keep_freed_memory() -> None:
     """Makes glibc keep what is freed for the next allocation, for the whole process; nothing elsewhere.
 
     XLA's CPU programs allocate every large array anew. By default glibc gets each from the system and gives it back,
-    and the system clears every page of it: a plain addition of large arrays takes five times as long
+    and the system clears every page of it: plain arithmetic on large arrays takes over three times as long
     (`python benchmarks/freed_memory.py`). The process keeps the most memory that it ever had.
     """
     if not sys.platform.startswith("linux"):
