@@ -1,4 +1,4 @@
-"""Seconds of an addition of large arrays, before and after glibc is told to keep freed memory (tcm_jax/memory.py).
+"""Seconds of an addition of large arrays, before and after glibc is told to keep freed memory, in huge pages.
 
 python benchmarks/freed_memory.py
 

@@ -159,13 +159,14 @@ def test_configuration_survives_json():
         ModelConfig.from_dict({**json.loads(config.to_json()), "nonsense": 1})
 
 
+@pytest.mark.parametrize("size", [(12, 8), (11, 7), (1, 5)])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_kernel_gradients_in_parts_are_those_in_one_piece(stride, monkeypatch):
-    x, kernel = randn(2, 12, 8, 3), randn(3, 3, 3, 7)
-    gradient = randn(2, 12 // stride, 8 // stride, 7)
+def test_kernel_gradients_in_parts_are_those_in_one_piece(stride, size, monkeypatch):
+    x, kernel = randn(2, *size, 3), randn(3, 3, 3, 7)
+    gradient = randn(*conv._convolve(x, kernel, stride).shape)
     expected = jax.vjp(lambda x, k: conv._convolve(x, k, stride), x, kernel)[1](gradient)
     monkeypatch.setattr(conv, "CPU_LARGE_MAP", 1)
-    monkeypatch.setattr(conv, "CPU_FEATURES", 3)
+    monkeypatch.setattr(conv, "CPU_BLOCK", 20)
     in_parts = jax.vjp(lambda x, k: conv.convolve(x, k, stride), x, kernel)[1](gradient)
     for ours, theirs in zip(in_parts, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
