@@ -4,9 +4,10 @@
     pip install -e ".[torch]" einops pytorch-msssim scipy tqdm && pip install --no-deps compressai==1.2.8
     python benchmarks/codec_vs_reference.py --reference LIC_TCM --image kodim01.png
 
-The two take turns (reference, ours, reference, ours, ...), so that a busy machine slows both. Prints JSON: seconds by
-run, medians, and `speedup` = reference / ours. Ours is timed from uint8 picture to file and back; the reference from
-float tensor to strings and back, which leaves out its conversions. Compilation and warm-up are apart.
+The two take turns (reference, ours, reference, ours, ...), so that a busy machine slows both, each in its own process.
+Prints JSON: seconds by run, medians, `speedup` = reference / ours, and the most memory of each process. Ours is timed
+from uint8 picture to file and back; the reference from float picture to strings and back, which leaves out its
+conversions. Compilation and warm-up are apart.
 """
 
 import argparse
@@ -16,7 +17,6 @@ import importlib.util
 import json
 import os
 import sys
-import time
 import types
 import warnings
 from pathlib import Path
@@ -24,6 +24,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import torch
+from apart import Apart
 from flax.traverse_util import unflatten_dict
 
 from tcm_jax import checkpoint, convert
@@ -48,18 +49,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="cores that both may use")
     flags = parser.parse_args()
-    limit_threads(flags.threads)
+    # XLA's pool follows the affinity.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.threads])
     weights = load(flags.weights) if flags.weights else synthetic_weights(flags.n)
     image = read_image(flags.image) if flags.image else synthetic_image(512, 768)
-    codecs = {"reference": Reference(flags.reference, weights), "tcm_jax": Codec(weights)}
+    codecs = {
+        "reference": Apart(Reference, flags.reference, weights, flags.threads),
+        "tcm_jax": Apart(Codec, weights),
+    }
     result = {"image": list(image.shape), "threads": flags.threads, **measure(codecs, image, flags.repeats)}
     print(json.dumps(result, indent=1))
-
-
-def limit_threads(threads: int) -> None:
-    """Holds this process to `threads` cores; XLA's pool, made at the first computation, follows the affinity."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    torch.set_num_threads(threads)
 
 
 def load(path: Path) -> Weights:
@@ -99,9 +98,10 @@ def synthetic_image(height: int, width: int) -> np.ndarray:
 
 
 class Reference:
-    """The authors' model behind the methods of our codec, with tensors prepared by `prepare`."""
+    """The authors' model behind the methods of our codec."""
 
-    def __init__(self, folder: Path, weights: Weights):
+    def __init__(self, folder: Path, weights: Weights, threads: int):
+        torch.set_num_threads(threads)
         n = weights.config.widths[0] // 2
         if weights.config != reference_config(n):
             sys.exit("the reference has no model of this configuration")
@@ -114,14 +114,14 @@ class Reference:
         self.model.update()
 
     @torch.no_grad()
-    def compress(self, x: torch.Tensor) -> dict:
+    def compress(self, x: np.ndarray) -> dict:
         """Float picture [1, 3, H, W] to the reference's streams."""
-        return self.model.compress(x)
+        return self.model.compress(torch.from_numpy(x))
 
     @torch.no_grad()
-    def decompress(self, streams: dict) -> torch.Tensor:
+    def decompress(self, streams: dict) -> np.ndarray:
         """The reference's streams to the float picture [1, 3, H, W] in [0, 1]."""
-        return self.model.decompress(streams["strings"], streams["shape"])["x_hat"]
+        return self.model.decompress(streams["strings"], streams["shape"])["x_hat"].numpy()
 
 
 def import_reference(folder: Path) -> type[torch.nn.Module]:
@@ -165,15 +165,17 @@ def measure(codecs: dict, image: np.ndarray, repeats: int) -> dict:
     """Interleaved times; the first round of each codec warms up and compiles."""
     sides = [(0, -side % PADDING) for side in image.shape[:2]]
     padded = np.pad(image, (*sides, (0, 0)), mode="edge").astype(np.float32) / 255
-    pictures = {"reference": torch.from_numpy(padded.transpose(2, 0, 1)[None].copy()), "tcm_jax": image}
+    pictures = {"reference": np.ascontiguousarray(padded.transpose(2, 0, 1)[None]), "tcm_jax": image}
     rounds = {name: {"encode": [], "decode": []} for name in codecs}
     streams, decoded = {}, {}
     for _ in range(repeats + 1):
         for name, codec in codecs.items():
-            streams[name] = timed(codec.compress, pictures[name], rounds[name]["encode"])
+            streams[name] = timed(codec, "compress", pictures[name], rounds[name]["encode"])
         for name, codec in codecs.items():
-            decoded[name] = timed(codec.decompress, streams[name], rounds[name]["decode"])
+            decoded[name] = timed(codec, "decompress", streams[name], rounds[name]["decode"])
     result = {name: summary(times) for name, times in rounds.items()}
+    for name, codec in codecs.items():
+        result[name]["peak_mib"] = codec.peak_mib()
     result["reference"]["bytes"] = sum(len(part[0]) for part in streams["reference"]["strings"])
     result["tcm_jax"]["bytes"] = len(streams["tcm_jax"])
     medians = {name: {"encode": r["encode_median"], "decode": r["decode_median"]} for name, r in result.items()}
@@ -181,17 +183,16 @@ def measure(codecs: dict, image: np.ndarray, repeats: int) -> dict:
         times["total"] = times["encode"] + times["decode"]
     result["speedup"] = {k: round(v / medians["tcm_jax"][k], 3) for k, v in medians["reference"].items()}
     height, width, _ = image.shape
-    theirs = decoded["reference"][0].permute(1, 2, 0).numpy()[:height, :width] * 255
+    theirs = decoded["reference"][0].transpose(1, 2, 0)[:height, :width] * 255
     difference = np.abs(np.round(theirs) - decoded["tcm_jax"].astype(np.float32))
     result["decoded_difference"] = {"mean": float(difference.mean()), "max": float(difference.max())}
     return result
 
 
-def timed(function, argument, times: list[float]):
-    """Result of `function(argument)`; its seconds are appended to `times`."""
-    start = time.perf_counter()
-    result = function(argument)
-    times.append(round(time.perf_counter() - start, 4))
+def timed(codec: Apart, method: str, argument, times: list[float]):
+    """Result of the method; its seconds are appended to `times`."""
+    result, seconds = codec.timed(method, argument)
+    times.append(round(seconds, 4))
     return result
 
 

@@ -3,12 +3,13 @@
     PYTHONPATH=. python benchmarks/train_step.py --config small --batch 2 --crop 256 [--reference LIC_TCM] [--remat]
 
 With `--reference` (installed as codec_vs_reference.py says) the two take turns, so that a busy machine slows both, with
-equal weights, pictures and threads; its step is what its train.py does: forward, loss, backward, clipping, both Adams.
-Prints JSON: images a second and seconds by step, compilation, XLA's temporary memory of the step (with `--remat` also
-that of the rematerialized step), and `speedup` = reference / ours by medians.
+equal weights, pictures and threads, each in its own process; its step is what its train.py does: forward, loss,
+backward, clipping, both Adams. Prints JSON: images a second and seconds by step, compilation, XLA's temporary memory of
+the step (with `--remat` also that of the rematerialized step), and `speedup` = reference / ours by medians.
 """
 
 import argparse
+import functools
 import importlib
 import json
 import math
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from apart import Apart
 
 from tcm_jax import step
 from tcm_jax.initialization import init_params
@@ -43,9 +45,10 @@ def main() -> None:
     batch = np.random.default_rng(0).integers(0, 256, (flags.batch, flags.crop, flags.crop, 3)).astype(np.uint8)
     params = init_params(step.model_config(config), 0)
     ours = Ours(config, params, batch)
-    steps = {"tcm_jax": ours}
+    steps = {"tcm_jax": ours.timed}
     if flags.reference:
-        steps["reference"] = Reference(flags.reference, config, params, batch, flags.threads)
+        reference = Apart(Reference, flags.reference, config, params, batch, flags.threads)
+        steps["reference"] = functools.partial(reference.timed, "step")
     result = {"device": jax.devices()[0].device_kind, "jax": jax.__version__, **vars(flags), **take_turns(steps, flags)}
     result["tcm_jax"] |= {"compile_seconds": ours.compile_seconds, "temporary_mb": ours.temporary_mb}
     if flags.remat:
@@ -71,10 +74,11 @@ class Ours:
         self.compile_seconds = round(time.perf_counter() - start, 2)
         self.temporary_mb = round(self.program.memory_analysis().temp_size_in_bytes / 1e6, 1)
 
-    def __call__(self) -> float:
-        """One step; its loss."""
+    def timed(self) -> tuple[float, float]:
+        """One step: its loss and seconds."""
+        start = time.perf_counter()
         self.state, metrics = self.program(self.state, self.batch)
-        return float(metrics["loss"])
+        return float(metrics["loss"]), time.perf_counter() - start
 
 
 class Reference:
@@ -102,7 +106,7 @@ class Reference:
         picture = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) / 255
         self.x = torch.from_numpy(picture).to(device)
 
-    def __call__(self) -> float:
+    def step(self) -> float:
         """One step; its loss."""
         self.main.zero_grad()
         self.aux.zero_grad()
@@ -123,9 +127,9 @@ def take_turns(steps: dict, flags: argparse.Namespace) -> dict:
     seconds, losses = {name: [] for name in steps}, {name: [] for name in steps}
     for _ in range(flags.steps + 1):
         for name, run in steps.items():
-            start = time.perf_counter()
-            losses[name].append(round(run(), 4))
-            seconds[name].append(round(time.perf_counter() - start, 3))
+            loss, elapsed = run()
+            losses[name].append(round(loss, 4))
+            seconds[name].append(round(elapsed, 3))
     medians = {name: float(np.median(times[1:])) for name, times in seconds.items()}
     result = {
         name: {

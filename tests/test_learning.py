@@ -19,9 +19,9 @@ from tcm_jax.parameters import Weights
 STEPS = 300
 LEVELS = 3
 CROP = np.ascontiguousarray(data.astronaut()[60:188, 160:288])  # a face
-# Seen: 28.25 dB at 0.046 bpp; without noise 0.122 bpp, without a gradient through the rounding 24.98 dB, without
-# rounding 16.95 dB.
-LEAST_PSNR, MOST_BPP = 28.0, 0.06
+# Seen with two seeds: 19.8 and 20.8 dB at 0.13 and 0.15 bpp, files of 0.99 and 1.00 times the estimate; without noise
+# files of 1.07 and 1.09 times the estimate, without a gradient through the rounding 11.5 dB, without rounding 12.2 dB.
+LEAST_PSNR, MOST_BPP, MOST_OVER_ESTIMATE = 18.0, 0.17, 1.03
 
 pytestmark = pytest.mark.slow
 
@@ -39,29 +39,43 @@ def train(model, params, batches, **changes):
     return checkpoint.make_weights(model, params, {"name": "learned"}), seen[0], seen[-1]
 
 
-def measure(codec, *quality):
+def measure(codec, picture=CROP, *quality):
     """(bits per pixel of the stream, PSNR) of a real file."""
-    encoded = codec.encode(CROP, *quality)
-    error = np.mean((encoded.reconstruction.astype(float) - CROP) ** 2)
-    return 8 * encoded.stream_bytes / CROP[..., 0].size, 10 * np.log10(255**2 / error)
+    encoded = codec.encode(picture, *quality)
+    error = np.mean((encoded.reconstruction.astype(float) - picture) ** 2)
+    return 8 * encoded.stream_bytes / picture[..., 0].size, 10 * np.log10(255**2 / error)
 
 
-@pytest.fixture(scope="module")
-def learned() -> tuple[Weights, dict, dict]:
-    return train(smoke.MODEL, init_params(smoke.MODEL, 0), [CROP[None]], lam=0.05)
+def rolled(number: int, seed: int) -> list[np.ndarray]:
+    """The crop moved around by any offset, since a decoder learns one that stays by heart, without any bits."""
+    offsets = np.random.default_rng(seed).integers(0, len(CROP), (number, 2))
+    return [np.roll(CROP, offset, (0, 1))[None] for offset in offsets]
+
+
+def learn_crop() -> tuple[Weights, dict, dict]:
+    return train(smoke.MODEL, init_params(smoke.MODEL, 0), rolled(STEPS, 0), lam=0.003)
 
 
 def reaches(weights) -> bool:
-    bpp, psnr = measure(Codec(weights, coder="native"))
-    print(f"{psnr:.2f} dB at {bpp:.4f} bpp")
-    return psnr > LEAST_PSNR and bpp < MOST_BPP
+    """As good as named, in files no larger than the step's own estimate, which is too low without noise."""
+    batches, level = rolled(12, 1), jnp.zeros(1, int)
+    loss = jax.jit(step.make_loss(default.make_config("learning", smoke.MODEL)))
+    estimates = []
+    for i, batch in enumerate(batches):
+        noise = step.draw_noise(smoke.MODEL, jax.random.key(i), batch.shape)
+        estimates.append(float(loss(weights.params, batch, noise, level)[1]["bpp"]))
+    codec = Codec(weights, coder="native")
+    bpp, psnr = np.mean([measure(codec, batch[0]) for batch in batches], axis=0)
+    ratio = bpp / np.mean(estimates)
+    print(f"{psnr:.2f} dB at {bpp:.4f} bpp, {ratio:.3f} times the estimate")
+    return psnr > LEAST_PSNR and bpp < MOST_BPP and ratio < MOST_OVER_ESTIMATE
 
 
-def test_one_crop_is_learned(learned):
-    weights, first, last = learned
+def test_one_crop_is_learned():
+    weights, first, last = learn_crop()
     assert reaches(weights)
-    assert float(last["loss"]) < 0.1 * float(first["loss"])
-    assert float(last["aux_loss"]) < 0.5 * float(first["aux_loss"])
+    assert float(last["loss"]) < 0.2 * float(first["loss"])
+    assert float(last["aux_loss"]) < 0.8 * float(first["aux_loss"])
 
 
 @pytest.mark.parametrize("broken", ["noise", "gradient of rounding", "rounding"])
@@ -73,7 +87,7 @@ def test_it_is_not_learned_if_the_quantizer_is_broken(broken, monkeypatch):
         monkeypatch.setattr(ops, "ste_round", lambda x: x)
     else:
         monkeypatch.setattr(ops, "ste_round", lambda x: jax.lax.stop_gradient(jnp.round(x)))
-    weights, _, _ = train(smoke.MODEL, init_params(smoke.MODEL, 0), [CROP[None]], lam=0.05)
+    weights, _, _ = learn_crop()
     assert not reaches(weights)
 
 
@@ -89,17 +103,7 @@ def test_a_network_of_one_rate_becomes_one_of_all_rates():
     params = flatten_dict(step.initial_params(config)) | flatten_dict(fixed.params)
     variable, _, _ = train(model, unflatten_dict(params), batches, learning_rate=3e-3, **levels)
     codec = Codec(variable, coder="native")
-    rates, qualities = zip(*(measure(codec, quality) for quality in (1, 20, 40, 60, 80, 100)), strict=True)
-    print(
-        np.exp(
-            np.array(
-                [
-                    variable.params[n]["log_gain"].mean(1)
-                    for n in ("gain_y", "inverse_gain_y", "gain_z", "inverse_gain_z")
-                ]
-            )
-        )
-    )
+    rates, qualities = zip(*(measure(codec, CROP, quality) for quality in (1, 20, 40, 60, 80, 100)), strict=True)
     print([f"{psnr:.2f} dB at {bpp:.4f} bpp" for bpp, psnr in zip(rates, qualities, strict=True)])
     assert list(rates) == sorted(rates)
     assert list(qualities) == sorted(qualities)

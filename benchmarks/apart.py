@@ -1,0 +1,39 @@
+"""An object in a process of its own: one library's settings of memory and threads do not reach the other's."""
+
+import multiprocessing
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+_made: list[Any] = []
+
+
+def _make(cls: type, arguments: tuple) -> None:
+    _made.append(cls(*arguments))
+
+
+def _call(method: str, arguments: tuple) -> tuple[Any, float]:
+    start = time.perf_counter()
+    result = getattr(_made[0], method)(*arguments)
+    return result, time.perf_counter() - start
+
+
+def _peak_mib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+class Apart:
+    """`cls(*arguments)`, made in a new process with this one's cores."""
+
+    def __init__(self, cls: type, *arguments):
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, context, initializer=_make, initargs=(cls, arguments))
+
+    def timed(self, method: str, *arguments) -> tuple[Any, float]:
+        """What the method returned and the seconds that it took there, without the transfer."""
+        return self._pool.submit(_call, method, arguments).result()
+
+    def peak_mib(self) -> int:
+        """The most memory that its process had."""
+        return self._pool.submit(_peak_mib).result()
