@@ -14,7 +14,7 @@ import numpy as np
 from tcm_jax.layers.conv import Conv1x1, gelu
 
 MASKED = -1e9  # exp(x + MASKED - max) is exactly 0 in float32
-CPU_HEADS = 256  # windows times heads at a time on a CPU: their attention weights stay in the caches
+CPU_HEADS = 512  # windows times heads at a time on a CPU: their attention weights stay in the caches
 
 
 def relative_positions(window: int) -> np.ndarray:
