@@ -13,14 +13,15 @@ from configs import default, smoke
 from tcm_jax import checkpoint, ops, step
 from tcm_jax.codec import Codec
 from tcm_jax.data import random_crop
+from tcm_jax.errors import WeightsError
 from tcm_jax.initialization import init_params
 from tcm_jax.parameters import Weights
 
 STEPS = 300
 LEVELS = 3
 CROP = np.ascontiguousarray(data.astronaut()[60:188, 160:288])  # a face
-# Seen with two seeds: 19.8 and 20.8 dB at 0.13 and 0.15 bpp, files of 0.99 and 1.00 times the estimate; without noise
-# files of 1.07 and 1.09 times the estimate, without a gradient through the rounding 11.5 dB, without rounding 12.2 dB.
+# Seen: 20.05 dB at 0.119 bpp, files of 0.996 times the estimate; without noise 1.102 times, without a gradient through
+# the rounding 11.5 dB, without rounding 16.3 dB.
 LEAST_PSNR, MOST_BPP, MOST_OVER_ESTIMATE = 18.0, 0.17, 1.03
 
 pytestmark = pytest.mark.slow
@@ -53,7 +54,7 @@ def rolled(number: int, seed: int) -> list[np.ndarray]:
 
 
 def learn_crop() -> tuple[Weights, dict, dict]:
-    return train(smoke.MODEL, init_params(smoke.MODEL, 0), rolled(STEPS, 0), lam=0.003)
+    return train(smoke.MODEL, init_params(smoke.MODEL, 0), rolled(STEPS, 0), lam=0.003, aux_learning_rate=3e-3)
 
 
 def reaches(weights) -> bool:
@@ -65,7 +66,11 @@ def reaches(weights) -> bool:
         noise = step.draw_noise(smoke.MODEL, jax.random.key(i), batch.shape)
         estimates.append(float(loss(weights.params, batch, noise, level)[1]["bpp"]))
     codec = Codec(weights, coder="native")
-    bpp, psnr = np.mean([measure(codec, batch[0]) for batch in batches], axis=0)
+    try:
+        bpp, psnr = np.mean([measure(codec, batch[0]) for batch in batches], axis=0)
+    except WeightsError as error:  # diverged
+        print(error)
+        return False
     ratio = bpp / np.mean(estimates)
     print(f"{psnr:.2f} dB at {bpp:.4f} bpp, {ratio:.3f} times the estimate")
     return psnr > LEAST_PSNR and bpp < MOST_BPP and ratio < MOST_OVER_ESTIMATE
@@ -74,8 +79,9 @@ def reaches(weights) -> bool:
 def test_one_crop_is_learned():
     weights, first, last = learn_crop()
     assert reaches(weights)
-    assert float(last["loss"]) < 0.2 * float(first["loss"])
-    assert float(last["aux_loss"]) < 0.8 * float(first["aux_loss"])
+    print({name: (float(first[name]), float(last[name])) for name in ("loss", "aux_loss")})
+    assert float(last["loss"]) < 0.1 * float(first["loss"])
+    assert float(last["aux_loss"]) < 0.5 * float(first["aux_loss"])
 
 
 @pytest.mark.parametrize("broken", ["noise", "gradient of rounding", "rounding"])
