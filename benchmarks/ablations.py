@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tcm_jax import data, losses
 from tcm_jax.analysis import complexity
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.testsets import open_dataset
+from tcm_jax.flat_params import unflatten
 from tcm_jax.image import atomic_write
 from tcm_jax.model import TCM
 from tcm_jax.model_config import ModelConfig
@@ -95,14 +97,17 @@ def run(model: ModelConfig, flags: argparse.Namespace, pictures: np.ndarray) -> 
     config = make_config("ablation", model)
     config.steps, config.learning_rate, config.schedule, config.warmup_steps = flags.steps, 1e-3, "cosine", 50
     config.ema_decay = 0.99
-    step, results, start = jax.jit(make_step(config), donate_argnums=0), [], time.perf_counter()
+    step, score = jax.jit(make_step(config), donate_argnums=0), jax.jit(make_score(model, config.lam))
+    results, start = [], time.perf_counter()
     for seed in range(flags.seeds):
         seeded = config.copy_and_resolve_references()
         seeded.seed = seed
         state, batches = init_state(seeded), data.Batches(flags.train, flags.batch, 128, seed)
         for _ in range(flags.steps):
             state, _ = step(state, next(batches))
-        results.append(measure(model, state.ema, pictures, config.lam))
+        params = unflatten(state.ema, model)
+        parts = [score(params, picture) for picture in pictures]
+        results.append({key: float(np.mean([part[key] for part in parts])) for key in ("loss", "bpp", "psnr")})
     work = sum(complexity.macs(model).values(), complexity.Macs()).total / (512 * 768) / 1e3
     return {
         "parameters": sum(complexity.parameters(model).values()),
@@ -112,18 +117,16 @@ def run(model: ModelConfig, flags: argparse.Namespace, pictures: np.ndarray) -> 
     }
 
 
-def measure(model: ModelConfig, params: Any, pictures: np.ndarray, lam: float) -> dict[str, float]:
-    """Means over the pictures."""
+def make_score(model: ModelConfig, lam: float) -> Callable:
+    """`(params, picture uint8 [H, W, 3]) -> {"loss", "bpp", "psnr", ...}`, of rounded latents, to be jitted."""
 
-    @jax.jit
-    def one(params, picture):
+    def score(params, picture):
         x = picture[None].astype(jnp.float32) / 255
         x_hat, out = TCM(model).apply({"params": params}, x)
         likelihoods = [out["likelihood_y"], out["likelihood_z"]]
         return losses.rate_distortion(x, jnp.clip(x_hat, 0, 1), likelihoods, lam, "mse")[1]
 
-    parts = [one(params, picture) for picture in pictures]
-    return {key: float(np.mean([part[key] for part in parts])) for key in ("loss", "bpp", "psnr")}
+    return score
 
 
 def markdown(found: dict[str, Any]) -> str:

@@ -7,7 +7,9 @@ import jax
 import numpy as np
 import pytest
 from conftest import drawn_weights, photograph
+from PIL import Image
 
+from benchmarks import ablations
 from tcm_jax import checkpoint
 from tcm_jax.errors import ConfigError
 from tcm_jax.model import TCM, flat_shapes
@@ -62,6 +64,29 @@ def test_every_variant_is_a_codec(tiny_config, changes):
     image = photograph(100, 90)
     encoded = codec.encode(image)
     np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+
+
+@pytest.mark.slow
+def test_the_comparison_runs_and_goes_on_where_it_was(tiny_config, tmp_path, monkeypatch):
+    Image.fromarray(photograph(160, 160)).save(tmp_path / "photo.png")
+    command = ["ablations.py", "--train", f"folder:{tmp_path}", "--data", "samples", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", [*command, "--steps", "2", "--seeds", "2", "--batch", "1"])
+    monkeypatch.setattr(ablations, "BASE", tiny_config)
+    monkeypatch.setattr(ablations, "VARIANTS", {"TCM": {}})
+    ablations.main()
+    file = tmp_path / "out" / "ablations.json"
+    first = json.loads(file.read_text())["variants"]["TCM"]
+    assert len(set(first["loss"])) == 2  # seeds differ
+    assert np.all(np.isfinite([first[key] for key in ("loss", "bpp", "psnr")]))
+    monkeypatch.setattr(ablations, "VARIANTS", {"TCM": {}, "without LRP": {"lrp": False}})
+    ablations.main()
+    found = json.loads(file.read_text())["variants"]
+    assert found["TCM"] == first  # its seconds too: not trained again
+    assert found["without LRP"]["parameters"] < first["parameters"]
+    assert "| without LRP |" in (tmp_path / "out" / "ablations.md").read_text()
+    monkeypatch.setattr("sys.argv", [*command, "--steps", "3"])
+    with pytest.raises(SystemExit):
+        ablations.main()
 
 
 def test_choices_that_do_not_exist():
