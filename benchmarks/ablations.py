@@ -1,6 +1,6 @@
 """The paper's ablations on networks small enough for a CPU: equal steps, several seeds, loss on other pictures.
 
-python benchmarks/ablations.py --train folder:train_photos.tar --data kodak --output runs/ablations
+PYTHONPATH=. python benchmarks/ablations.py --train folder:train_photos.tar --data kodak --output runs/ablations
 
 Writes ablations.json and ablations.md after every variant; run again, it goes on with the variants that are missing.
 A seed decides the initial parameters and the order and crops of the pictures; the quantization noise is shared. The
