@@ -16,7 +16,7 @@ from tcm_jax.analysis.latents import gain_level, latents
 from tcm_jax.analysis.receptive import reach, receptive_field
 from tcm_jax.checkpoint import save_weights
 from tcm_jax.errors import ConfigError
-from tcm_jax.evaluation import analyze
+from tcm_jax.evaluation import analyze, complexity_table
 from tcm_jax.image import read_image, write_png
 from tcm_jax.model import TCM, flat_shapes
 
@@ -151,6 +151,23 @@ def test_each_figure_differs_when_the_model_differs(kind, tmp_path, tiny_config,
     assert list(numbers[0].values()) != list(numbers[1].values())
     assert made[0][1]["provenance"]["command"]
     assert "drawn-0" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_complexity_with_times(tmp_path, tiny_config, monkeypatch, capsys):
+    monkeypatch.setattr(complexity_table, "REFERENCES", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    save_weights(tmp_path / "w.safetensors", drawn_weights(tiny_config, 0))
+    weights = "--weights", tmp_path / "w.safetensors"
+    (untimed,) = json.loads(command(tmp_path, "complexity", *weights).with_suffix(".json").read_text())["numbers"]
+    assert "enc s" not in capsys.readouterr().out
+    (row,) = json.loads(command(tmp_path, "complexity", *weights, "--time").with_suffix(".json").read_text())["numbers"]
+    measured = {key: row.pop(key) for key in ("encode_seconds", "decode_seconds", "peak_memory_bytes")}
+    assert row == untimed
+    assert all(value > 0 for value in measured.values())
+    assert 100 * 2**20 < measured["peak_memory_bytes"] < 4 * 2**30
+    last = capsys.readouterr().out.splitlines()[-2].split()
+    assert last[-3:-1] == [f"{measured[key]:.2f}" for key in ("encode_seconds", "decode_seconds")]
 
 
 def test_the_command_refuses(tmp_path, image):

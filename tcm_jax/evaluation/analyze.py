@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--of", choices=OUTPUTS, default="latent", help="what the receptive field is one of")
     parser.add_argument("--variants", action="store_true", help="instead of the weights themselves: networks of their "
                         "sizes with mixed, CNN and transformer blocks and initial parameters")  # fmt: skip
+    parser.add_argument("--time", action="store_true", help="complexity: also seconds to encode and decode and peak "
+                        "memory, each network in a process of its own (a few minutes)")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -57,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
     models = _models(args.weights, args.variants)
     output = args.output or Path("complexity.json" if args.kind == "complexity" else f"{args.kind}.png")
     if args.kind == "complexity":
-        numbers: Any = complexity_table({name: (w.config, {}) for name, w in models.items()}, cache_folder() / "work")
+        unmeasured: Any = {name: (weights.config, {}) for name, weights in models.items()}
+        numbers: Any = complexity_table(unmeasured, cache_folder() / "work", args.time)
         _print_complexity(numbers)
     elif args.picture is None:
         raise ConfigError(f"{args.kind} needs a picture: tcm analyze {args.kind} PICTURE")
@@ -140,12 +143,18 @@ def _short(value: Any) -> str:
 
 
 def _print_complexity(rows: list[dict[str, Any]]) -> None:
-    print(f"{'':16}{'parameters':>14}{'published':>12}{'GMAC':>9}{'indep.':>9}{'att.':>7}{'indep.':>8}{'kMAC/px':>10}")
+    timed = any(row.get("encode_seconds") for row in rows)
+    print(f"{'':16}{'parameters':>14}{'published':>12}{'GMAC':>9}{'indep.':>9}{'att.':>7}{'indep.':>8}{'kMAC/px':>10}"
+          + (f"{'enc s':>8}{'dec s':>8}{'MiB':>8}" if timed else ""))  # fmt: skip
     for row in rows:
         published = _million(row.get("published_parameters"))
         weights, attention = row.get("independent_gmac") or "-", row.get("independent_attention_gmac") or "-"
+        measured = ""
+        if timed:
+            memory = row["peak_memory_bytes"] / 2**20
+            measured = f"{row['encode_seconds']:8.2f}{row['decode_seconds']:8.2f}{memory:8,.0f}"
         print(f"{row['name']:16}{row['parameters']:14,}{published:>12}{row['gmac']:9.1f}{weights:>9}"
-              f"{row['attention_gmac']:7.2f}{attention:>8}{row['kmac_per_pixel']:10.1f}")  # fmt: skip
+              f"{row['attention_gmac']:7.2f}{attention:>8}{row['kmac_per_pixel']:10.1f}{measured}")  # fmt: skip
 
 
 def _million(value: float | None) -> str:

@@ -2,25 +2,40 @@
 
 import hashlib
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
 from tcm_jax.analysis import complexity
+from tcm_jax.checkpoint import make_weights
+from tcm_jax.evaluation.measure import TcmMeter
 from tcm_jax.evaluation.provenance import source_digest
+from tcm_jax.evaluation.sweep import peak_memory
+from tcm_jax.evaluation.testsets import open_dataset
 from tcm_jax.image import atomic_write
+from tcm_jax.initialization import init_params
 from tcm_jax.model_config import ModelConfig, reference_config
+from tcm_jax.programs import keep_compiled_programs
 
 REFERENCES = {"TCM small": 64, "TCM medium": 96, "TCM large": 128}
 SIZE = (512, 768)  # height, width that the work is counted for
+REPEATS = 3
 
 
 def complexity_table(
-    models: dict[str, tuple[ModelConfig, dict[str, float | None]]], folder: Path
+    models: dict[str, tuple[ModelConfig, dict[str, float | None]]], folder: Path, time_all: bool = False
 ) -> list[dict[str, Any]]:
     """Rows {"name", "parameters", "parts", "published_parameters", "independent_gmac", "encode_seconds", ...}.
 
     `models`: (configuration, what was measured of it) by name; the three of the paper follow. "parts" holds
     {"parameters", "gmac", "attention_gmac"} by part, of one pass over a picture of 768x512. Counts lie in `folder`.
+    With `time_all` every row is `timed`, with a progress bar.
     """
     measured = ("encode_seconds", "decode_seconds", "peak_memory_bytes")
     rows = {}
@@ -33,7 +48,33 @@ def complexity_table(
         }  # fmt: skip
     for name, (config, found) in models.items():
         rows[config] = rows.get(config, {"name": name, **_counts(config, folder)}) | found
+    if time_all:
+        for config, row in track(rows.items(), "timing", console=Console(stderr=True), transient=True):
+            row |= timed(config)
     return list(rows.values())
+
+
+def timed(config: ModelConfig) -> dict[str, float]:
+    """{"encode_seconds", "decode_seconds"} for a photograph of SIZE, medians of REPEATS, and "peak_memory_bytes".
+
+    With initial parameters, since the network's work is the same with any; in a process of its own, whose memory is
+    then this network's. Compilation is not in the seconds.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_time, config).result()
+
+
+def _time(config: ModelConfig) -> dict[str, float]:
+    from tcm_jax.codec import Codec
+
+    keep_compiled_programs()
+    picture = open_dataset("samples")[0]
+    widened = ((0, 0), (0, SIZE[1] - picture.shape[1]), (0, 0))
+    picture = np.pad(picture, widened, "reflect")[: SIZE[0]]
+    meter = TcmMeter(Codec(make_weights(config, init_params(config, 0), {})))
+    rows = [meter.measure("", picture, None, perceptual=False)[0] for _ in range(REPEATS)]
+    seconds = {key: median(row[key] for row in rows) for key in ("encode_seconds", "decode_seconds")}
+    return seconds | {"peak_memory_bytes": peak_memory()[0]}
 
 
 def _counts(config: ModelConfig, folder: Path) -> dict[str, Any]:

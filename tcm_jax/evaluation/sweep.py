@@ -176,12 +176,12 @@ def _work(job: _Job) -> None:
         row, compile_seconds = meter.measure(job.name, image, point.quality, job.perceptual)
     else:
         row = measure_other(other_codec(point.codec), job.name, image, round(point.quality), job.perceptual)
-    memory, device_memory = _peak_memory()
+    memory, device_memory = peak_memory()
     entry = {"row": row, "compile_seconds": compile_seconds, "peak_memory": memory, "device_memory": device_memory}
     atomic_write(job.file, json.dumps(entry).encode())
 
 
-def _peak_memory() -> tuple[int, int | None]:
+def peak_memory() -> tuple[int, int | None]:
     """Highest resident memory of this process so far, and of its first device where that is counted; bytes."""
     import resource
 
