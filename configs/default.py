@@ -57,6 +57,7 @@ def make_config(name: str, model: ModelConfig, rate: str = "mse-3") -> ConfigDic
     config.clip_norm = 1.0  # largest global norm of the gradients
     config.ema_decay = 0.999  # of the averaged parameters, which are what is exported
     config.max_bad_steps = 10  # steps in a row without finite gradients, then back to the last checkpoint
+    config.initialization = "random"  # or "klt": transforms that start as a linear one, of training pictures (klt.py)
     config.init_from = ""  # a .safetensors file whose parameters to start from, as one of another rate
 
     config.log_every = 100  # steps

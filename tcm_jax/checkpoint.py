@@ -35,7 +35,8 @@ def save_weights(path: str | os.PathLike, weights: Weights, dtype=np.float32) ->
     """Writes one safetensors file; `dtype` float16 is exact for parameters that `make_weights` rounded to it."""
     from safetensors.numpy import save
 
-    arrays = {key: value.astype(dtype) for key, value in flatten(weights.params).items()}
+    # safetensors writes an array's memory as it lies: only C order is what the header states.
+    arrays = {key: value.astype(dtype, order="C") for key, value in flatten(weights.params).items()}
     header = {"format": FORMAT, "config": weights.config.to_json(), "identity": weights.identity}
     atomic_write(path, save({**arrays, **table_arrays(weights.tables)}, {**weights.metadata, **header}))
 

@@ -66,7 +66,10 @@ class TCM(nn.Module):
     def _down(self, stages, window: int, features: int, attention: bool = False) -> nn.Sequential:
         layers = []
         for i, (width, depth, head_dim) in enumerate(stages):
-            layers += [ResidualBlockWithStride(width), *self._blocks(depth, head_dim, window)]
+            layers += [
+                ResidualBlockWithStride(width, self.config.skip == "shuffled"),
+                *self._blocks(depth, head_dim, window),
+            ]
             if attention and i == 1:
                 layers.append(self._attention())
         layers.append(Conv3x3(features, stride=2))

@@ -11,6 +11,7 @@ EMBEDDED = Path(__file__).parent / "weights" / "tcm_tiny.safetensors"
 LATENT_STRIDE = 16  # pixels a side of one position of y
 HYPER_STRIDE = 64  # pixels a side of one position of z
 BLOCKS = ("mixed", "cnn", "transformer")  # residual and Swin block; two residual blocks; two Swin blocks
+SKIPS = ("strided", "shuffled")  # of g_a's and h_a's blocks: every second position; all four of each 2x2, as channels
 ATTENTIONS = ("entropy", "none", "transforms")  # in the slices; nowhere; in g_a and g_s, at strides 4 and 16
 
 
@@ -46,6 +47,7 @@ class ModelConfig:
     blocks: str = _added("mixed")  # BLOCKS: what the two halves of a TCM block are
     attention: str = _added("entropy")  # ATTENTIONS: where SWAtten stands
     lrp: bool = _added(True)  # latent residual prediction
+    skip: str = _added("strided")  # SKIPS; "shuffled" lets the skips be a linear transform that loses nothing
 
     def __post_init__(self):
         for name in ("widths", "depths", "head_dims", "context_widths"):
@@ -61,7 +63,7 @@ class ModelConfig:
             raise ConfigError("widths must be even: a TCM block splits them in halves")
         if self.latent_channels % self.num_slices:
             raise ConfigError(f"{self.latent_channels} latent channels do not divide into {self.num_slices} slices")
-        for name, choices in (("blocks", BLOCKS), ("attention", ATTENTIONS)):
+        for name, choices in (("blocks", BLOCKS), ("attention", ATTENTIONS), ("skip", SKIPS)):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
         if self.levels < 0 or self.levels == 1:

@@ -40,3 +40,10 @@ def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
     depth = channels // factor**2
     x = x.reshape(batch, height, width, factor, factor, depth)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * factor, width * factor, depth)
+
+
+def pixel_unshuffle(x: jax.Array) -> jax.Array:
+    """Space to depth, the inverse of `pixel_shuffle` by 2: [B, 2H, 2W, C] to [B, H, W, 4*C], (row, column, C)."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)

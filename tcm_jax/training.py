@@ -1,6 +1,5 @@
 """A training run: the loop around the step, what it saves, and how it goes on (configs/ has the recipes)."""
 
-import dataclasses
 import json
 import logging
 import time
@@ -10,7 +9,6 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tcm_jax import checkpoint, losses, run_checkpoints
@@ -24,7 +22,8 @@ from tcm_jax.memory import keep_freed_memory
 from tcm_jax.model_config import ModelConfig
 from tcm_jax.preemption import Preemption
 from tcm_jax.run_checkpoints import RunCheckpoints
-from tcm_jax.step import TrainState, init_state, initial_params, lambdas, make_step, model_config, state_of
+from tcm_jax.start import check_start, first_state
+from tcm_jax.step import TrainState, lambdas, make_step, model_config, state_of
 from tcm_jax.training_log import RunLog
 from tcm_jax.validation import validate
 
@@ -57,6 +56,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         if config[name] < 1:
             raise ConfigError(f"{name} is {config[name]}; it must be at least 1")
     model_config(config)
+    check_start(config)
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
@@ -170,8 +170,7 @@ class _Run:
         found = self.checkpoints.restore(abstract_state(self.config), self.replicated)
         if found is not None:
             return found
-        state = start_from(self.config) if self.config.init_from else init_state(self.config)
-        return jax.device_put(state, self.replicated), 0
+        return jax.device_put(first_state(self.config), self.replicated), 0
 
     def loop(self, run_log: RunLog, preemption: Preemption) -> None:
         """Steps until `config.steps`. Metrics are read one step late, so that dispatch runs ahead."""
@@ -238,18 +237,6 @@ class _Run:
             else:
                 jax.profiler.stop_trace()
                 log.info("wrote a trace of %d steps to %s", len(_TRACED_STEPS), self.config.profile)
-
-
-def start_from(config: ml_collections.ConfigDict) -> TrainState:
-    """State of step 0 with the parameters of the weight file `config.init_from`.
-
-    A variable-rate network may start from a fixed-rate one, of the rate `config.lam`: see `step.initial_params`.
-    """
-    weights, model = checkpoint.load_weights(config.init_from), model_config(config)
-    if weights.config not in (model, dataclasses.replace(model, levels=0)):
-        raise ConfigError(f"{config.init_from} holds a network of other sizes than this configuration")
-    params = traverse_util.flatten_dict(initial_params(config)) | traverse_util.flatten_dict(weights.params)
-    return state_of(traverse_util.unflatten_dict(params), config)
 
 
 def averaged(ema: Vectors, config: ml_collections.ConfigDict) -> dict[str, Any]:

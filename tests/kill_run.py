@@ -35,7 +35,7 @@ def compile_step(config, replicated, sharded):
 
 
 show_messages()
-training.init_state = state_of_nothing
+training.first_state = state_of_nothing
 training.abstract_state = lambda config: jax.eval_shape(lambda: state_of_nothing(config))
 training.compile_step = compile_step
 training.averaged = lambda *args: {}

@@ -31,6 +31,8 @@ FLOORS = {
     "work": 4.2,
     "preemption": 0,
     "initialization": 3,
+    "klt": 3,
+    "start": 5,
     "flat_params": 3.5,
     "data": 3,
     "checkpoint": 3,

@@ -17,7 +17,7 @@ from conftest import photograph
 from PIL import Image
 
 from configs import default, smoke
-from tcm_jax import checkpoint, run_checkpoints, step, training
+from tcm_jax import checkpoint, run_checkpoints, start, step, training
 from tcm_jax.errors import ConfigError, DataError, Preempted, TcmError, TrainingError, WeightsError
 from tcm_jax.flat_params import flatten, unflatten
 from tcm_jax.initialization import init_params
@@ -129,19 +129,19 @@ def check_export(config, workdir, whole):
 
 def check_fine_tuning(config, path, whole):
     config.init_from = str(path)
-    state = training.start_from(config)
+    state = start.first_state(config)
     params = state.params
     np.testing.assert_array_equal(params["g_a"]["layers_4"]["bias"], whole.params["g_a"]["layers_4"]["bias"])
     assert int(state.step) == 0
     config.model.levels, config.level_lams = 3, (config.lam / 4, config.lam, config.lam * 16)
-    variable = training.start_from(config).params
+    variable = start.first_state(config).params
     expected = {"gain_y": [0.5, 1, 4], "inverse_gain_y": [2, 1, 0.25], "gain_z": [1] * 3, "inverse_gain_z": [1] * 3}
     for name, gains in expected.items():
         for channel in np.exp(variable[name]["log_gain"]).T:
             np.testing.assert_allclose(channel, gains, rtol=1e-6)
     config.model.atten_width = 16
     with pytest.raises(ConfigError, match="other sizes"):
-        training.start_from(config)
+        start.first_state(config)
 
 
 def test_sigterm_saves_and_the_run_goes_on(config, tmp_path, monkeypatch, whole):

@@ -176,15 +176,20 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualBlockWithStride(nn.Module):
-    """RBS: [B, H, W, C] to [B, H/2, W/2, features]; ends in GDN, the skip is a 1x1 convolution with stride 2."""
+    """RBS: [B, H, W, C] to [B, H/2, W/2, features]; ends in GDN, the skip is a 1x1 convolution with stride 2.
+
+    With `shuffled` the skip sees all four positions of each 2x2 and not the first alone.
+    """
 
     features: int
+    shuffled: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = leaky_relu(Conv3x3(self.features, stride=2, name="conv1")(x))
         y = GDN(name="gdn")(Conv3x3(self.features, name="conv2")(y))
-        return y + Conv1x1(self.features, name="skip")(x[:, ::2, ::2])
+        x = ops.pixel_unshuffle(x) if self.shuffled else x[:, ::2, ::2]
+        return y + Conv1x1(self.features, name="skip")(x)
 
 
 class ResidualBlockUpsample(nn.Module):

@@ -1,0 +1,112 @@
+"""Networks that start as a linear transform: what they code, and that training can start from them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import smoke
+from tcm_jax import klt, start
+from tcm_jax.errors import ConfigError
+from tcm_jax.image import write_png
+from tcm_jax.initialization import init_params
+from tcm_jax.model import TCM
+from tcm_jax.model_config import ModelConfig
+
+LAMS = (0.002, 0.01, 0.05)
+SMALL = ModelConfig(
+    widths=(12, 48, 64),
+    depths=(0, 0, 1),
+    head_dims=(6, 24, 32),
+    hyper_width=16,
+    hyper_depth=1,
+    hyper_head_dim=8,
+    latent_channels=24,
+    hyper_channels=8,
+    num_slices=2,
+    atten_width=8,
+    atten_head_dim=4,
+    context_widths=(8, 8),
+    levels=3,
+    skip="shuffled",
+)
+
+
+def pictures(count: int = 6) -> np.ndarray:
+    """Smooth colours with some noise, uint8 [count, 128, 128, 3]."""
+    rng = np.random.default_rng(0)
+    coarse = jax.image.resize(rng.uniform(0, 255, (count, 8, 8, 3)), (count, 128, 128, 3), "cubic")
+    return np.clip(coarse + rng.normal(0, 8, coarse.shape), 0, 255).astype(np.uint8)
+
+
+def started(config: ModelConfig, crops: np.ndarray):
+    return {"params": klt.start_from_klt(init_params(config, 0), config, crops, LAMS)}
+
+
+@pytest.mark.parametrize("level", [0.0, 2.0])
+def test_transforms_are_orthonormal_and_inverse(level):
+    """With all 768 channels nothing is lost; with fewer, what is lost is what the latents lack (Parseval)."""
+    crops = pictures()
+    x = jnp.asarray(crops, jnp.float32) / 255
+    at = jnp.full(len(x), level)
+    whole = dataclasses.replace(SMALL, widths=(12, 48, 192), latent_channels=768)
+    for config, lost in ((whole, None), (SMALL, "some")):
+        variables, model = started(config, crops), TCM(config)
+        y = model.apply(variables, x, at, method="analysis")
+        x_hat = model.apply(variables, y, at, method="synthesis")
+        missing = jnp.sum((x - 0.5) ** 2) - jnp.sum((y * klt.quantization_step(LAMS[int(level)])) ** 2)
+        assert float(jnp.sum((x - x_hat) ** 2)) == pytest.approx(float(missing), abs=0.02)
+        assert (float(jnp.sum((x - x_hat) ** 2)) > 1) == bool(lost)
+
+
+def test_latents_are_uncorrelated_and_every_slice_has_strong_ones():
+    crops = pictures()
+    x = jnp.asarray(crops, jnp.float32) / 255
+    y = np.asarray(TCM(SMALL).apply(started(SMALL, crops), x, jnp.ones(len(x)), method="analysis")).reshape(-1, 24)
+    moments = y.T @ y / len(y)
+    power = np.diag(moments)
+    np.testing.assert_allclose(moments - np.diag(power), 0, atol=1e-3 * power.max())
+    ranks = np.argsort(np.argsort(-power)).reshape(2, 12)
+    np.testing.assert_array_equal(ranks, np.arange(24).reshape(12, 2).T)
+
+
+def test_the_first_scales_are_the_deviations_of_the_latents():
+    crops = pictures()
+    x = jnp.asarray(crops, jnp.float32) / 255
+    _, out = TCM(SMALL).apply(started(SMALL, crops), x, level=jnp.ones(len(x)))
+    np.testing.assert_allclose(out["scales"][0, 0, 0], jnp.sqrt(jnp.mean(out["y"] ** 2, (0, 1, 2))), rtol=1e-3)
+    assert not np.any(out["means"])
+    np.testing.assert_array_equal(out["y_hat"], out["symbols"])
+
+
+def test_quantization_step_is_the_best_one():
+    lam = 0.0067
+    step = np.linspace(0.5, 2, 20_001) * klt.quantization_step(lam)
+    loss = lam * 255**2 * step**2 / 12 + 3 * np.log2(1 / step)
+    assert step[np.argmin(loss)] == pytest.approx(klt.quantization_step(lam), rel=1e-3)
+
+
+def test_a_run_starts_from_the_klt_of_its_pictures(tmp_path):
+    for i, picture in enumerate(pictures()):
+        write_png(tmp_path / f"{i}.png", picture)
+    config = smoke.get_config()
+    config.model.update(dataclasses.asdict(SMALL))
+    config.level_lams, config.initialization = LAMS, "klt"
+    config.data.source, config.data.crop = f"folder:{tmp_path}", 128
+    first, again = (start.first_state(config).params["g_a"]["layers_0"]["skip"]["kernel"] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_allclose(first.T @ first, np.eye(12), atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{"levels": 0}, {"skip": "strided"}, {"attention": "transforms"}])
+def test_networks_that_cannot(change):
+    config = smoke.get_config()
+    config.model.update(dataclasses.asdict(dataclasses.replace(SMALL, **change)))
+    config.initialization = "klt"
+    with pytest.raises(ConfigError, match="initialization klt needs"):
+        start.check_start(config)
+    config.initialization = "dct"
+    with pytest.raises(ConfigError, match="'dct' is none of random, klt"):
+        start.check_start(config)
