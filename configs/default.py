@@ -33,6 +33,8 @@ def make_config(name: str, model: ModelConfig, rate: str = "mse-3") -> ConfigDic
     config.lam = LAMBDAS[rate]  # weight of the distortion
     config.level_lams = ()  # one for each gain level of a variable-rate network (model.levels), whose gains start as
     # ones for lam: the rate of the network in init_from, if that has one rate
+    config.balance_levels = False  # a picture's loss counts by 1 / sqrt(its lambda): low rates as much as high ones
+    config.entropy_only = False  # the transforms stay as they are, and the rate alone is trained: a network's first run
     config.precision = "float32"  # of g_a and g_s, or "bfloat16"; all else is float32
     config.remat = False  # keep the inputs of blocks only and compute the rest anew for the gradients: less memory
     config.accumulate = 1  # parts of a batch, one after the other: less memory, the same step

@@ -1,37 +1,45 @@
-"""TCM tiny, the embedded model: at most 10 MB and 80 kMAC a pixel, for CPUs.
+"""TCM tiny, the embedded model: at most 10 MB and 80 kMAC a pixel, for CPUs; one network for all rates.
 
-Command: python train.py --config configs/tcm_tiny.py --config.data.source=folder:PATH --workdir runs/tcm_tiny
-Hardware and hours: one CPU core does about 1 step a second; the embedded weights came from a shorter, staged run, whose
-commands, hours and results are in docs/models/tiny/README.md.
+Command: two runs, `python train.py --config configs/tcm_tiny.py:entropy ...` from the KLT of the pictures, then
+`python train.py --config configs/tcm_tiny.py --config.init_from=FILE ...` from its weights; docs/models/tiny/README.md
+has both in full, with hardware, hours and results.
 """
 
 from configs.default import make_config
 from tcm_jax.model_config import ModelConfig
 
 MODEL = ModelConfig(
-    widths=(24, 64, 96),
-    depths=(0, 2, 2),
-    head_dims=(12, 16, 24),
-    hyper_width=48,
+    widths=(24, 64, 80),
+    depths=(0, 1, 2),
+    head_dims=(12, 16, 20),
+    hyper_width=40,
     hyper_depth=1,
-    hyper_head_dim=24,
-    latent_channels=96,
+    hyper_head_dim=20,
+    latent_channels=192,
     hyper_channels=48,
-    num_slices=4,
+    num_slices=3,
     atten_width=32,
     atten_head_dim=16,
-    context_widths=(48, 32),
+    context_widths=(32, 32),
+    levels=6,
+    skip="shuffled",
 )
 
 
-def get_config(rate: str = "mse-3"):
-    """A low rate, trained on a CPU."""
-    config = make_config("tcm_tiny", MODEL, rate)
-    config.data.crop = 128
-    config.steps = 12_000
-    config.learning_rate = 1e-3
+def get_config(stage: str = "all"):
+    """Stage "entropy" trains the entropy model of a KLT, "all" everything."""
+    config = make_config("tcm_tiny", MODEL)
+    config.level_lams = (0.0015, 0.0031, 0.0066, 0.0137, 0.0287, 0.06)
     config.schedule = "cosine"
-    config.warmup_steps = 200
     config.log_every = 20
     config.checkpoint_every = 500
+    config.initialization = "klt"
+    config.entropy_only = stage == "entropy"
+    config.balance_levels = not config.entropy_only
+    if config.entropy_only:
+        config.data.crop, config.data.batch_size = 256, 4
+        config.steps, config.warmup_steps, config.learning_rate = 1_500, 100, 2e-3
+    else:
+        config.data.crop, config.data.batch_size = 128, 8
+        config.steps, config.warmup_steps, config.learning_rate = 12_000, 200, 5e-4
     return config

@@ -147,7 +147,14 @@ class TCM(nn.Module):
     def __call__(
         self, x: jax.Array, noise: dict[str, jax.Array] | None = None, level: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, Any]]:
-        """Training and estimation forward: picture [B, H, W, 3] to (x_hat, intermediates).
+        """Training and estimation forward: picture [B, H, W, 3] to (x_hat, intermediates of `latents`)."""
+        intermediates = self.latents(x, noise, level)
+        return self.synthesis(intermediates["y_hat"], level), intermediates
+
+    def latents(
+        self, x: jax.Array, noise: dict[str, jax.Array] | None = None, level: jax.Array | None = None
+    ) -> dict[str, Any]:
+        """All of the forward but g_s.
 
         With `noise` ({"y", "z"} of the latents' shapes, uniform in [-0.5, 0.5)) the likelihoods are those of noisy
         latents; without, of rounded ones. Context and synthesis always see straight-through rounding.
@@ -169,7 +176,7 @@ class TCM(nn.Module):
         y_hat = jnp.concatenate(decoded, axis=-1)
         symbols = jnp.round(y - means)
         residual = symbols if noise is None else y - means + noise["y"]
-        intermediates = {
+        return {
             "y": y,
             "z": z,
             "z_hat": z_hat,
@@ -182,7 +189,6 @@ class TCM(nn.Module):
             "likelihood_y": gaussian.likelihood(residual, scales),
             "likelihood_z": factorized.likelihood(self.entropy_bottleneck, z_hat if noise is None else z + noise["z"]),
         }
-        return self.synthesis(y_hat, level), intermediates
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from tcm_jax.initialization import init_params
 from tcm_jax.model import TCM
 from tcm_jax.model_config import ModelConfig
 
+TRANSFORMS = ("g_a", "g_s", "gain_y", "inverse_gain_y", "lrp_transforms")  # what the distortion depends on
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of g_a and g_s
 
 
@@ -79,17 +80,32 @@ def make_loss(config: ml_collections.ConfigDict) -> Callable:
         raise ConfigError(f"precision {config.precision!r} is none of {', '.join(PRECISIONS)}")
     model = TCM(model_config(config), transform_dtype=PRECISIONS[config.precision], remat=config.remat)
     lams = jnp.asarray(lambdas(config), jnp.float32)
+    weights = jnp.sqrt(config.lam / lams) if config.balance_levels else jnp.ones_like(lams)
 
     def loss_fn(params: dict[str, Any], batch: jax.Array, noise: dict[str, jax.Array], level: jax.Array):
-        x = batch.astype(jnp.float32) / 255
-        x_hat, out = model.apply({"params": params}, x, noise, level.astype(jnp.float32))
-        likelihoods = [out["likelihood_y"], out["likelihood_z"]]
-        loss, parts = losses.rate_distortion(x, x_hat, likelihoods, lams[level], config.distortion)
+        x, at = batch.astype(jnp.float32) / 255, level.astype(jnp.float32)
+        if config.entropy_only:
+            loss, parts = _rate_alone(model, params, x, noise, at)
+        else:
+            x_hat, out = model.apply({"params": params}, x, noise, at)
+            likelihoods = [out["likelihood_y"], out["likelihood_z"]]
+            lam, weight = lams[level], weights[level]
+            loss, parts = losses.rate_distortion(x, x_hat, likelihoods, lam, config.distortion, weight)
         aux = factorized.auxiliary_loss(params["entropy_bottleneck"])
         # The two losses share no parameter, so their gradients may be taken together.
         return loss + aux, {**parts, "aux_loss": aux}
 
     return loss_fn
+
+
+def _rate_alone(model: TCM, params: dict[str, Any], x: jax.Array, noise, level) -> tuple[jax.Array, dict[str, Any]]:
+    """(bits per pixel, metrics) with no gradient for TRANSFORMS; only the first picture is synthesized."""
+    params = {k: jax.lax.stop_gradient(v) if k.startswith(TRANSFORMS) else v for k, v in params.items()}
+    out = model.apply({"params": params}, x, noise, level, method="latents")
+    x_hat = model.apply({"params": params}, out["y_hat"][:1], level[:1], method="synthesis")
+    bpp = jnp.mean(losses.bits_per_pixel([out["likelihood_y"], out["likelihood_z"]], x.shape[1] * x.shape[2]))
+    mse = jnp.mean((x_hat - x[:1]) ** 2)
+    return bpp, {"loss": bpp, "bpp": bpp, "mse": mse, "psnr": -10 * jnp.log10(mse)}
 
 
 def lambdas(config: ml_collections.ConfigDict) -> tuple[float, ...]:

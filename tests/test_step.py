@@ -87,6 +87,33 @@ def test_each_picture_has_a_level_and_its_lambda():
     assert float(loss) == pytest.approx(float(parts["loss"] + parts["aux_loss"]), rel=1e-6)
 
 
+def test_balanced_levels_count_by_the_root_of_lambda():
+    config = make_config(balance_levels=True, lam=0.01)
+    params = init_params(step.model_config(config), 0)
+    noise = step.draw_noise(step.model_config(config), jax.random.key(0), BATCH.shape)
+    level = jnp.array([0, 2, 1, 1])
+    _, balanced = jax.jit(step.make_loss(config))(params, BATCH, noise, level)
+    alone = jax.jit(step.make_loss(make_config()))
+    losses = []
+    for i in range(4):
+        inputs = jax.tree.map(lambda leaf, i=i: leaf[np.full(4, i)], (BATCH, noise, level))
+        losses.append(float(alone(params, *inputs)[1]["loss"]))
+    weights = np.array([10**0.5, 10**-0.5, 1, 1])
+    assert float(balanced["loss"]) == pytest.approx(np.mean(weights * losses), rel=1e-4)
+
+
+def test_the_entropy_model_alone_is_trained_on_the_rate_alone(state, once):
+    after, metrics = jax.jit(step.make_step(make_config(entropy_only=True)))(state, BATCH)
+    assert float(metrics["loss"]) == float(metrics["bpp"])
+    assert float(metrics["bpp"]) == pytest.approx(float(once(state, BATCH)[1]["bpp"]), rel=1e-4)
+    before, now = (flatten_dict(s.params, sep="/") for s in (state, after))
+    moved = {name for name in before if not np.array_equal(before[name], now[name])}
+    resting = {name for name in before if name.startswith(step.TRANSFORMS)}
+    assert not moved & resting
+    for part in ("h_a", "h_mean_s", "h_scale_s", "cc_mean_transforms_0", "cc_scale_transforms_0", "entropy_bottleneck"):
+        assert any(name.startswith(part) for name in moved), part
+
+
 def test_impossible_settings_are_refused():
     with pytest.raises(ConfigError, match="level_lams has 2 lambdas"):
         step.make_step(make_config(level_lams=LAMS[:2]))
