@@ -67,8 +67,11 @@ class Program:
         return len(self._compiled)
 
     def __call__(self, config: Any, params: Any, *args: Any) -> Any:
-        static = tuple(arg for arg in args if isinstance(arg, int))
-        grids = args[len(static) :]
+        return self.executable(config, params, *args)(params, *_grids(args))
+
+    def executable(self, config: Any, params: Any, *args: Any) -> Callable[..., Any]:
+        """What a call with these arguments runs: a function of the parameters and the grids."""
+        static, grids = tuple(arg for arg in args if isinstance(arg, int)), _grids(args)
         (device,) = jax.tree.leaves(params)[0].devices()
         leaves, tree = jax.tree.flatten(grids)
         key = (config, device, static, tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
@@ -77,7 +80,7 @@ class Program:
                 start = time.perf_counter()
                 self._compiled[key] = self._make(key, params, grids)
                 jax.monitoring.record_event_duration_secs(MADE, time.perf_counter() - start)
-        return self._compiled[key](params, *grids)
+        return self._compiled[key]
 
     def _make(self, key: Any, params: Any, grids: Any) -> Callable[..., Any]:
         config, device, static, tree, shapes = key
@@ -94,6 +97,10 @@ class Program:
             return _load(path.read_bytes(), device)
         except Exception:  # not there, or damaged
             return _make_and_keep(path, device, function, params, grids)
+
+
+def _grids(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(arg for arg in args if not isinstance(arg, int))
 
 
 def _make_and_keep(
