@@ -9,18 +9,18 @@ from configs.default import make_config
 from tcm_jax.model_config import ModelConfig
 
 MODEL = ModelConfig(
-    widths=(24, 64, 80),
+    widths=(24, 64, 72),
     depths=(0, 1, 2),
-    head_dims=(12, 16, 20),
-    hyper_width=40,
+    head_dims=(12, 16, 18),
+    hyper_width=32,
     hyper_depth=1,
-    hyper_head_dim=20,
-    latent_channels=192,
+    hyper_head_dim=16,
+    latent_channels=240,
     hyper_channels=48,
     num_slices=3,
     atten_width=32,
     atten_head_dim=16,
-    context_widths=(32, 32),
+    context_widths=(32, 24),
     levels=6,
     skip="shuffled",
 )
@@ -38,7 +38,7 @@ def get_config(stage: str = "all"):
     config.balance_levels = not config.entropy_only
     if config.entropy_only:
         config.data.crop, config.data.batch_size = 256, 4
-        config.steps, config.warmup_steps, config.learning_rate = 1_500, 100, 2e-3
+        config.steps, config.warmup_steps, config.learning_rate = 1_000, 100, 2e-3
     else:
         config.data.crop, config.data.batch_size = 128, 8
         config.steps, config.warmup_steps, config.learning_rate = 12_000, 200, 5e-4
