@@ -22,7 +22,7 @@ from tcm_jax.errors import (
 )
 from tcm_jax.image import MAX_PIXELS, Picture
 from tcm_jax.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_plane
-from tcm_jax.model_config import HYPER_STRIDE, LATENT_STRIDE
+from tcm_jax.model_config import EARLIER_EMBEDDED, HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.network import PAD, Network, padded_size
 from tcm_jax.parameters import Weights
 
@@ -112,9 +112,11 @@ class Codec:
         file = parse(data, max_pixels)
         slices = self.weights.config.num_slices
         if file.model_id != self.model_id:
+            earlier = EARLIER_EMBEDDED.get(file.model_id.hex())
             raise ModelMismatchError(
                 f"this file was written with model {file.model_id.hex()}, but the weights loaded are "
                 f"{self.model_id.hex()} ({self.weights.name}); give the right ones with --weights"
+                + (f": an earlier embedded model, in {earlier} of the project's repository" if earlier else "")
             )
         if len(file.corrections) != slices:
             raise StreamError(f"the file is altered: it has {len(file.corrections)} slices, its model {slices}")

@@ -24,6 +24,7 @@ from tcm_jax.errors import (
     WeightsError,
 )
 from tcm_jax.image import Picture
+from tcm_jax.model_config import EARLIER_EMBEDDED
 from tcm_jax.programs import Program
 
 BAND = 0.01  # wide enough for corrections even in small pictures
@@ -161,6 +162,13 @@ def test_another_model_is_refused(tiny_config, tiny_codec, encoded):
     other = Codec(drawn_weights(tiny_config, seed=1), coder="native")
     with pytest.raises(ModelMismatchError, match=rf"{tiny_codec.model_id.hex()}.*{other.model_id.hex()} \(drawn-1\)"):
         other.decompress(encoded.data)
+
+
+def test_the_message_for_an_earlier_embedded_model_says_where_it_is(tiny_codec, encoded):
+    earlier, where = next(iter(EARLIER_EMBEDDED.items()))
+    file = dataclasses.replace(parse(encoded.data), model_id=bytes.fromhex(earlier))
+    with pytest.raises(ModelMismatchError, match=f"an earlier embedded model, in {where}"):
+        tiny_codec.decompress(pack(file))
 
 
 def test_a_file_with_other_slices_is_refused(banded, encoded):
