@@ -6,6 +6,7 @@ has both in full, with hardware, hours and results.
 """
 
 from configs.default import make_config
+from tcm_jax.errors import ConfigError
 from tcm_jax.model_config import ModelConfig
 
 MODEL = ModelConfig(
@@ -28,6 +29,8 @@ MODEL = ModelConfig(
 
 def get_config(stage: str = "all"):
     """Stage "entropy" trains the entropy model of a KLT, "all" everything."""
+    if stage not in ("all", "entropy"):
+        raise ConfigError(f"{stage!r} is neither all nor entropy, the two runs of this network")
     config = make_config("tcm_tiny", MODEL)
     config.level_lams = (0.0015, 0.0031, 0.0066, 0.0137, 0.0287, 0.06)
     config.schedule = "cosine"

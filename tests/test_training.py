@@ -194,7 +194,7 @@ def fake_step(monkeypatch, bad):
     params = init_params(smoke.MODEL, 0)
     state = step.TrainState(zero, params, flatten(params), (), zero)
     monkeypatch.setattr(training, "compile_step", lambda *args: run)
-    monkeypatch.setattr(training, "init_state", lambda config: state)
+    monkeypatch.setattr(training, "first_state", lambda config: state)
     monkeypatch.setattr(training, "abstract_state", lambda config: jax.eval_shape(lambda: state))
     monkeypatch.setattr(checkpoint, "export", lambda path, *args: path)
     return calls
@@ -364,9 +364,11 @@ def test_rates_by_name():
 def test_every_configuration_is_valid():
     from configs import tcm_large, tcm_medium, tcm_small, tcm_tiny
 
-    for module in (tcm_tiny, tcm_small, tcm_medium, tcm_large, smoke):
-        config = module.get_config("mse-4")
-        assert config.lam == 0.013
+    configs = [module.get_config("mse-4") for module in (tcm_small, tcm_medium, tcm_large, smoke)]
+    assert [config.lam for config in configs] == [0.013] * 4
+    with pytest.raises(ConfigError, match="'mse-4' is neither all nor entropy"):
+        tcm_tiny.get_config("mse-4")
+    for config in (*configs, tcm_tiny.get_config(), tcm_tiny.get_config("entropy")):
         config.data.source = "folder:x"
         training.check(config)
         assert dataclasses.asdict(step.model_config(config)) == {
