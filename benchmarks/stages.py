@@ -5,9 +5,9 @@
 Prints JSON: for each model and size the medians of the stages (seconds; those of the slices as lists), each network
 stage's GFLOP, its GFLOP/s and the share of the speed of a matrix product of 2048x2048, measured right before and after,
 and the share of the memory's bandwidth that XLA's own count of its bytes would take (over 1: they came from the cache).
-`other` is what is left of the whole: conversions, transfers to and from the device, Python. Weights are initial ones,
-the latents' scales spread, so the range coder has work; the network's work is the same with any. Compilation is a
-column of its own. `--batch` also times batches of g_a and g_s, in seconds a picture.
+`other` is what is left of the whole: conversions, transfers to and from the device, Python. The weights of tiny are the
+embedded ones; those of the others are untrained, with latents that the range coder has work with. `first_seconds` is
+the first encoding and decoding, with compilation. `--batch` also times batches of g_a and g_s, in seconds a picture.
 """
 
 import argparse
@@ -25,11 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from codec_vs_reference import synthetic_image, synthetic_weights
 
-from configs import tcm_tiny
 from tcm_jax import checkpoint, codec, network
 from tcm_jax.analysis import complexity
 from tcm_jax.image import read_image, write_png
-from tcm_jax.initialization import init_params
 from tcm_jax.model import TCM
 from tcm_jax.parameters import Weights
 
@@ -65,10 +63,8 @@ def main() -> None:
 
 
 def make_weights(name: str) -> Weights:
-    """Untrained weights of a size of the network."""
-    if name in SIZES:
-        return synthetic_weights(SIZES[name])
-    return checkpoint.make_weights(tcm_tiny.MODEL, init_params(tcm_tiny.MODEL, 0), {})
+    """Weights of a size of the network."""
+    return checkpoint.load_weights() if name == "tiny" else synthetic_weights(SIZES[name])
 
 
 class Clock:
@@ -181,7 +177,7 @@ def product_speed(side: int = 2048) -> float:
 
 
 def memory_bandwidth(megabytes: int = 256) -> float:
-    """GB/s, read and written, of a sum of two arrays far larger than the cache, into memory that is there already."""
+    """GB/s, read and written, of a copy of an array far larger than the cache, into memory that is there already."""
     a, b = (np.ones(megabytes * 250_000, np.float32) for _ in range(2))
     return 2 * a.nbytes / 1e9 / best(lambda: np.copyto(a, b))
 

@@ -3,7 +3,7 @@
 The skips of g_a and g_s alone form an orthonormal block transform and its inverse, taken from pictures by principal
 component analysis of 2x2 blocks, stage after stage; everything beside the skips starts as zero. Quantization steps
 follow from lambda at high rate, and every channel's scale from the pictures. No source: it is how this project starts
-its small networks, which then need thousands of steps less (docs/models/tiny/designs.md).
+its small networks, which then need thousands of steps less (docs/models/tiny/README.md).
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tcm_jax import ops
 from tcm_jax.errors import ConfigError
 from tcm_jax.model_config import ModelConfig
 from tcm_jax.parameters import flatten, unflatten
@@ -62,10 +63,8 @@ def _analyse(x: np.ndarray, config: ModelConfig) -> tuple[list[np.ndarray], np.n
     """(orthonormal columns [4 * C, features] of each of the four stages, deviation of each channel of y)."""
     bases = []
     for features in (*config.widths, config.latent_channels):
-        batch, height, width, channels = x.shape
-        x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-        x = x.reshape(batch, height // 2, width // 2, 4 * channels)
-        vectors = x.reshape(-1, 4 * channels)
+        x = np.asarray(ops.pixel_unshuffle(x))
+        vectors = x.reshape(-1, x.shape[-1])
         _, columns = np.linalg.eigh((vectors.T @ vectors).astype(np.float64) / len(vectors))  # weakest first
         bases.append(columns[:, ::-1][:, :features].astype(np.float32))
         x = x @ bases[-1]

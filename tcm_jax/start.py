@@ -30,7 +30,7 @@ def first_state(config: ml_collections.ConfigDict) -> TrainState:
     if config.initialization == "random":
         return init_state(config)
     data = config.data
-    crops = next(iter(Batches(data.source, _KLT_PIXELS // data.crop**2, data.crop, config.seed)))
+    crops = next(Batches(data.source, max(1, _KLT_PIXELS // data.crop**2), data.crop, config.seed))
     return state_of(start_from_klt(initial_params(config), model_config(config), crops, lambdas(config)), config)
 
 
