@@ -31,6 +31,10 @@ def started(config: ModelConfig, crops: np.ndarray):
     return {"params": klt.start_from_klt(init_params(config, 0), config, crops, LAMS)}
 
 
+def energy(values: jax.Array) -> float:
+    return float(np.sum(np.square(values, dtype=np.float64)))  # a sum in float32 is off by up to 0.1 on some versions
+
+
 @pytest.mark.parametrize("level", [0.0, 2.0])
 def test_transforms_are_orthonormal_and_inverse(level):
     """With all 768 channels nothing is lost; with fewer, what is lost is what the latents lack (Parseval)."""
@@ -42,9 +46,9 @@ def test_transforms_are_orthonormal_and_inverse(level):
         variables, model = started(config, crops), TCM(config)
         y = model.apply(variables, x, at, method="analysis")
         x_hat = model.apply(variables, y, at, method="synthesis")
-        missing = jnp.sum((x - 0.5) ** 2) - jnp.sum((y * klt.quantization_step(LAMS[int(level)])) ** 2)
-        assert float(jnp.sum((x - x_hat) ** 2)) == pytest.approx(float(missing), abs=0.02)
-        assert (float(jnp.sum((x - x_hat) ** 2)) > 1) == lost
+        missing = energy(x - 0.5) - energy(y * klt.quantization_step(LAMS[int(level)]))
+        assert energy(x - x_hat) == pytest.approx(missing, abs=0.02)
+        assert (energy(x - x_hat) > 1) == lost
 
 
 def test_latents_are_uncorrelated_and_every_slice_has_strong_ones():
