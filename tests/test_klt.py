@@ -1,6 +1,7 @@
 """Networks that start as a linear transform: what they code, and that training can start from them."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,11 @@ def started(config: ModelConfig, crops: np.ndarray):
     return {"params": klt.start_from_klt(init_params(config, 0), config, crops, LAMS)}
 
 
+def there_and_back(model: TCM, variables, x: jax.Array, level: jax.Array):
+    y = model.apply(variables, x, level, method="analysis")
+    return y, model.apply(variables, y, level, method="synthesis")
+
+
 def energy(values: jax.Array) -> float:
     return float(np.sum(np.square(values, dtype=np.float64)))  # a sum in float32 is off by up to 0.1 on some versions
 
@@ -44,8 +50,7 @@ def test_transforms_are_orthonormal_and_inverse(level):
     whole = dataclasses.replace(SMALL, widths=(12, 48, 192), latent_channels=768)
     for config, lost in ((whole, False), (SMALL, True)):
         variables, model = started(config, crops), TCM(config)
-        y = model.apply(variables, x, at, method="analysis")
-        x_hat = model.apply(variables, y, at, method="synthesis")
+        y, x_hat = jax.jit(functools.partial(there_and_back, model))(variables, x, at)
         missing = energy(x - 0.5) - energy(y * klt.quantization_step(LAMS[int(level)]))
         assert energy(x - x_hat) == pytest.approx(missing, abs=0.02)
         assert (energy(x - x_hat) > 1) == lost
@@ -65,7 +70,7 @@ def test_latents_are_uncorrelated_and_every_slice_has_strong_ones():
 def test_the_first_scales_are_the_deviations_of_the_latents():
     crops = pictures()
     x = jnp.asarray(crops, jnp.float32) / 255
-    _, out = TCM(SMALL).apply(started(SMALL, crops), x, level=jnp.ones(len(x)))
+    _, out = jax.jit(TCM(SMALL).apply)(started(SMALL, crops), x, level=jnp.ones(len(x)))
     np.testing.assert_allclose(out["scales"][0, 0, 0], jnp.sqrt(jnp.mean(out["y"] ** 2, (0, 1, 2))), rtol=1e-3)
     assert not np.any(out["means"])
     np.testing.assert_array_equal(out["y_hat"], out["symbols"])
