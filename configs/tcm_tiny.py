@@ -32,7 +32,7 @@ def get_config(stage: str = "all"):
     if stage not in ("all", "entropy"):
         raise ConfigError(f"{stage!r} is neither all nor entropy, the two runs of this network")
     config = make_config("tcm_tiny", MODEL)
-    config.level_lams = (0.0015, 0.0031, 0.0066, 0.0137, 0.0287, 0.06)
+    config.level_lams = (0.0009, 0.0021, 0.005, 0.0118, 0.0277, 0.065)
     config.schedule = "cosine"
     config.log_every = 20
     config.checkpoint_every = 500

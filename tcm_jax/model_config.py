@@ -9,7 +9,10 @@ from tcm_jax.errors import ConfigError
 
 EMBEDDED = Path(__file__).parent / "weights" / "tcm_tiny.safetensors"
 # Model id of a file: where the weights are that were embedded before, for people who have such files.
-EARLIER_EMBEDDED = {"00fbcc84faa69bdb": "commit e95b4a2, tcm_jax/weights/tcm_tiny.safetensors"}
+EARLIER_EMBEDDED = {
+    "00fbcc84faa69bdb": "commit e95b4a2, tcm_jax/weights/tcm_tiny.safetensors",
+    "b7e06b2c91049438": "commit b3bc9cb, tcm_jax/weights/tcm_tiny.safetensors",
+}
 LATENT_STRIDE = 16  # pixels a side of one position of y
 HYPER_STRIDE = 64  # pixels a side of one position of z
 BLOCKS = ("mixed", "cnn", "transformer")  # residual and Swin block; two residual blocks; two Swin blocks
