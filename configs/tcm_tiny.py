@@ -1,8 +1,8 @@
 """TCM tiny, the embedded model: at most 10 MB and 80 kMAC a pixel, for CPUs; one network for all rates.
 
-Command: two runs, `python train.py --config configs/tcm_tiny.py:entropy ...` from the KLT of the pictures, then
-`python train.py --config configs/tcm_tiny.py --config.init_from=FILE ...` from its weights; docs/models/tiny/README.md
-has both in full, with hardware, hours and results.
+Command: `python train.py --config configs/tcm_tiny.py:entropy ...` from the KLT of the pictures, then runs of `python
+train.py --config configs/tcm_tiny.py --config.init_from=FILE ...`, each from the weights of the one before;
+docs/models/tiny/README.md has all in full, with hardware, hours and results.
 """
 
 from configs.default import make_config
@@ -30,7 +30,7 @@ MODEL = ModelConfig(
 def get_config(stage: str = "all"):
     """Stage "entropy" trains the entropy model of a KLT, "all" everything."""
     if stage not in ("all", "entropy"):
-        raise ConfigError(f"{stage!r} is neither all nor entropy, the two runs of this network")
+        raise ConfigError(f"{stage!r} is neither all nor entropy, the two kinds of run of this network")
     config = make_config("tcm_tiny", MODEL)
     config.level_lams = (0.0009, 0.0021, 0.005, 0.0118, 0.0277, 0.065)
     config.schedule = "cosine"
