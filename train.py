@@ -38,6 +38,7 @@ def main(argv: list[str]) -> None:
     connect()
     import jax
 
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # for memory.py
     from tcm_jax import training
     from tcm_jax.programs import keep_compiled_programs
 

@@ -1,4 +1,4 @@
-"""Gradient of a 3x3 kernel on a CPU: XLA's own against that of `layers.conv.convolve`.
+"""Gradient of a 3x3 kernel on a CPU: XLA's own against that of `layers.linear.convolve`.
 
     python benchmarks/kernel_gradient.py
 
@@ -12,12 +12,13 @@ import time
 import jax
 import numpy as np
 
-from tcm_jax.layers import conv
+from tcm_jax.layers import linear
 
 SHAPES = [
     (2, 128, 128, 128, 128),
     (2, 64, 64, 128, 512),
     (2, 64, 64, 128, 128),
+    (2, 128, 128, 24, 24),
     (2, 128, 128, 64, 64),
     (2, 32, 32, 128, 512),
     (2, 16, 16, 224, 128),
@@ -38,7 +39,7 @@ def measure(shape: tuple[int, ...]) -> dict:
     gradient = rng.standard_normal((batch, height, width, features), np.float32)
     kernel = np.zeros((3, 3, channels, features), np.float32)
     seconds = {"xla": [], "ours": []}
-    functions = {"xla": lambda x, k: conv._convolve(x, k, 1), "ours": conv.convolve}
+    functions = {"xla": lambda x, k: linear._convolve(x, k, 1), "ours": linear.convolve}
     programs = {name: pull_back(function, x, gradient, kernel) for name, function in functions.items()}
     for _ in range(REPEATS):
         for name, program in programs.items():

@@ -67,7 +67,8 @@ class Ours:
 
     def __init__(self, config, params, batch: np.ndarray):
         jax.config.update("jax_enable_compilation_cache", False)
-        keep_freed_memory()
+        jax.config.update("jax_cpu_enable_async_dispatch", False)  # as train.py does
+        keep_freed_memory(one_arena=False)
         self.state, self.batch = step.state_of(params, config), jax.device_put(batch)
         start = time.perf_counter()
         self.program = jax.jit(step.make_step(config), donate_argnums=0).lower(self.state, self.batch).compile()

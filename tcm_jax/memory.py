@@ -10,12 +10,17 @@ _MADV_HUGEPAGE, _HUGE_PAGE = 14, 2**21  # of Linux; the size on x86-64 and most 
 
 
 @functools.cache
-def keep_freed_memory() -> None:
+def keep_freed_memory(one_arena: bool = True) -> None:
     """Makes glibc keep what is freed for the next allocation, in huge pages, for the whole process; nothing elsewhere.
 
     XLA's CPU programs allocate every large array anew. By default glibc gets each from the system and gives it back,
     and the system clears every page of it: plain arithmetic on large arrays takes several times as long
     (`python benchmarks/freed_memory.py`). The process keeps the most memory that it ever had.
+
+    Only the first of glibc's arenas holds large arrays, so that all threads must share it where JAX dispatches
+    asynchronously: XLA's threads allocate the arrays then. Where it does not, the main thread does, and
+    `one_arena=False` leaves the threads their own: in an arena that a large program's compilation left in pieces, the
+    scratch memory of XLA's matrix products takes a quarter of a training step.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -24,7 +29,8 @@ def keep_freed_memory() -> None:
         return
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, -1)
-    libc.mallopt(_M_ARENA_MAX, 1)  # others cannot grow beyond 64 MiB
+    if one_arena:
+        libc.mallopt(_M_ARENA_MAX, 1)
     _ask_for_huge_pages(libc)
 
 

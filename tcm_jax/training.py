@@ -1,6 +1,5 @@
 """A training run: the loop around the step, what it saves, and how it goes on (configs/ has the recipes)."""
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -16,16 +15,16 @@ from tcm_jax.data import Batches
 from tcm_jax.errors import ConfigError, Preempted, TcmError, TrainingError
 from tcm_jax.evaluation.testsets import open_dataset
 from tcm_jax.flat_params import Vectors, unflatten
-from tcm_jax.image import atomic_write, write_png
+from tcm_jax.image import write_png
 from tcm_jax.initialization import abstract_params
 from tcm_jax.memory import keep_freed_memory
-from tcm_jax.model_config import ModelConfig
 from tcm_jax.preemption import Preemption
 from tcm_jax.run_checkpoints import RunCheckpoints
 from tcm_jax.start import check_start, first_state
 from tcm_jax.step import TrainState, lambdas, make_step, model_config, state_of
 from tcm_jax.training_log import RunLog
 from tcm_jax.validation import validate
+from tcm_jax.workdir import opened
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
     and TcmError for whatever a user can mend, a full disk included.
     """
     check(config)
-    keep_freed_memory()
+    keep_freed_memory(one_arena=False)  # train.py has JAX dispatch synchronously
     try:
         return _train(config, workdir)
     except OSError as error:
@@ -79,10 +78,10 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
 
 
 def _train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
-    _open_workdir(config, workdir)
     mesh = Mesh(np.array(jax.devices()), ("data",))
     replicated, sharded = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     with (
+        opened(workdir, config),
         RunCheckpoints(workdir / "checkpoints", keep=config.keep_checkpoints) as checkpoints,
         Preemption() as preemption,
     ):
@@ -99,27 +98,6 @@ def _train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
     )
     run_log.draw_curves()
     return weights
-
-
-def _open_workdir(config: ml_collections.ConfigDict, workdir: Path) -> None:
-    """Makes the folder and writes config.json; refuses the folder of a run for another network or rate."""
-    path, text = workdir / "config.json", config.to_json_best_effort(indent=2) + "\n"
-    if path.exists():
-        try:
-            before, now = json.loads(path.read_text()), json.loads(text)
-            for values in (before, now):  # a configuration of an earlier version lacks what was added since
-                values["model"] = ModelConfig.from_dict(values["model"])
-            differ = [name for name in ("model", "distortion", "lam", "level_lams") if before[name] != now[name]]
-        except (ValueError, KeyError, TypeError, ConfigError) as error:
-            raise ConfigError(f"{path} is damaged; give another --workdir, or delete the file to go on") from error
-        if differ:
-            raise ConfigError(
-                f"{workdir} holds a run whose {' and '.join(differ)} differ; give another --workdir "
-                "(and --config.init_from=FILE to start from its weights)"
-            )
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, text.encode())
 
 
 def global_batch(local: np.ndarray, sharding: NamedSharding) -> jax.Array:
@@ -177,7 +155,8 @@ class _Run:
         config, done, first = self.config, int(self.state.step), int(self.state.step)
         pending = None  # (step, metrics on the device)
         while done < config.steps:
-            batch = run_log.waited(lambda: global_batch(next(self.batches), self.sharded))
+            # Waits for the transfer: XLA's threads would run the step, and allocate what it needs, after one under way.
+            batch = run_log.waited(lambda: jax.block_until_ready(global_batch(next(self.batches), self.sharded)))
             self._trace(done - first)
             self.state, metrics = self.step(self.state, batch)
             done += 1

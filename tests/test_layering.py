@@ -28,6 +28,7 @@ FLOORS = {
     "losses": 3,
     "adam": 0,
     "run_checkpoints": 3,
+    "workdir": 1,
     "work": 4.2,
     "preemption": 0,
     "initialization": 3,

@@ -8,7 +8,7 @@ import pytest
 from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.errors import ConfigError
-from tcm_jax.layers import attention, conv
+from tcm_jax.layers import attention, linear
 from tcm_jax.layers.conv import GDN, SubpelConv
 from tcm_jax.layers.tcm_block import TCMBlock
 from tcm_jax.model_config import ModelConfig
@@ -159,14 +159,22 @@ def test_configuration_survives_json():
         ModelConfig.from_dict({**json.loads(config.to_json()), "nonsense": 1})
 
 
+BY_PRODUCTS = {
+    "in one over all positions": {"CPU_LARGE_KERNEL": 1},
+    "in blocks, 3 channels by one": {"CPU_LARGE_MAP": 1},
+    "in blocks, 3 channels by three": {"CPU_LARGE_MAP": 1, "CPU_NARROW": 1},
+}
+
+
+@pytest.mark.parametrize("limits", BY_PRODUCTS.values(), ids=BY_PRODUCTS)
 @pytest.mark.parametrize("size", [(12, 8), (11, 7), (1, 5)])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_kernel_gradients_in_parts_are_those_in_one_piece(stride, size, monkeypatch):
+def test_kernel_gradients_by_products_are_those_of_the_convolution(stride, size, limits, monkeypatch):
     x, kernel = randn(2, *size, 3), randn(3, 3, 3, 7)
-    gradient = randn(*conv._convolve(x, kernel, stride).shape)
-    expected = jax.vjp(lambda x, k: conv._convolve(x, k, stride), x, kernel)[1](gradient)
-    monkeypatch.setattr(conv, "CPU_LARGE_MAP", 1)
-    monkeypatch.setattr(conv, "CPU_BLOCK", 20)
-    in_parts = jax.vjp(lambda x, k: conv.convolve(x, k, stride), x, kernel)[1](gradient)
-    for ours, theirs in zip(in_parts, expected, strict=True):
+    gradient = randn(*linear._convolve(x, kernel, stride).shape)
+    expected = jax.vjp(lambda x, k: linear._convolve(x, k, stride), x, kernel)[1](gradient)
+    for name, limit in {"CPU_BLOCK": 20, **limits}.items():
+        monkeypatch.setattr(linear, name, limit)
+    by_products = jax.vjp(lambda x, k: linear.convolve(x, k, stride), x, kernel)[1](gradient)
+    for ours, theirs in zip(by_products, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)

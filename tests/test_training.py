@@ -21,6 +21,7 @@ from tcm_jax import checkpoint, run_checkpoints, start, step, training
 from tcm_jax.errors import ConfigError, DataError, Preempted, TcmError, TrainingError, WeightsError
 from tcm_jax.flat_params import flatten, unflatten
 from tcm_jax.initialization import init_params
+from tcm_jax.workdir import opened
 
 ROOT = Path(__file__).parent.parent
 COMPILED = {}
@@ -315,6 +316,15 @@ def test_another_runs_folder_is_refused(config, tmp_path):
         training.train(config, tmp_path / "other")
     with pytest.raises(TcmError, match="cannot write to"):
         training.train(config, Path("/proc/run"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file locks")
+def test_a_folder_is_one_process(config, tmp_path):
+    with (
+        opened(tmp_path / "run", config),
+        pytest.raises(TcmError, match=r"another process trains in .*run; wait for its end"),
+    ):
+        training.train(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

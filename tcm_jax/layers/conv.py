@@ -5,17 +5,15 @@ from the reference's weights wants them: 3x3 kernels HWIO, 1x1 kernels [in, out]
 parameters re-parametrised.
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tcm_jax import ops
+from tcm_jax.layers.linear import convolve, product
 
 LEAKY_SLOPE = 0.01
-CPU_LARGE_MAP = 2048  # positions of a map from which XLA's gradient of its kernel is slow
-CPU_BLOCK = 1024  # positions whose part of a kernel's gradient is one matrix product, small enough for the cache
 GDN_PEDESTAL = 2.0**-36
 GDN_BETA_MIN = 1e-6
 
@@ -29,66 +27,8 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """The exact GELU, x * Phi(x) with the error function."""
-    return nn.gelu(x, approximate=False)
-
-
-def _convolve(x, kernel, stride):
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=numbers)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Map [B, H, W, C] and kernel [3, 3, C, features] to [B, ceil(H/stride), ceil(W/stride), features]; zero padding 1.
-
-    On a CPU the kernel's gradient over a large map is taken by matrix products, a few rows at a time: XLA's own takes
-    several times as long (`python benchmarks/kernel_gradient.py`).
-    """
-    return _convolve(x, kernel, stride)
-
-
-def _forward(x, kernel, stride):
-    return _convolve(x, kernel, stride), (x, kernel)
-
-
-def _backward(stride, residuals, gradient):
-    x, kernel = residuals
-    if jax.default_backend() == "cpu" and gradient[0, :, :, 0].size >= CPU_LARGE_MAP:
-        (dx,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
-        return dx, _kernel_gradient(x, gradient, stride)
-    return jax.vjp(lambda x, kernel: _convolve(x, kernel, stride), x, kernel)[1](gradient)
-
-
-def _kernel_gradient(x, gradient, stride):
-    """Sum over blocks of rows of [features, positions] @ [positions, 3 * C], one product for each row of the kernel."""
-    batch, height, width, features = gradient.shape
-    channels = x.shape[-1]
-    rows = min(height, max(1, CPU_BLOCK // width))
-    blocks = -(-height // rows)
-    below = stride * (blocks * rows - 1) + 2 - x.shape[1]  # rows past the last block's are zeros
-    x = jnp.pad(x, ((0, 0), (1, max(below, 1)), (1, 1), (0, 0)))
-    gradient = jnp.pad(gradient, ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0)))
-
-    def add(i, total):
-        start = (i // blocks, i % blocks * rows, 0, 0)
-        g = jax.lax.dynamic_slice(gradient, start, (1, rows, width, features)).reshape(-1, features).T
-        part = (1, stride * (rows - 1) + 3, *x.shape[2:])
-        part = jax.lax.dynamic_slice(x, (start[0], start[1] * stride, 0, 0), part)
-        taps = [[_every(part, stride, i, j, rows, width) for j in range(3)] for i in range(3)]
-        rows_of_kernel = [jnp.concatenate(row, -1).reshape(-1, 3 * channels) for row in taps]
-        return total + jnp.stack([jnp.matmul(g, r, preferred_element_type=jnp.float32) for r in rows_of_kernel])
-
-    total = jax.lax.fori_loop(0, batch * blocks, add, jnp.zeros((3, features, 3 * channels), jnp.float32))
-    return total.reshape(3, features, 3, channels).transpose(0, 2, 3, 1).astype(x.dtype)
-
-
-def _every(x, stride, row, column, rows, columns):
-    """What the kernel's element at `row`, `column` meets: every `stride`-th value of the padded map."""
-    return x[:, row : row + stride * (rows - 1) + 1 : stride, column : column + stride * (columns - 1) + 1 : stride]
-
-
-convolve.defvjp(_forward, _backward)
+    """The exact GELU, x * Phi(x) with the error function; JAX's own takes the slower erfc."""
+    return x * (0.5 * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype))))
 
 
 class Conv3x3(nn.Module):
@@ -113,7 +53,7 @@ class Conv1x1(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        return x @ kernel.astype(x.dtype) + bias.astype(x.dtype)
+        return product(x, kernel.astype(x.dtype)) + bias.astype(x.dtype)
 
 
 class GDN(nn.Module):

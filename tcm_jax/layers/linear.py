@@ -1,0 +1,102 @@
+"""The two linear maps that the layers are made of, with gradients of their kernels that are quick on a CPU.
+
+XLA's own gradients transpose the maps in memory first, and those of 3x3 kernels over large maps take several times as
+long as the matrix products they can be written as (`python benchmarks/kernel_gradient.py`).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+CPU_LARGE_MAP = 2048  # positions of a map from which XLA's gradient of its kernel is slow
+CPU_LARGE_KERNEL = 1 << 14  # channels in times out from which it is slow for any map
+CPU_BLOCK = 1024  # positions whose part of a kernel's gradient is taken at once, small enough for the cache
+CPU_NARROW = 64  # channels below which this is one matrix product, and not one for each column of the kernel
+
+
+@jax.custom_vjp
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`x @ kernel`: [..., C] and [C, features] to [..., features]."""
+    return x @ kernel
+
+
+def _product_backward(residuals, gradient):
+    x, kernel = residuals
+    return gradient @ kernel.T, _over_positions(x, gradient).astype(kernel.dtype)
+
+
+product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _product_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Map [B, H, W, C] and kernel [3, 3, C, features] to [B, ceil(H/stride), ceil(W/stride), features]; zero padding 1.
+
+    On a CPU the kernel's gradient over a large map is taken by matrix products, a few rows at a time, and that of a
+    large kernel by one.
+    """
+    return _convolve(x, kernel, stride)
+
+
+def _convolve(x, kernel, stride):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=numbers)
+
+
+def _backward(stride, residuals, gradient):
+    x, kernel = residuals
+    large_map = gradient[0, :, :, 0].size >= CPU_LARGE_MAP
+    if jax.default_backend() == "cpu" and (large_map or kernel[0, 0].size >= CPU_LARGE_KERNEL):
+        (dx,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
+        return dx, (_in_blocks if large_map else _at_once)(x, gradient, stride)
+    return jax.vjp(lambda x, kernel: _convolve(x, kernel, stride), x, kernel)[1](gradient)
+
+
+convolve.defvjp(lambda x, kernel, stride: (_convolve(x, kernel, stride), (x, kernel)), _backward)
+
+
+def _at_once(x, gradient, stride):
+    """The kernel's gradient as [9 * C, positions] @ [positions, features]."""
+    rows, columns, features = gradient.shape[1:]
+    taps = _taps(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), stride, rows, columns)
+    total = _over_positions(jnp.concatenate(taps, -1), gradient)
+    return total.reshape(3, 3, x.shape[-1], features).astype(x.dtype)
+
+
+def _in_blocks(x, gradient, stride):
+    """Sum over blocks of rows of [features, positions] @ [positions, 9 * C], of wide maps in three products."""
+    batch, height, width, features = gradient.shape
+    channels = x.shape[-1]
+    rows = min(height, max(1, CPU_BLOCK // width))
+    blocks = -(-height // rows)
+    below = stride * (blocks * rows - 1) + 2 - x.shape[1]  # rows past the last block's are zeros
+    x = jnp.pad(x, ((0, 0), (1, max(below, 1)), (1, 1), (0, 0)))
+    gradient = jnp.pad(gradient, ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0)))
+    products = 1 if channels < CPU_NARROW else 3
+
+    def add(i, total):
+        start = (i // blocks, i % blocks * rows, 0, 0)
+        g = jax.lax.dynamic_slice(gradient, start, (1, rows, width, features))
+        part = (1, stride * (rows - 1) + 3, *x.shape[2:])
+        part = jax.lax.dynamic_slice(x, (start[0], start[1] * stride, 0, 0), part)
+        taps = _taps(part, stride, rows, width)
+        joined = [jnp.concatenate(taps[p::products], -1) for p in range(products)]
+        return total + jnp.stack([_over_positions(g, taps) for taps in joined])
+
+    total = jnp.zeros((products, features, 9 // products * channels), jnp.float32)
+    total = jax.lax.fori_loop(0, batch * blocks, add, total)
+    taps = total.reshape(products, features, -1, channels).transpose(2, 0, 3, 1)  # tap products * t + p at [t, p]
+    return taps.reshape(3, 3, channels, features).astype(x.dtype)
+
+
+def _taps(x, stride, rows, columns):
+    """What each of the kernel's nine elements meets: every `stride`-th value of the padded map, from its place on."""
+    row, column = stride * (rows - 1) + 1, stride * (columns - 1) + 1
+    return [x[:, i : i + row : stride, j : j + column : stride] for i in range(3) for j in range(3)]
+
+
+def _over_positions(left, right):
+    """Sum over all positions of the products of both maps' channels: [..., C] and [..., D] to float32 [C, D]."""
+    left, right = left.reshape(-1, left.shape[-1]), right.reshape(-1, right.shape[-1])
+    return jax.lax.dot_general(left, right, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
