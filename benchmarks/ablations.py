@@ -1,7 +1,9 @@
-"""The paper's ablations on networks small enough for a CPU: equal steps, several seeds, loss on other pictures.
+"""The paper's ablations on networks small enough for a CPU, and designs of the embedded network: equal steps, several
+seeds, loss on other pictures.
 
 PYTHONPATH=. python benchmarks/ablations.py --train folder:train_photos.tar --data kodak --output runs/ablations
 
+With `--designs` the variants are of the embedded network, at one rate, each from the KLT of the pictures.
 Writes ablations.json and ablations.md after every variant; run again, it goes on with the variants that are missing.
 A seed decides the initial parameters and the order and crops of the pictures; the quantization noise is shared. The
 figures are estimates (likelihoods, no files) of middle crops of 256x256.
@@ -20,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.default import make_config
+from configs.tcm_tiny import MODEL as TINY
 from tcm_jax import data, losses
 from tcm_jax.analysis import complexity
 from tcm_jax.evaluation.provenance import provenance
@@ -28,7 +31,8 @@ from tcm_jax.flat_params import unflatten
 from tcm_jax.image import atomic_write
 from tcm_jax.model import TCM
 from tcm_jax.model_config import ModelConfig
-from tcm_jax.step import init_state, make_step
+from tcm_jax.start import first_state
+from tcm_jax.step import make_step
 
 BASE = ModelConfig(
     widths=(16, 24, 32),
@@ -55,6 +59,18 @@ VARIANTS = {
     "2 slices": {"num_slices": 2},
     "10 slices": {"num_slices": 10},
 }
+DESIGNS = {
+    "tcm_tiny": {},
+    "narrower at stride 2": {"widths": (16, 64, 72), "head_dims": (8, 16, 18)},
+    "wider at stride 2": {"widths": (32, 64, 72), "head_dims": (16, 16, 18)},
+    "no block at stride 4": {"depths": (0, 0, 2)},
+    "two blocks at stride 4": {"depths": (0, 2, 2)},
+    "heads twice as wide": {"head_dims": (12, 32, 36)},
+    "2 slices": {"num_slices": 2},
+    "5 slices": {"num_slices": 5},
+    "contexts twice as wide": {"context_widths": (64, 48)},
+    "without SWAtten": {"attention": "none"},
+}
 CROP = 256
 
 
@@ -64,6 +80,7 @@ def main() -> None:
     parser.add_argument("--train", required=True, help="as train.py's data.source")
     parser.add_argument("--data", required=True, help="pictures to measure on: a folder or kodak")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--designs", action="store_true", help="designs of the embedded network, not the ablations")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=4, help="crops of 128x128 a step")
@@ -71,12 +88,13 @@ def main() -> None:
     flags.output.mkdir(parents=True, exist_ok=True)
     pictures, file = middle_crops(flags.data), flags.output / "ablations.json"
     setting = {"steps": flags.steps, "seeds": flags.seeds, "batch": flags.batch, "crop": 128}
+    base, variants = (dataclasses.replace(TINY, levels=0), DESIGNS) if flags.designs else (BASE, VARIANTS)
     found = json.loads(file.read_text()) if file.exists() else {"setting": setting, "variants": {}}
     if found["setting"] != setting:
         parser.error(f"{file} was made with {found['setting']}; give another --output")
-    for name, changes in VARIANTS.items():
+    for name, changes in variants.items():
         if name not in found["variants"]:
-            found["variants"][name] = run(dataclasses.replace(BASE, **changes), flags, pictures)
+            found["variants"][name] = run(dataclasses.replace(base, **changes), flags, pictures)
             found["provenance"] = provenance({"first": 0, "last": flags.seeds - 1})
             atomic_write(file, json.dumps(found, indent=1).encode())
             atomic_write(flags.output / "ablations.md", markdown(found).encode())
@@ -96,15 +114,19 @@ def run(model: ModelConfig, flags: argparse.Namespace, pictures: np.ndarray) -> 
     """Parameters, work, and by seed: loss, bits per pixel and PSNR after training."""
     config = make_config("ablation", model)
     config.steps, config.learning_rate, config.schedule, config.warmup_steps = flags.steps, 1e-3, "cosine", 50
-    config.ema_decay = 0.99
+    config.ema_decay, config.data.source, config.data.crop = 0.99, flags.train, 128
+    if flags.designs:
+        config.initialization, config.learning_rate = "klt", 5e-4
     step, score = jax.jit(make_step(config), donate_argnums=0), jax.jit(make_score(model, config.lam))
-    results, start = [], time.perf_counter()
+    results, seconds, start = [], [], time.perf_counter()
     for seed in range(flags.seeds):
         seeded = config.copy_and_resolve_references()
         seeded.seed = seed
-        state, batches = init_state(seeded), data.Batches(flags.train, flags.batch, 128, seed)
+        state, batches = first_state(seeded), data.Batches(flags.train, flags.batch, 128, seed)
         for _ in range(flags.steps):
-            state, _ = step(state, next(batches))
+            batch, before = next(batches), time.perf_counter()
+            state, _ = jax.block_until_ready(step(state, batch))
+            seconds.append(time.perf_counter() - before)
         params = unflatten(state.ema, model)
         parts = [score(params, picture) for picture in pictures]
         results.append({key: float(np.mean([part[key] for part in parts])) for key in ("loss", "bpp", "psnr")})
@@ -113,6 +135,7 @@ def run(model: ModelConfig, flags: argparse.Namespace, pictures: np.ndarray) -> 
         "parameters": sum(complexity.parameters(model).values()),
         "kmac_per_pixel": work,
         "seconds": time.perf_counter() - start,
+        "seconds_a_step": float(np.median(seconds)),
         **{key: [result[key] for result in results] for key in results[0]},
     }
 
@@ -130,18 +153,24 @@ def make_score(model: ModelConfig, lam: float) -> Callable:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """A table: means and standard deviations over the seeds, and the loss over TCM's of the same seed."""
+    """A table: means and standard deviations over the seeds, and the loss over the first variant's of the same seed."""
     setting, origin = found["setting"], found["provenance"]
     lines = [f"{setting['steps']} steps of {setting['batch']} crops of 128x128, {setting['seeds']} seeds; loss at "
              "lambda 0.0067 on middle crops of 256x256, lower is better; ± is the standard deviation over seeds.", "",
-             "| variant | parameters | kMAC a pixel | loss | loss - TCM's, by seed | bpp | PSNR |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
-    base = np.array(found["variants"]["TCM"]["loss"])
+             "| variant | parameters | kMAC a pixel | s a step | loss | loss - the first's, by seed | bpp | PSNR |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+    base = np.array(next(iter(found["variants"].values()))["loss"])
     for name, row in found["variants"].items():
         loss, bpp, psnr = (np.array(row[key]) for key in ("loss", "bpp", "psnr"))
         numbers = spread(loss, 3), spread(loss - base, 3), spread(bpp, 3), spread(psnr, 2)
-        cells = [name, f"{row['parameters']:,}", f"{row['kmac_per_pixel']:.2f}", *numbers]
-        lines.append(f"| {' | '.join(cells)} |")
+        cells = [
+            name,
+            f"{row['parameters']:,}",
+            f"{row['kmac_per_pixel']:.2f}",
+            f"{row['seconds_a_step']:.2f}",
+            *numbers,
+        ]
+        lines.append(f"| {' | '.join([*cells, *numbers])} |")
     return "\n".join([*lines, "", f"`{origin['command']}`, commit {origin['commit']}, {origin['device']}", ""])
 
 
