@@ -1,17 +1,18 @@
 """What the C library does with freed memory."""
 
 import ctypes
-import functools
 import os
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 _MADV_HUGEPAGE, _HUGE_PAGE = 14, 2**21  # of Linux; the size on x86-64 and most others
+_called: list[bool] = []  # one entry once it was
 
 
-@functools.cache
 def keep_freed_memory(one_arena: bool = True) -> None:
     """Makes glibc keep what is freed for the next allocation, in huge pages, for the whole process; nothing elsewhere.
+
+    The first call decides for the process.
 
     XLA's CPU programs allocate every large array anew. By default glibc gets each from the system and gives it back,
     and the system clears every page of it: plain arithmetic on large arrays takes several times as long
@@ -22,8 +23,9 @@ def keep_freed_memory(one_arena: bool = True) -> None:
     `one_arena=False` leaves the threads their own: in an arena that a large program's compilation left in pieces, the
     scratch memory of XLA's matrix products takes a quarter of a training step.
     """
-    if not sys.platform.startswith("linux"):
+    if _called or not sys.platform.startswith("linux"):
         return
+    _called.append(True)
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):  # not glibc
         return
