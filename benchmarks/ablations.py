@@ -87,7 +87,7 @@ def main() -> None:
     flags = parser.parse_args()
     flags.output.mkdir(parents=True, exist_ok=True)
     pictures, file = middle_crops(flags.data), flags.output / "ablations.json"
-    setting = {"steps": flags.steps, "seeds": flags.seeds, "batch": flags.batch, "crop": 128}
+    setting = {"steps": flags.steps, "seeds": flags.seeds, "batch": flags.batch, "crop": 128, "designs": flags.designs}
     base, variants = (dataclasses.replace(TINY, levels=0), DESIGNS) if flags.designs else (BASE, VARIANTS)
     found = json.loads(file.read_text()) if file.exists() else {"setting": setting, "variants": {}}
     if found["setting"] != setting:
@@ -163,14 +163,8 @@ def markdown(found: dict[str, Any]) -> str:
     for name, row in found["variants"].items():
         loss, bpp, psnr = (np.array(row[key]) for key in ("loss", "bpp", "psnr"))
         numbers = spread(loss, 3), spread(loss - base, 3), spread(bpp, 3), spread(psnr, 2)
-        cells = [
-            name,
-            f"{row['parameters']:,}",
-            f"{row['kmac_per_pixel']:.2f}",
-            f"{row['seconds_a_step']:.2f}",
-            *numbers,
-        ]
-        lines.append(f"| {' | '.join([*cells, *numbers])} |")
+        work = f"{row['parameters']:,}", f"{row['kmac_per_pixel']:.2f}", f"{row['seconds_a_step']:.2f}"
+        lines.append(f"| {' | '.join([name, *work, *numbers])} |")
     return "\n".join([*lines, "", f"`{origin['command']}`, commit {origin['commit']}, {origin['device']}", ""])
 
 

@@ -66,7 +66,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
     and TcmError for whatever a user can mend, a full disk included.
     """
     check(config)
-    keep_freed_memory(one_arena=False)  # train.py has JAX dispatch synchronously
+    keep_freed_memory()
     try:
         return _train(config, workdir)
     except OSError as error:
@@ -155,7 +155,7 @@ class _Run:
         config, done, first = self.config, int(self.state.step), int(self.state.step)
         pending = None  # (step, metrics on the device)
         while done < config.steps:
-            # Waits for the transfer: XLA's threads would run the step, and allocate what it needs, after one under way.
+            # A CPU's main thread runs the step, and allocates for it (memory.py), if the batch is in place.
             batch = run_log.waited(lambda: jax.block_until_ready(global_batch(next(self.batches), self.sharded)))
             self._trace(done - first)
             self.state, metrics = self.step(self.state, batch)

@@ -1,6 +1,7 @@
 """The folder of a training run, held by one process."""
 
 import contextlib
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some file systems answer: they go without
 
 
 @contextlib.contextmanager
@@ -43,8 +46,9 @@ def _take(lock, workdir: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise TcmError(f"another process trains in {workdir}; wait for its end, or give another --workdir") from None
-    except OSError:  # a file system without locks
-        pass
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 def _check(workdir: Path, text: str) -> None:
