@@ -1,10 +1,11 @@
 """An object in a process of its own: one library's settings of memory and threads do not reach the other's."""
 
 import multiprocessing
-import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+
+from tcm_jax.memory import peak_resident_bytes
 
 _made: list[Any] = []
 
@@ -17,10 +18,6 @@ def _call(method: str, arguments: tuple) -> tuple[Any, float]:
     start = time.perf_counter()
     result = getattr(_made[0], method)(*arguments)
     return result, time.perf_counter() - start
-
-
-def _peak_mib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 class Apart:
@@ -36,4 +33,4 @@ class Apart:
 
     def peak_mib(self) -> int:
         """The most memory that its process had."""
-        return self._pool.submit(_peak_mib).result()
+        return self._pool.submit(peak_resident_bytes).result() // 2**20

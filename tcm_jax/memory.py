@@ -1,8 +1,9 @@
-"""What the C library does with freed memory."""
+"""What the C library does with freed memory, and the most that the process had."""
 
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 _MADV_HUGEPAGE, _HUGE_PAGE = 14, 2**21  # of Linux; the size on x86-64 and most others
@@ -34,6 +35,19 @@ def keep_freed_memory(one_arena: bool = True) -> None:
     if one_arena:
         libc.mallopt(_M_ARENA_MAX, 1)
     _ask_for_huge_pages(libc)
+
+
+def peak_resident_bytes() -> int:
+    """The most physical memory that this process has had.
+
+    Linux's `ru_maxrss` begins with what the starting process had when it made this one, so that it is not asked there.
+    """
+    if sys.platform.startswith("linux"):
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(status["VmHWM"].split()[0]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _ask_for_huge_pages(libc: ctypes.CDLL) -> None:

@@ -7,7 +7,6 @@ import json
 import math
 import multiprocessing
 import os
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -24,6 +23,7 @@ from tcm_jax.evaluation.measure import TcmMeter, measure_other
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.evaluation.testsets import open_dataset, short_names
 from tcm_jax.image import atomic_write
+from tcm_jax.memory import peak_resident_bytes
 from tcm_jax.programs import keep_compiled_programs
 
 # What decides a row: a change in one of these files makes cached rows stale.
@@ -183,11 +183,8 @@ def _work(job: _Job) -> None:
 
 def peak_memory() -> tuple[int, int | None]:
     """Highest resident memory of this process so far, and of its first device where that is counted; bytes."""
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
     statistics = jax.devices()[0].memory_stats() or {}
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, statistics.get("peak_bytes_in_use")
+    return peak_resident_bytes(), statistics.get("peak_bytes_in_use")
 
 
 def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
