@@ -32,7 +32,7 @@ from tcm_jax.image import atomic_write
 from tcm_jax.model import TCM
 from tcm_jax.model_config import ModelConfig
 from tcm_jax.start import first_state
-from tcm_jax.step import make_step
+from tcm_jax.step import jit_step
 
 BASE = ModelConfig(
     widths=(16, 24, 32),
@@ -117,7 +117,7 @@ def run(model: ModelConfig, flags: argparse.Namespace, pictures: np.ndarray) -> 
     config.ema_decay, config.data.source, config.data.crop = 0.99, flags.train, 128
     if flags.designs:
         config.initialization, config.learning_rate = "klt", 5e-4
-    step, score = jax.jit(make_step(config), donate_argnums=0), jax.jit(make_score(model, config.lam))
+    step, score = jit_step(config), jax.jit(make_score(model, config.lam))
     results, seconds, start = [], [], time.perf_counter()
     for seed in range(flags.seeds):
         seeded = config.copy_and_resolve_references()

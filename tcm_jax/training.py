@@ -21,7 +21,7 @@ from tcm_jax.memory import keep_freed_memory
 from tcm_jax.preemption import Preemption
 from tcm_jax.run_checkpoints import RunCheckpoints
 from tcm_jax.start import check_start, first_state
-from tcm_jax.step import TrainState, lambdas, make_step, model_config, state_of
+from tcm_jax.step import TrainState, jit_step, lambdas, model_config, state_of
 from tcm_jax.training_log import RunLog
 from tcm_jax.validation import validate
 from tcm_jax.workdir import opened
@@ -109,9 +109,7 @@ def compile_step(config: ml_collections.ConfigDict, replicated: NamedSharding, s
     """The compiled step: state replicated and donated, batch split over the devices of all hosts."""
     crop = config.data.crop
     batch = jax.ShapeDtypeStruct((config.data.batch_size, crop, crop, 3), np.uint8)
-    step = jax.jit(
-        make_step(config), in_shardings=(replicated, sharded), out_shardings=(replicated, replicated), donate_argnums=0
-    )
+    step = jit_step(config, in_shardings=(replicated, sharded), out_shardings=(replicated, replicated))
     return step.lower(abstract_state(config), batch).compile()
 
 

@@ -31,7 +31,7 @@ def train(model, params, batches, **changes):
     """(weights after STEPS on the batches in turn, first and last metrics)."""
     config = default.make_config("learning", model)
     config.update({"learning_rate": 1e-2, "schedule": "cosine", "steps": STEPS, "warmup_steps": 10, **changes})
-    state, program = step.state_of(params, config), jax.jit(step.make_step(config), donate_argnums=0)
+    state, program = step.state_of(params, config), step.jit_step(config)
     seen = []
     for i in range(STEPS):
         state, metrics = program(state, batches[i % len(batches)])

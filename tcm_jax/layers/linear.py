@@ -34,7 +34,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Map [B, H, W, C] and kernel [3, 3, C, features] to [B, ceil(H/stride), ceil(W/stride), features]; zero padding 1.
 
     On a CPU the kernel's gradient over a large map is taken by matrix products, a few rows at a time, and that of a
-    large kernel by one.
+    large kernel by one for each of its nine elements.
     """
     return _convolve(x, kernel, stride)
 
@@ -57,10 +57,19 @@ convolve.defvjp(lambda x, kernel, stride: (_convolve(x, kernel, stride), (x, ker
 
 
 def _at_once(x, gradient, stride):
-    """The kernel's gradient as [9 * C, positions] @ [positions, features]."""
+    """The kernel's gradient as nine products [C, positions] @ [positions, features].
+
+    In a loop: nine slices that start elsewhere would be nine kernels to compile.
+    """
     rows, columns, features = gradient.shape[1:]
-    taps = _taps(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), stride, rows, columns)
-    total = _over_positions(jnp.concatenate(taps, -1), gradient)
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    part = (len(x), stride * (rows - 1) + 1, stride * (columns - 1) + 1, x.shape[-1])
+
+    def product_of_tap(i):
+        tap = jax.lax.dynamic_slice(x, (0, i // 3, i % 3, 0), part)[:, ::stride, ::stride]
+        return _over_positions(tap, gradient)
+
+    total = jax.lax.map(product_of_tap, jnp.arange(9))
     return total.reshape(3, 3, x.shape[-1], features).astype(x.dtype)
 
 

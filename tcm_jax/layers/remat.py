@@ -1,8 +1,28 @@
-"""Rematerialization: a block's gradient computes its forward pass again instead of keeping its intermediates."""
+"""How a block is run: traced once with all its equals, or rematerialized.
+
+Rematerialization: a block's gradient computes its forward pass again instead of keeping its intermediates.
+"""
+
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+
+def traced_once(block: nn.Module, x: jax.Array) -> jax.Array:
+    """`block(x)`, traced once for all blocks that differ in the values of their parameters alone.
+
+    `block` holds no other modules in its attributes: those cannot be compared.
+    """
+    if block.is_initializing():
+        return block(x)
+    return _apply(block.clone(parent=None, name=None), block.variables["params"], x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(block, params, x):
+    return block.apply({"params": params}, x)
 
 
 def rematerialized(block: nn.Module, x: jax.Array) -> jax.Array:
@@ -43,12 +63,13 @@ def _not_a_number(params, x, _):
 
 
 class Stack(nn.Sequential):
-    """Layers one after the other; with `remat` each is rematerialized."""
+    """Layers one after the other, each traced once; with `remat` each is rematerialized."""
 
     remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        run = rematerialized if self.remat else traced_once
         for layer in self.layers:
-            x = rematerialized(layer, x) if self.remat and isinstance(layer, nn.Module) else layer(x)
+            x = run(layer, x) if isinstance(layer, nn.Module) else layer(x)
         return x

@@ -5,6 +5,7 @@ import jax
 
 from tcm_jax.layers.attention import swin_block
 from tcm_jax.layers.conv import Conv1x1, ResidualUnit
+from tcm_jax.layers.remat import Stack, traced_once
 
 
 class SwinPair(nn.Module):
@@ -29,9 +30,9 @@ class SWAtten(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         squeezed = Conv1x1(self.width, name="in_conv")(x)
-        attended = SwinPair(self.head_dim, self.window, name="non_local_block")(squeezed)
-        features = nn.Sequential(self.units(), name="conv_a")(squeezed)
-        gate = nn.Sequential([*self.units(), Conv1x1(self.width, parent=None)], name="conv_b")(attended)
+        attended = traced_once(SwinPair(self.head_dim, self.window, name="non_local_block"), squeezed)
+        features = Stack(self.units(), name="conv_a")(squeezed)
+        gate = Stack([*self.units(), Conv1x1(self.width, parent=None)], name="conv_b")(attended)
         return Conv1x1(x.shape[-1], name="out_conv")(features * nn.sigmoid(gate) + squeezed)
 
     @staticmethod
