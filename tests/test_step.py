@@ -51,6 +51,15 @@ def test_parameters_become_vectors_and_back():
         unflatten(flatten(params), dataclasses.replace(smoke.MODEL, atten_width=16))
 
 
+def test_slices_of_the_vector_share_kernels():
+    """Where a slice starts is an operand: XLA would compile a kernel for each start."""
+    vectors = flatten(init_params(smoke.MODEL, 0))
+    program = jax.jit(lambda vectors: unflatten(vectors, smoke.MODEL)).lower(vectors).compile()
+    assert program.as_text().count(" slice(") <= 1  # the value that hides the starts
+    expected = unflatten(jax.tree.map(np.asarray, vectors), smoke.MODEL)
+    jax.tree.map(np.testing.assert_array_equal, program(vectors), expected)
+
+
 def test_parts_of_a_batch_are_the_whole(state, once):
     whole, expected = once(state, BATCH)
     parts, metrics = jax.jit(step.make_step(make_config(accumulate=2)))(state, BATCH)
