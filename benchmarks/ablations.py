@@ -127,7 +127,7 @@ def run(model: ModelConfig, flags: argparse.Namespace, pictures: np.ndarray) -> 
             batch, before = next(batches), time.perf_counter()
             state, _ = jax.block_until_ready(step(state, batch))
             seconds.append(time.perf_counter() - before)
-        params = unflatten(state.ema, model)
+        params = unflatten(jax.tree.map(np.asarray, state.ema), model)
         parts = [score(params, picture) for picture in pictures]
         results.append({key: float(np.mean([part[key] for part in parts])) for key in ("loss", "bpp", "psnr")})
     work = sum(complexity.macs(model).values(), complexity.Macs()).total / (512 * 768) / 1e3
