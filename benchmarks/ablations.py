@@ -3,7 +3,8 @@ seeds, loss on other pictures.
 
 PYTHONPATH=. python benchmarks/ablations.py --train folder:train_photos.tar --data kodak --output runs/ablations
 
-With `--designs` the variants are of the embedded network, at one rate, each from the KLT of the pictures.
+With `--designs` the variants are of the embedded network, with its rates and recipe, each from the KLT of the pictures;
+loss, bits and PSNR are then means over its levels.
 Writes ablations.json and ablations.md after every variant; run again, it goes on with the variants that are missing.
 A seed decides the initial parameters and the order and crops of the pictures; the quantization noise is shared. The
 figures are estimates (likelihoods, no files) of middle crops of 256x256.
@@ -19,10 +20,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
+from configs import tcm_tiny
 from configs.default import make_config
-from configs.tcm_tiny import MODEL as TINY
 from tcm_jax import data, losses
 from tcm_jax.analysis import complexity
 from tcm_jax.evaluation.provenance import provenance
@@ -32,7 +34,7 @@ from tcm_jax.image import atomic_write
 from tcm_jax.model import TCM
 from tcm_jax.model_config import ModelConfig
 from tcm_jax.start import first_state
-from tcm_jax.step import jit_step
+from tcm_jax.step import jit_step, lambdas, model_config
 
 BASE = ModelConfig(
     widths=(16, 24, 32),
@@ -88,7 +90,7 @@ def main() -> None:
     flags.output.mkdir(parents=True, exist_ok=True)
     pictures, file = middle_crops(flags.data), flags.output / "ablations.json"
     setting = {"steps": flags.steps, "seeds": flags.seeds, "batch": flags.batch, "crop": 128, "designs": flags.designs}
-    base, variants = (dataclasses.replace(TINY, levels=0), DESIGNS) if flags.designs else (BASE, VARIANTS)
+    base, variants = (tcm_tiny.MODEL, DESIGNS) if flags.designs else (BASE, VARIANTS)
     found = json.loads(file.read_text()) if file.exists() else {"setting": setting, "variants": {}}
     if found["setting"] != setting:
         parser.error(f"{file} was made with {found['setting']}; give another --output")
@@ -112,12 +114,8 @@ def middle_crops(spec: str) -> np.ndarray:
 
 def run(model: ModelConfig, flags: argparse.Namespace, pictures: np.ndarray) -> dict[str, Any]:
     """Parameters, work, and by seed: loss, bits per pixel and PSNR after training."""
-    config = make_config("ablation", model)
-    config.steps, config.learning_rate, config.schedule, config.warmup_steps = flags.steps, 1e-3, "cosine", 50
-    config.ema_decay, config.data.source, config.data.crop = 0.99, flags.train, 128
-    if flags.designs:
-        config.initialization, config.learning_rate = "klt", 5e-4
-    step, score = jit_step(config), jax.jit(make_score(model, config.lam))
+    config = recipe(model, flags)
+    step, score = jit_step(config), jax.jit(make_score(config))
     results, seconds, start = [], [], time.perf_counter()
     for seed in range(flags.seeds):
         seeded = config.copy_and_resolve_references()
@@ -140,14 +138,37 @@ def run(model: ModelConfig, flags: argparse.Namespace, pictures: np.ndarray) -> 
     }
 
 
-def make_score(model: ModelConfig, lam: float) -> Callable:
-    """`(params, picture uint8 [H, W, 3]) -> {"loss", "bpp", "psnr", ...}`, of rounded latents, to be jitted."""
+def recipe(model: ModelConfig, flags: argparse.Namespace) -> ml_collections.ConfigDict:
+    """How a variant is trained."""
+    if flags.designs:
+        config = tcm_tiny.get_config()
+        config.model = ml_collections.ConfigDict(dataclasses.asdict(model))
+    else:
+        config = make_config("ablation", model)
+        config.learning_rate, config.schedule = 1e-3, "cosine"
+    config.steps, config.warmup_steps, config.ema_decay = flags.steps, 50, 0.99
+    config.data.source, config.data.crop = flags.train, 128
+    return config
+
+
+def make_score(config: ml_collections.ConfigDict) -> Callable:
+    """`(params, picture uint8 [H, W, 3]) -> {"loss", "bpp", "psnr", ...}`, of rounded latents, to be jitted.
+
+    The means over the levels, each with its lambda and the weight that training gives it.
+    """
+    model, lams = TCM(model_config(config)), jnp.asarray(lambdas(config), jnp.float32)
+    weights = jnp.sqrt(config.lam / lams) if config.balance_levels else jnp.ones_like(lams)
 
     def score(params, picture):
         x = picture[None].astype(jnp.float32) / 255
-        x_hat, out = TCM(model).apply({"params": params}, x)
-        likelihoods = [out["likelihood_y"], out["likelihood_z"]]
-        return losses.rate_distortion(x, jnp.clip(x_hat, 0, 1), likelihoods, lam, "mse")[1]
+
+        def at_level(level):
+            x_hat, out = model.apply({"params": params}, x, level=level[None].astype(jnp.float32))
+            likelihoods = [out["likelihood_y"], out["likelihood_z"]]
+            x_hat = jnp.clip(x_hat, 0, 1)
+            return losses.rate_distortion(x, x_hat, likelihoods, lams[level], "mse", weights[level])[1]
+
+        return jax.tree.map(jnp.mean, jax.lax.map(at_level, jnp.arange(len(lams))))
 
     return score
 
@@ -155,8 +176,9 @@ def make_score(model: ModelConfig, lam: float) -> Callable:
 def markdown(found: dict[str, Any]) -> str:
     """A table: means and standard deviations over the seeds, and the loss over the first variant's of the same seed."""
     setting, origin = found["setting"], found["provenance"]
-    lines = [f"{setting['steps']} steps of {setting['batch']} crops of 128x128, {setting['seeds']} seeds; loss at "
-             "lambda 0.0067 on middle crops of 256x256, lower is better; ± is the standard deviation over seeds.", "",
+    rates = "over the levels" if setting["designs"] else "at lambda 0.0067"
+    lines = [f"{setting['steps']} steps of {setting['batch']} crops of 128x128, {setting['seeds']} seeds; loss {rates} "
+             "on middle crops of 256x256, lower is better; ± is the standard deviation over seeds.", "",
              "| variant | parameters | kMAC a pixel | s a step | loss | loss - the first's, by seed | bpp | PSNR |",
              "| --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     base = np.array(next(iter(found["variants"].values()))["loss"])

@@ -11,6 +11,7 @@ from golden_files import WEIGHTS
 from PIL import Image
 
 from benchmarks import ablations
+from configs import smoke
 from tcm_jax import checkpoint
 from tcm_jax.errors import ConfigError
 from tcm_jax.model import TCM, flat_shapes
@@ -90,6 +91,23 @@ def test_the_comparison_runs_and_goes_on_where_it_was(tiny_config, tmp_path, mon
     monkeypatch.setattr("sys.argv", [*command, "--steps", "3"])
     with pytest.raises(SystemExit):
         ablations.main()
+
+
+@pytest.mark.slow
+def test_designs_start_from_the_klt_and_count_all_levels(tmp_path, monkeypatch):
+    changes = {"widths": (12, 48, 64), "latent_channels": 24, "head_dims": (6, 24, 32)}
+    small = dataclasses.replace(smoke.MODEL, levels=6, skip="shuffled", **changes)
+    monkeypatch.setattr(ablations.tcm_tiny, "MODEL", small)
+    monkeypatch.setattr(ablations, "DESIGNS", {"tcm_tiny": {}, "2 slices": {"num_slices": 2}})
+    Image.fromarray(photograph(300, 300)).save(tmp_path / "photo.png")
+    command = ["ablations.py", "--designs", "--train", f"folder:{tmp_path}", "--data", "samples", "--seeds", "1"]
+    monkeypatch.setattr("sys.argv", [*command, "--output", str(tmp_path), "--steps", "2", "--batch", "1"])
+    ablations.main()
+    found = json.loads((tmp_path / "ablations.json").read_text())["variants"]
+    assert found.keys() == {"tcm_tiny", "2 slices"}
+    assert found["tcm_tiny"]["loss"][0] < 10  # random networks: 25 and more
+    assert 20 < found["tcm_tiny"]["psnr"][0] < 40
+    assert "loss over the levels" in (tmp_path / "ablations.md").read_text()
 
 
 def test_choices_that_do_not_exist():
