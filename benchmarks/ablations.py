@@ -34,7 +34,7 @@ from tcm_jax.image import atomic_write
 from tcm_jax.model import TCM
 from tcm_jax.model_config import ModelConfig
 from tcm_jax.start import first_state
-from tcm_jax.step import jit_step, lambdas, model_config
+from tcm_jax.step import jit_step, level_weights, model_config
 
 BASE = ModelConfig(
     widths=(16, 24, 32),
@@ -156,8 +156,7 @@ def make_score(config: ml_collections.ConfigDict) -> Callable:
 
     The means over the levels, each with its lambda and the weight that training gives it.
     """
-    model, lams = TCM(model_config(config)), jnp.asarray(lambdas(config), jnp.float32)
-    weights = jnp.sqrt(config.lam / lams) if config.balance_levels else jnp.ones_like(lams)
+    model, (lams, weights) = TCM(model_config(config)), level_weights(config)
 
     def score(params, picture):
         x = picture[None].astype(jnp.float32) / 255

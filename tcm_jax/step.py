@@ -79,8 +79,7 @@ def make_loss(config: ml_collections.ConfigDict) -> Callable:
     if config.precision not in PRECISIONS:
         raise ConfigError(f"precision {config.precision!r} is none of {', '.join(PRECISIONS)}")
     model = TCM(model_config(config), transform_dtype=PRECISIONS[config.precision], remat=config.remat)
-    lams = jnp.asarray(lambdas(config), jnp.float32)
-    weights = jnp.sqrt(config.lam / lams) if config.balance_levels else jnp.ones_like(lams)
+    lams, weights = level_weights(config)
 
     def loss_fn(params: dict[str, Any], batch: jax.Array, noise: dict[str, jax.Array], level: jax.Array):
         x, at = batch.astype(jnp.float32) / 255, level.astype(jnp.float32)
@@ -115,6 +114,12 @@ def lambdas(config: ml_collections.ConfigDict) -> tuple[float, ...]:
     if len(config.level_lams) != config.model.levels:
         raise ConfigError(f"level_lams has {len(config.level_lams)} lambdas for model.levels={config.model.levels}")
     return tuple(config.level_lams)
+
+
+def level_weights(config: ml_collections.ConfigDict) -> tuple[jax.Array, jax.Array]:
+    """(lambda, weight in the loss) of each gain level, float32 [levels] each; see `lambdas`."""
+    lams = jnp.asarray(lambdas(config), jnp.float32)
+    return lams, jnp.sqrt(config.lam / lams) if config.balance_levels else jnp.ones_like(lams)
 
 
 def make_step(config: ml_collections.ConfigDict) -> Callable:

@@ -49,14 +49,14 @@ def _backward(stride, residuals, gradient):
     large_map = gradient[0, :, :, 0].size >= CPU_LARGE_MAP
     if jax.default_backend() == "cpu" and (large_map or kernel[0, 0].size >= CPU_LARGE_KERNEL):
         (dx,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
-        return dx, (_in_blocks if large_map else _at_once)(x, gradient, stride)
+        return dx, (_in_blocks if large_map else _by_elements)(x, gradient, stride)
     return jax.vjp(lambda x, kernel: _convolve(x, kernel, stride), x, kernel)[1](gradient)
 
 
 convolve.defvjp(lambda x, kernel, stride: (_convolve(x, kernel, stride), (x, kernel)), _backward)
 
 
-def _at_once(x, gradient, stride):
+def _by_elements(x, gradient, stride):
     """The kernel's gradient as nine products [C, positions] @ [positions, features].
 
     In a loop: nine slices that start elsewhere would be nine kernels to compile.
