@@ -11,8 +11,7 @@ import jax.numpy as jnp
 
 CPU_LARGE_MAP = 2048  # positions of a map from which XLA's gradient of its kernel is slow
 CPU_LARGE_KERNEL = 1 << 14  # channels in times out from which it is slow for any map
-CPU_BLOCK = 1024  # positions whose part of a kernel's gradient is taken at once, small enough for the cache
-CPU_NARROW = 64  # channels below which this is one matrix product, and not one for each column of the kernel
+CPU_BLOCK = 1 << 16  # values of a map whose part of a kernel's gradient is taken at once, small enough for the cache
 
 
 @jax.custom_vjp
@@ -34,7 +33,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Map [B, H, W, C] and kernel [3, 3, C, features] to [B, ceil(H/stride), ceil(W/stride), features]; zero padding 1.
 
     On a CPU the kernel's gradient over a large map is taken by matrix products, a few rows at a time, and that of a
-    large kernel by one for each of its nine elements.
+    large kernel or of stride 2 by one for each of its nine elements.
     """
     return _convolve(x, kernel, stride)
 
@@ -49,7 +48,8 @@ def _backward(stride, residuals, gradient):
     large_map = gradient[0, :, :, 0].size >= CPU_LARGE_MAP
     if jax.default_backend() == "cpu" and (large_map or kernel[0, 0].size >= CPU_LARGE_KERNEL):
         (dx,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
-        return dx, (_in_blocks if large_map else _by_elements)(x, gradient, stride)
+        in_blocks = large_map and stride == 1
+        return dx, _in_blocks(x, gradient) if in_blocks else _by_elements(x, gradient, stride)
     return jax.vjp(lambda x, kernel: _convolve(x, kernel, stride), x, kernel)[1](gradient)
 
 
@@ -73,36 +73,30 @@ def _by_elements(x, gradient, stride):
     return total.reshape(3, 3, x.shape[-1], features).astype(x.dtype)
 
 
-def _in_blocks(x, gradient, stride):
-    """Sum over blocks of rows of [features, positions] @ [positions, 9 * C], of wide maps in three products."""
+def _in_blocks(x, gradient):
+    """Sum over blocks of rows of [3 * C, positions] @ [positions, 3 * features], for stride 1.
+
+    Three columns of the map beside three rows of the gradient make all nine elements, and copy six maps instead of 18.
+    """
     batch, height, width, features = gradient.shape
-    channels = x.shape[-1]
-    rows = min(height, max(1, CPU_BLOCK // width))
-    blocks = -(-height // rows)
-    below = stride * (blocks * rows - 1) + 2 - x.shape[1]  # rows past the last block's are zeros
-    x = jnp.pad(x, ((0, 0), (1, max(below, 1)), (1, 1), (0, 0)))
-    gradient = jnp.pad(gradient, ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0)))
-    products = 1 if channels < CPU_NARROW else 3
+    channels, padded_rows = x.shape[-1], batch * (height + 2)
+    rows = min(padded_rows, max(1, CPU_BLOCK // (width * channels)))
+    blocks = -(-padded_rows // rows)
+    rest = blocks * rows - padded_rows
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(padded_rows, width + 2, channels)
+    x = jnp.pad(x, ((0, rest), (0, 0), (0, 0)))
+    # Row r of x meets the gradient's rows r, r - 1 and r - 2: zeros from one picture to the next.
+    gradient = jnp.pad(gradient, ((0, 0), (0, 2), (0, 0), (0, 0))).reshape(padded_rows, width, features)
+    gradient = jnp.pad(gradient, ((2, rest), (0, 0), (0, 0)))
 
     def add(i, total):
-        start = (i // blocks, i % blocks * rows, 0, 0)
-        g = jax.lax.dynamic_slice(gradient, start, (1, rows, width, features))
-        part = (1, stride * (rows - 1) + 3, *x.shape[2:])
-        part = jax.lax.dynamic_slice(x, (start[0], start[1] * stride, 0, 0), part)
-        taps = _taps(part, stride, rows, width)
-        joined = [jnp.concatenate(taps[p::products], -1) for p in range(products)]
-        return total + jnp.stack([_over_positions(g, taps) for taps in joined])
+        part = jax.lax.dynamic_slice(x, (i * rows, 0, 0), (rows, width + 2, channels))
+        g = jax.lax.dynamic_slice(gradient, (i * rows, 0, 0), (rows + 2, width, features))
+        columns = jnp.concatenate([part[:, j : j + width] for j in range(3)], -1)
+        return total + _over_positions(columns, jnp.concatenate([g[2 - j : 2 - j + rows] for j in range(3)], -1))
 
-    total = jnp.zeros((products, features, 9 // products * channels), jnp.float32)
-    total = jax.lax.fori_loop(0, batch * blocks, add, total)
-    taps = total.reshape(products, features, -1, channels).transpose(2, 0, 3, 1)  # tap products * t + p at [t, p]
-    return taps.reshape(3, 3, channels, features).astype(x.dtype)
-
-
-def _taps(x, stride, rows, columns):
-    """What each of the kernel's nine elements meets: every `stride`-th value of the padded map, from its place on."""
-    row, column = stride * (rows - 1) + 1, stride * (columns - 1) + 1
-    return [x[:, i : i + row : stride, j : j + column : stride] for i in range(3) for j in range(3)]
+    total = jax.lax.fori_loop(0, blocks, add, jnp.zeros((3 * channels, 3 * features), jnp.float32))
+    return total.reshape(3, channels, 3, features).transpose(2, 0, 1, 3).astype(x.dtype)
 
 
 def _over_positions(left, right):
