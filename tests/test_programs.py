@@ -119,3 +119,15 @@ def test_devices_that_keep_no_programs(folder, monkeypatch):
     monkeypatch.setattr(programs, "serialize", lambda _: 1 / 0)
     np.testing.assert_allclose(run(traced([]), Config("a"))[0], 4 * X @ X.T + 3, rtol=1e-5, atol=1e-5)
     assert not folder.exists()
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 10), reason="an XLA before the option")
+def test_this_xla_knows_the_options():
+    assert programs.compiler_options(jax.devices("cpu")[0])
+
+
+def test_an_xla_that_does_not_know_the_options_compiles_without(monkeypatch):
+    monkeypatch.setattr(programs, "CPU_OPTIONS", {"xla_no_such_option": "1"})
+    programs.compiler_options.cache_clear()
+    assert programs.compiler_options(jax.devices("cpu")[0]) == {}
+    programs.compiler_options.cache_clear()
