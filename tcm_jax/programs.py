@@ -55,7 +55,7 @@ class Program:
     """A function of a configuration, its parameters, maybe a number, and grids, compiled for each of their shapes.
 
     The configuration and Python integers are static. `precise` computes matrix products in full float32, for what
-    encoder and decoder must agree on.
+    encoder and decoder must agree on, and the same for any number of threads.
     """
 
     def __init__(self, function: Callable[..., Any], precise: bool = False):
@@ -92,16 +92,18 @@ class Program:
 
         where = f"{device.platform} {device.client.platform_version} {device.device_kind} {device.id}"
         path = kept(f"{self.function.__name__} {config.to_json()} {where} {static} {tree} {shapes}")
+        # Eigen's sums depend on the number of threads, YNNPACK's do not.
+        options = {} if self.precise else quick_options(device)
         if path is None:
-            return jax.jit(function).lower(params, *grids).compile(compiler_options=compiler_options(device))
+            return jax.jit(function).lower(params, *grids).compile(compiler_options=options)
         try:
             return _load(path.read_bytes(), device)
         except Exception:  # not there, or damaged
-            return _make_and_keep(path, device, function, params, grids)
+            return _make_and_keep(path, device, options, function, params, grids)
 
 
 @functools.cache
-def compiler_options(device: jax.Device) -> dict[str, str]:
+def quick_options(device: jax.Device) -> dict[str, str]:
     """XLA's options for `device`: on a CPU Eigen's matrix products and convolutions, which are quicker than YNNPACK's.
 
     The option is experimental, so an XLA that does not know it compiles without.
@@ -121,7 +123,7 @@ def _grids(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _make_and_keep(
-    path: Path, device: jax.Device, function: Callable[..., Any], params: Any, grids: Any
+    path: Path, device: jax.Device, options: dict[str, str], function: Callable[..., Any], params: Any, grids: Any
 ) -> Callable[..., Any]:
     """Compiles, and keeps what could be loaded again and run."""
     used, reduced = _reduced(function, params, grids)
@@ -132,7 +134,7 @@ def _make_and_keep(
         seconds = jax.config.jax_persistent_cache_min_compile_time_secs
         jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
         try:
-            compiled = lowered.compile(compiler_options=compiler_options(device))
+            compiled = lowered.compile(compiler_options=options)
         finally:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
     try:

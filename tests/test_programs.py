@@ -123,11 +123,11 @@ def test_devices_that_keep_no_programs(folder, monkeypatch):
 
 @pytest.mark.skipif(jax.__version_info__ < (0, 10), reason="an XLA before the option")
 def test_this_xla_knows_the_options():
-    assert programs.compiler_options(jax.devices("cpu")[0])
+    assert programs.quick_options(jax.devices("cpu")[0])
 
 
 def test_an_xla_that_does_not_know_the_options_compiles_without(monkeypatch):
     monkeypatch.setattr(programs, "CPU_OPTIONS", {"xla_no_such_option": "1"})
-    programs.compiler_options.cache_clear()
-    assert programs.compiler_options(jax.devices("cpu")[0]) == {}
-    programs.compiler_options.cache_clear()
+    programs.quick_options.cache_clear()
+    assert programs.quick_options(jax.devices("cpu")[0]) == {}
+    programs.quick_options.cache_clear()
