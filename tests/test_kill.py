@@ -1,16 +1,23 @@
-"""`tcm compress` of a folder, killed at any moment: no partial file under a final name, and a second run completes."""
+"""Killed at any moment: `tcm compress` leaves no partial file under a final name, training ends as if never killed."""
 
+import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import photograph
 from golden_files import WEIGHTS, golden_codec
 
 from tcm_jax.image import write_png
+from tcm_jax.run_checkpoints import load_run
+
+ROOT = Path(__file__).parent.parent
 
 PICTURES, KILLS = 40, 20
 
@@ -50,3 +57,36 @@ def test_kill_9_leaves_whole_files_and_the_rest_can_be_done(tmp_path):
     subprocess.run([*command, "out"], cwd=tmp_path, check=True, capture_output=True)
     assert outputs(out) == expected
     golden_codec("rgb").decompress(expected["00.tcm"])
+
+
+def rows(folder) -> list[dict]:
+    """The log of a run; a line that was being written is no line."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+
+@pytest.mark.slow
+def test_training_killed_twenty_times_ends_bit_for_bit(tmp_path):
+    command, environment = [sys.executable, "tests/kill_run.py"], os.environ | {"PYTHONPATH": str(ROOT)}
+    settings = {"cwd": ROOT, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([*command, tmp_path / "whole"], check=True, **settings)
+    whole, steps = load_run(tmp_path / "whole")
+    assert steps == 60
+    rng, killed = random.Random(0), tmp_path / "killed"
+    for _ in range(KILLS):
+        process = subprocess.Popen([*command, killed], **settings)
+        awaited, moment = rng.randrange(3), rng.uniform(0, 0.3)
+        before, begin = len(rows(killed)), time.monotonic()
+        while process.poll() is None and len(rows(killed)) < before + awaited and time.monotonic() < begin + 60:
+            time.sleep(0.001)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL  # or it had come to its end, and later ones would kill nothing
+    subprocess.run([*command, killed], check=True, **settings)
+    ours, steps = load_run(killed)
+    assert steps == 60
+    np.testing.assert_array_equal(ours["w"], whole["w"])
+    assert [(row["step"], row["loss"]) for row in rows(killed)] == [
+        (r["step"], r["loss"]) for r in rows(tmp_path / "whole")
+    ]
