@@ -92,14 +92,16 @@ class Program:
 
         where = f"{device.platform} {device.client.platform_version} {device.device_kind} {device.id}"
         path = kept(f"{self.function.__name__} {config.to_json()} {where} {static} {tree} {shapes}")
-        # Eigen's sums depend on the number of threads, YNNPACK's do not.
-        options = {} if self.precise else quick_options(device)
         if path is None:
-            return jax.jit(function).lower(params, *grids).compile(compiler_options=options)
+            return jax.jit(function).lower(params, *grids).compile(compiler_options=self._options(device))
         try:
             return _load(path.read_bytes(), device)
         except Exception:  # not there, or damaged
-            return _make_and_keep(path, device, options, function, params, grids)
+            return _make_and_keep(path, device, self._options(device), function, params, grids)
+
+    def _options(self, device: jax.Device) -> dict[str, str]:
+        # Eigen's sums depend on the number of threads, YNNPACK's do not.
+        return {} if self.precise else quick_options(device)
 
 
 @functools.cache

@@ -1,16 +1,20 @@
 """The range coder: bytes pinned as literals, an independent encoder as oracle, and what happens to damaged streams."""
 
 import itertools
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numba import config
 from range_coder_oracle import oracle, random_symbols, random_tables, straddling, zeros_dropped
 
-from tcm_jax.entropy import range_coder
+from tcm_jax.cache import cache_folder
+from tcm_jax.entropy import native_coder, range_coder
 from tcm_jax.entropy.native_coder import MAX_OVERREAD
 from tcm_jax.entropy.range_coder import RangeTables
 from tcm_jax.errors import ConfigError, MissingExtraError, StreamError, WeightsError
@@ -249,6 +253,13 @@ def test_missing_ops_name_the_install_command(tables, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_compression_ops", None)
     with pytest.raises(MissingExtraError, match=r'pip install "tcm_jax\[tfc\]"'):
         range_coder.encoder(tables, "tfc")
+
+
+@pytest.mark.skipif("NUMBA_CACHE_DIR" in os.environ, reason="the user has chosen a folder")
+def test_compiled_kernels_are_not_kept_in_the_package():
+    """pip would not remove them, and what it leaves hides an editable install."""
+    assert Path(native_coder._narrow.stats.cache_path).is_relative_to(cache_folder() / "numba")
+    assert not config.CACHE_DIR
 
 
 def test_importing_is_light():

@@ -4,7 +4,9 @@ The arithmetic is tensorflow-compression's (docs/format.md). Every integer is in
 uint64 into float64, and no product here exceeds 2**48.
 """
 
-from numba import int32, int64, njit, types, uint8, uint16, uint64
+from numba import config, int32, int64, njit, types, uint8, uint16, uint64
+
+from tcm_jax.cache import cache_folder
 
 PRECISION = 16
 MASK = 0xFFFFFFFF
@@ -23,14 +25,21 @@ _OUT8 = types.Array(uint8, 1, "C")
 
 
 def _compiled(signature=None):
-    """`njit` without the interpreter's lock, its result kept on disk where a folder can be written."""
+    """`njit` without the interpreter's lock, its result kept in the user's cache folder where that can be written.
+
+    Beside the source, where Numba keeps it by itself, pip would leave it behind: a package without modules.
+    """
 
     def decorate(function):
         arguments = () if signature is None else (signature,)
+        before = config.CACHE_DIR  # NUMBA_CACHE_DIR; other people's functions in this process go on as they were
         try:
+            config.CACHE_DIR = before or str(cache_folder() / "numba")
             return njit(*arguments, cache=True, nogil=True)(function)
         except RuntimeError:
             return njit(*arguments, nogil=True)(function)
+        finally:
+            config.CACHE_DIR = before
 
     return decorate
 
