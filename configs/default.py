@@ -51,7 +51,8 @@ def make_config(name: str, model: ModelConfig, rate: str = "mse-3") -> ConfigDic
     config.validation.pictures = 8  # at most, the first of the source; they become real files
 
     config.steps = 50 * EPOCH
-    config.learning_rate = 1e-4  # Adam, at its peak
+    config.optimizer = "adam"  # or "soap" (soap.py): fewer steps for as much, each of them slower
+    config.learning_rate = 1e-4  # at its peak
     config.aux_learning_rate = 1e-3  # Adam for the quantiles of the factorized prior
     config.schedule = "multistep"  # x0.1 at each milestone; or "cosine"
     config.milestones = (45 * EPOCH, 48 * EPOCH)  # steps

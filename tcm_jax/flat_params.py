@@ -34,16 +34,21 @@ def flatten(params: dict[str, Any]) -> Vectors:
 
 def unflatten(vectors: Vectors, config: ModelConfig) -> dict[str, Any]:
     """Inverse of `flatten` for the network of `config`; differentiable, and may be jitted."""
-    shapes = {name: leaf.shape for name, leaf in sorted(flatten_dict(abstract_params(config), sep="/").items())}
     flat = {}
     for group, vector in vectors.items():
-        names = [name for name in shapes if _group(name) == group]
-        ends = np.cumsum([np.prod(shapes[name], dtype=int) for name in names])
+        shapes = group_shapes(config, group)
+        ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes.values()])
         if ends[-1] != vector.size:
             raise ValueError(f"{vector.size} values for the {ends[-1]} parameters of the network")
-        split = np.split if isinstance(vector, np.ndarray) else _split
-        flat |= {name: part.reshape(shapes[name]) for name, part in zip(names, split(vector, ends[:-1]), strict=True)}
+        parts = (np.split if isinstance(vector, np.ndarray) else _split)(vector, ends[:-1])
+        flat |= {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
     return unflatten_dict(flat, sep="/")
+
+
+def group_shapes(config: ModelConfig, group: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameters in a vector, "main" or "quantiles", in its order."""
+    names = sorted(flatten_dict(abstract_params(config), sep="/").items())
+    return {name: leaf.shape for name, leaf in names if _group(name) == group}
 
 
 def _split(vector: jax.Array, ends: np.ndarray) -> list[jax.Array]:

@@ -14,12 +14,14 @@ from tcm_jax import losses
 from tcm_jax.adam import adam
 from tcm_jax.entropy import factorized
 from tcm_jax.errors import ConfigError
-from tcm_jax.flat_params import Vectors, flatten, unflatten
+from tcm_jax.flat_params import Vectors, flatten, group_shapes, unflatten
 from tcm_jax.initialization import init_params
 from tcm_jax.model import TCM
 from tcm_jax.model_config import ModelConfig
+from tcm_jax.soap import soap
 
 TRANSFORMS = ("g_a", "g_s", "gain_y", "inverse_gain_y", "lrp_transforms")  # what the distortion depends on
+OPTIMIZERS = ("adam", "soap")
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of g_a and g_s
 
 
@@ -52,8 +54,13 @@ def make_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
 
 
 def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """The two Adams as one transformation: the bottleneck's quantiles at their own rate, all else clipped by norm."""
-    main = optax.chain(optax.clip_by_global_norm(config.clip_norm), adam(make_schedule(config)))
+    """Two as one transformation: Adam for the bottleneck's quantiles at their own rate, all else clipped by norm."""
+    if config.optimizer not in OPTIMIZERS:
+        raise ConfigError(f"optimizer {config.optimizer!r} is none of {', '.join(OPTIMIZERS)}")
+    schedule = make_schedule(config)
+    soaped = config.optimizer == "soap"
+    first = soap(schedule, group_shapes(model_config(config), "main")) if soaped else adam(schedule)
+    main = optax.chain(optax.clip_by_global_norm(config.clip_norm), first)
     return optax.multi_transform(
         {"main": main, "quantiles": adam(config.aux_learning_rate)},
         lambda params: flax.traverse_util.path_aware_map(
