@@ -1,6 +1,8 @@
 """Adam to PyTorch's precision."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +19,24 @@ def adam(learning_rate: float | optax.Schedule, b1=0.9, b2=0.999, eps=1e-8) -> o
     def update(grads, state, params=None):
         del params
         count = state.count + 1
+        correction1, correction2 = once(lambda count: [-jnp.expm1(count * math.log(b)) for b in (b1, b2)], count)
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
         nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, grads)
-        correction1, correction2 = (-jnp.expm1(count * math.log(b)) for b in (b1, b2))
         updates = jax.tree.map(lambda m, v: m / correction1 / (jnp.sqrt(v / correction2) + eps), mu, nu)
         return updates, optax.ScaleByAdamState(count, mu, nu)
 
-    return optax.chain(optax.GradientTransformation(init, update), optax.scale_by_learning_rate(learning_rate))
+    return optax.chain(optax.GradientTransformation(init, update), scale_by(learning_rate))
+
+
+def scale_by(learning_rate: float | optax.Schedule) -> optax.GradientTransformation:
+    """`optax.scale_by_learning_rate`, with a schedule evaluated once a step."""
+    if not callable(learning_rate):
+        return optax.scale_by_learning_rate(learning_rate)
+    return optax.scale_by_learning_rate(lambda count: once(learning_rate, count))
+
+
+def once(function: Callable[[jax.Array], Any], count: jax.Array) -> Any:
+    """`function(count)`, scalars, computed once on a CPU: XLA puts them into the loops over what they scale."""
+    if jax.default_backend() != "cpu":  # where a condition waits for the host
+        return function(count)
+    return jax.lax.cond(count < 0, function, function, count)  # it looks into neither branch

@@ -3,6 +3,7 @@
 For learned image compression see Zhang and Zhu, arXiv:2601.20769.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from tcm_jax.adam import once, scale_by
 
 LARGEST_SIDE = 128  # of a matrix whose side gets a basis: a larger one's costs more time than it saves
 REFRESH = 10  # steps between two refreshes of the bases
@@ -52,7 +55,7 @@ def soap(
     def update(grads, state, params=None):
         del params
         count = state.count + 1
-        corrections = [-jnp.expm1(count * np.log(b, dtype=np.float32)) for b in (b1, b2)]
+        corrections = once(lambda count: [-jnp.expm1(count * math.log(b)) for b in (b1, b2)], count)
 
         def step(mu, nu):
             return mu / corrections[0] / (jnp.sqrt(nu / corrections[1]) + eps)
@@ -80,7 +83,7 @@ def soap(
         updates, nu = (jax.tree.unflatten(tree, [vector]) for vector in vectors)
         return updates, SoapState(count, mu, nu, sides)
 
-    return optax.chain(optax.GradientTransformation(init, update), optax.scale_by_learning_rate(learning_rate))
+    return optax.chain(optax.GradientTransformation(init, update), scale_by(learning_rate))
 
 
 def _matrices(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[tuple[int, int], list[int]], int]:

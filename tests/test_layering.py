@@ -27,7 +27,7 @@ FLOORS = {
     "codec": 3,
     "losses": 3,
     "adam": 0,
-    "soap": 0,
+    "soap": 0.5,
     "run_checkpoints": 3,
     "workdir": 1,
     "work": 4.2,
