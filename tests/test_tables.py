@@ -163,6 +163,21 @@ def test_indexes_count_the_smaller_scales():
     assert indexes.dtype == np.int32
 
 
+@pytest.mark.parametrize("band", [1e-7, 2e-5, 0.03])
+def test_looked_up_tables_are_those_of_a_search(band):
+    """On any bits, and on every float32 within 2,000 of a boundary or of the edge of its band."""
+    boundaries = tables.scale_table()
+    edges = (boundaries * np.float32([[1 - band], [1], [1 + band]])).ravel().view(np.uint32)
+    beside = (edges[:, None] + np.arange(-2000, 2001)).astype(np.uint32).ravel()
+    bits = np.random.default_rng(0).integers(0, 2**32, 500_000, dtype=np.uint32)
+    scales = np.concatenate([beside, bits, np.uint32([0x7F800001, 0xFF800001])]).view(np.float32)
+    np.testing.assert_array_equal(tables.build_indexes(scales), np.searchsorted(boundaries[:-1], scales))
+    scales = scales[np.isfinite(scales)]
+    nearest = boundaries[tables._nearest_boundary(scales.astype(np.float64))].astype(np.float64)
+    expected = np.flatnonzero(np.abs(scales.astype(np.float64) - nearest) <= band * nearest)
+    np.testing.assert_array_equal(tables.boundary_positions(scales, band), expected)
+
+
 @pytest.mark.parametrize("band", [1e-5, 4e-5, 1e-3])
 def test_positions_list_what_noise_within_the_band_could_move(band):
     rng = np.random.default_rng(1)

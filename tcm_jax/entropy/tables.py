@@ -4,6 +4,7 @@ Tables 0..63 are zero-mean Gaussians, one for each step of `scale_table`; tables
 factorized prior. They are computed once, when weights are exported, and stored with them.
 """
 
+import functools
 import heapq
 import math
 
@@ -42,7 +43,11 @@ def build_indexes(scales: np.ndarray) -> np.ndarray:
     Returns:
         int32 in [0, 63], same shape.
     """
-    return np.searchsorted(scale_table()[:-1], np.asarray(scales, np.float32)).astype(np.int32)
+    scales = np.ascontiguousarray(scales, np.float32)
+    (smaller, edge), cell = _boundaries_by_cell(), _cell(scales)
+    indexes = smaller[cell] + (scales > edge[cell])
+    indexes[np.isnan(scales)] = len(_SCALES) - 1
+    return indexes
 
 
 def boundary_positions(scales: np.ndarray, guard_band: float) -> np.ndarray:
@@ -57,9 +62,11 @@ def boundary_positions(scales: np.ndarray, guard_band: float) -> np.ndarray:
     """
     if guard_band == 0:
         return np.empty(0, np.int32)
-    scales = np.asarray(scales, np.float32).ravel().astype(np.float64)
+    scales = np.asarray(scales, np.float32).ravel()
+    near = np.flatnonzero(_near_boundaries(guard_band)[_cell(scales)]).astype(np.int32)
+    scales = scales[near].astype(np.float64)
     boundaries = scale_table()[_nearest_boundary(scales)].astype(np.float64)
-    return np.flatnonzero(np.abs(scales - boundaries) <= guard_band * boundaries).astype(np.int32)
+    return near[np.abs(scales - boundaries) <= guard_band * boundaries]
 
 
 def coded_indexes(scales: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -77,6 +84,32 @@ def coded_indexes(scales: np.ndarray, positions: np.ndarray) -> np.ndarray:
     indexes = build_indexes(scales).ravel()
     indexes[positions] = _nearest_boundary(np.asarray(scales, np.float32).ravel()[positions]) + 1
     return indexes.reshape(np.shape(scales))
+
+
+def _cell(scales: np.ndarray) -> np.ndarray:
+    """Upper half of each float32, by which tables of 2**16 entries are looked up; int64."""
+    return (np.ascontiguousarray(scales).view(np.uint32) >> 16).astype(np.intp)
+
+
+@functools.cache
+def _boundaries_by_cell() -> tuple[np.ndarray, np.ndarray]:
+    """For each cell how many of the first 63 scales are smaller than its numbers, and the next scale.
+
+    No two of them share a cell, so one comparison decides where a search takes six.
+    """
+    boundaries = scale_table()[:-1]
+    smaller = np.searchsorted(boundaries, (np.arange(1 << 16, dtype=np.uint32) << 16).view(np.float32))
+    return smaller.astype(np.int32), np.append(boundaries, np.float32(np.inf))[smaller]
+
+
+@functools.lru_cache(maxsize=8)
+def _near_boundaries(guard_band: float) -> np.ndarray:
+    """Whether numbers of a cell may lie within the band of a boundary, bool [2**16]."""
+    near = np.zeros(1 << 16, bool)
+    for boundary in scale_table()[:-1]:
+        first, last = _cell(boundary * np.float32([1 - 1.001 * guard_band, 1 + 1.001 * guard_band]))
+        near[first - 1 : last + 2] = True  # and their neighbours, for what the product rounds
+    return near
 
 
 def _nearest_boundary(scales: np.ndarray) -> np.ndarray:
