@@ -78,7 +78,7 @@ class Clock:
         """`program`, whose bytes are counted."""
 
         def call(*args):
-            cost = program.executable(*args).cost_analysis()
+            cost = program.executable(*args).program.cost_analysis()
             self.bytes[stage] = self.bytes.get(stage, 0) + cost["bytes accessed"]
             return program(*args)
 

@@ -14,7 +14,7 @@ from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.memory import keep_freed_memory
 from tcm_jax.model_config import HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.parameters import Weights
-from tcm_jax.programs import Program
+from tcm_jax.programs import Parameters, Program
 from tcm_jax.tiles import over_tiles, tiles
 
 PAD = 128  # pictures are padded to multiples of this: the latent grid is then whole in windows
@@ -82,7 +82,7 @@ class Network:
     def __init__(self, weights: Weights, device: jax.Device | None = None):
         keep_freed_memory()
         self.config = weights.config
-        self.params = jax.device_put(weights.params, device)
+        self.params = Parameters(weights.params, device)
 
     def analyze(self, image: np.ndarray, level: np.ndarray | None, side: int) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [H, W, 3] of any size and gain level to float32 [h, w, channels]: y, and z less its medians."""
@@ -142,7 +142,7 @@ class Network:
 
     def hyper_information(self, z: np.ndarray) -> float:
         """Bits of the symbols of z under the float distributions: what the loss counts as rate."""
-        bits = functools.partial(_bits_z, self.params["entropy_bottleneck"])
+        bits = functools.partial(_bits_z, self.params.tree["entropy_bottleneck"])
         return _sum_by_chunks(bits, z.reshape(-1, z.shape[-1]))
 
     def slice_information(self, symbols: np.ndarray, sigma: np.ndarray) -> float:

@@ -14,7 +14,7 @@ import platform
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,25 @@ def kept(name: str) -> Path | None:
     return _folder and _folder / hashlib.sha256(f"{_surroundings()} {name}".encode()).hexdigest()
 
 
+class Parameters:
+    """Nested parameters on one device, taken apart once: it takes as long as to call a small program."""
+
+    def __init__(self, tree: Any, device: jax.Device | None = None):
+        self.tree = jax.device_put(tree, device)
+        self.leaves, self.structure = jax.tree.flatten(self.tree)
+        (self.device,) = self.leaves[0].devices()
+
+
+class Executable:
+    """A compiled program as a function of parameters, of which it takes the leaves `used`, and grids."""
+
+    def __init__(self, used: Sequence[int], program: Any):
+        self.used, self.program = used, program
+
+    def __call__(self, params: Parameters, *grids: Any) -> Any:
+        return self.program([params.leaves[i] for i in self.used], *grids)
+
+
 class Program:
     """A function of a configuration, its parameters, maybe a number, and grids, compiled for each of their shapes.
 
@@ -60,22 +79,21 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], precise: bool = False):
         self.function, self.precise = function, precise
-        self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._compiled: dict[Any, Executable] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Programs made or loaded so far."""
         return len(self._compiled)
 
-    def __call__(self, config: Any, params: Any, *args: Any) -> Any:
+    def __call__(self, config: Any, params: Parameters, *args: Any) -> Any:
         return self.executable(config, params, *args)(params, *_grids(args))
 
-    def executable(self, config: Any, params: Any, *args: Any) -> Callable[..., Any]:
-        """What a call with these arguments runs: a function of the parameters and the grids."""
+    def executable(self, config: Any, params: Parameters, *args: Any) -> Executable:
+        """What a call with these arguments runs."""
         static, grids = tuple(arg for arg in args if isinstance(arg, int)), _grids(args)
-        (device,) = jax.tree.leaves(params)[0].devices()
         leaves, tree = jax.tree.flatten(grids)
-        key = (config, device, static, tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
+        key = (config, params.device, static, tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
         with self._lock:  # one thread compiles, the others wait for it
             if key not in self._compiled:
                 start = time.perf_counter()
@@ -83,17 +101,18 @@ class Program:
                 jax.monitoring.record_event_duration_secs(MADE, time.perf_counter() - start)
         return self._compiled[key]
 
-    def _make(self, key: Any, params: Any, grids: Any) -> Callable[..., Any]:
+    def _make(self, key: Any, params: Parameters, grids: Any) -> Executable:
         config, device, static, tree, shapes = key
 
-        def function(params, *grids):
+        def function(leaves, *grids):
             with jax.default_matmul_precision("highest" if self.precise else None):
-                return self.function(config, params, *static, *grids)
+                return self.function(config, params.structure.unflatten(leaves), *static, *grids)
 
         where = f"{device.platform} {device.client.platform_version} {device.device_kind} {device.id}"
         path = kept(f"{self.function.__name__} {config.to_json()} {where} {static} {tree} {shapes}")
         if path is None:
-            return jax.jit(function).lower(params, *grids).compile(compiler_options=self._options(device))
+            compiled = jax.jit(function).lower(params.leaves, *grids).compile(compiler_options=self._options(device))
+            return Executable(range(len(params.leaves)), compiled)
         try:
             return _load(path.read_bytes(), device)
         except Exception:  # not there, or damaged
@@ -125,12 +144,16 @@ def _grids(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _make_and_keep(
-    path: Path, device: jax.Device, options: dict[str, str], function: Callable[..., Any], params: Any, grids: Any
-) -> Callable[..., Any]:
+    path: Path,
+    device: jax.Device,
+    options: dict[str, str],
+    function: Callable[..., Any],
+    params: Parameters,
+    grids: Any,
+) -> Executable:
     """Compiles, and keeps what could be loaded again and run."""
-    used, reduced = _reduced(function, params, grids)
-    leaves = jax.tree.leaves(params)
-    lowered = jax.jit(reduced).lower([leaves[i] for i in used], *grids)
+    used, reduced = _reduced(function, params.leaves, grids)
+    lowered = jax.jit(reduced).lower([params.leaves[i] for i in used], *grids)
     with _compiling:
         # What comes out of JAX's own cache cannot be kept again, so this program must never get there.
         seconds = jax.config.jax_persistent_cache_min_compile_time_secs
@@ -144,17 +167,17 @@ def _make_and_keep(
         program = _load(data, device)
         jax.block_until_ready(program(params, *grids))
     except Exception:  # a device whose programs cannot be kept
-        return _of_all(used, compiled)
+        return Executable(used, compiled)
     write_quietly(path, data)
     return program
 
 
-def _reduced(function: Callable[..., Any], params: Any, grids: Any) -> tuple[list[int], Callable[..., Any]]:
-    """Which leaves of the parameters `function` reads, and the function of those: each costs time when it is loaded."""
+def _reduced(function: Callable[..., Any], leaves: list[Any], grids: Any) -> tuple[list[int], Callable[..., Any]]:
+    """Which of the leaves `function` reads, and the function of those: each costs time when it is loaded."""
     from jax.extend.core import jaxpr_as_fun
 
-    closed, result = jax.make_jaxpr(function, return_shape=True)(params, *grids)
-    count, jaxpr = len(jax.tree.leaves(params)), closed.jaxpr
+    closed, result = jax.make_jaxpr(function, return_shape=True)(leaves, *grids)
+    count, jaxpr = len(leaves), closed.jaxpr
     read = {id(var) for var in itertools.chain(jaxpr.outvars, *(equation.invars for equation in jaxpr.eqns))}
     used = [i for i, var in enumerate(jaxpr.invars[:count]) if id(var) in read]
 
@@ -167,20 +190,10 @@ def _reduced(function: Callable[..., Any], params: Any, grids: Any) -> tuple[lis
     return used, kept_program
 
 
-def _load(data: bytes, device: jax.Device) -> Callable[..., Any]:
+def _load(data: bytes, device: jax.Device) -> Executable:
     """A kept program. Like all of the cache folder, it is trusted: machine code is in it."""
     used, *program = pickle.loads(zlib.decompress(data))
-    return _of_all(used, deserialize_and_load(*program, execution_devices=[device]))
-
-
-def _of_all(used: list[int], program: Callable[..., Any]) -> Callable[..., Any]:
-    """A program of some leaves as a function of all parameters."""
-
-    def call(params, *grids):
-        leaves = jax.tree.leaves(params)
-        return program([leaves[i] for i in used], *grids)
-
-    return call
+    return Executable(used, deserialize_and_load(*program, execution_devices=[device]))
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tcm_jax import programs
-from tcm_jax.programs import Program
+from tcm_jax.programs import Parameters, Program
 
 pytestmark = pytest.mark.skipif(jax.__version_info__ < (0, 6, 2), reason="nothing is kept on older ones")
 
@@ -44,7 +44,7 @@ def traced(calls: list):
 X = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
 
 
-PARAMS = {"another": jnp.ones(3), "factor": jnp.float32(2), "module": {"kernel": jnp.ones((2, 2))}}
+PARAMS = Parameters({"another": jnp.ones(3), "factor": jnp.float32(2), "module": {"kernel": jnp.ones((2, 2))}})
 
 
 def run(program, config, i=3, x=X):
