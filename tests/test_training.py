@@ -58,6 +58,7 @@ def config(pictures):
     config.data.source = f"folder:{pictures}"
     config.data.crop = 128
     config.data.batch_size = 2
+    config.optimizer = "soap"  # whose state is the larger
     config.steps = 6
     config.log_every = 1
     config.checkpoint_every = 2
