@@ -4,7 +4,7 @@ The arithmetic is tensorflow-compression's (docs/format.md). Every integer is in
 uint64 into float64, and no product here exceeds 2**48.
 """
 
-from numba import config, int32, int64, njit, types, uint8, uint16, uint64
+from numba import config, int32, int64, njit, types, uint8, uint16
 
 from tcm_jax.cache import cache_folder
 
@@ -159,7 +159,8 @@ def decode(out, state, data, lookup, starts, sizes, offsets, buckets, indexes):
         table = indexes[i]
         start = int64(starts[table])
         size = top + 1
-        target = int64(((uint64((value - base) & MASK) + uint64(1) << uint64(PRECISION)) - uint64(1)) // uint64(size))
+        # Below 2**48 over at most 2**32: the float64 quotient, below 2**16, is never rounded up to an integer.
+        target = int64((((((value - base) & MASK) + 1) << PRECISION) - 1) / size)
         symbol = int64(buckets[table, target >> 6])
         while lookup[start + symbol + 1] <= target:
             symbol += 1
