@@ -39,9 +39,9 @@ def soap(
 ) -> optax.GradientTransformation:
     """SOAP for a tree of one float32 vector: the parameters of `shapes`, which has their names, in its order.
 
-    A kernel is a matrix with a row for each of its inputs (of a convolution, each position's); what has fewer than two
-    axes or is no kernel follows Adam of the same decays. A side of a matrix over LARGEST_SIDE keeps its basis. The
-    bases start as the identity, and SOAP as Adam.
+    A kernel is a matrix with a row for each of its inputs (of a convolution, each position's); all else
+    follows Adam of the same decays, and so does a matrix along a side over LARGEST_SIDE. The bases start as the
+    identity, and SOAP as Adam.
     """
     starts, size = _matrices(shapes)
 
@@ -90,7 +90,7 @@ def _matrices(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[tuple[int, in
     """(where the matrices of each shape that has a basis start in the vector, the vector's length)."""
     starts, at = {}, 0
     for name, shape in shapes.items():
-        if name.endswith("kernel") and len(shape) > 1:
+        if name.endswith("kernel"):
             matrix = (int(np.prod(shape[:-1])), shape[-1])
             if min(matrix) <= LARGEST_SIDE:
                 starts.setdefault(matrix, []).append(at)
