@@ -14,7 +14,7 @@ import optax
 
 from tcm_jax.adam import once, scale_by
 
-LARGEST_SIDE = 128  # of a matrix whose side gets a basis: a larger one's costs more time than it saves
+LARGEST_SIDE = 128  # of a matrix whose side gets a basis; with 300 an update of the embedded model takes twice as long
 REFRESH = 10  # steps between two refreshes of the bases
 
 
