@@ -25,6 +25,7 @@ from tcm_jax.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_
 from tcm_jax.model_config import EARLIER_EMBEDDED, HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.network import PAD, Network, padded_size
 from tcm_jax.parameters import Weights
+from tcm_jax.tiles import Grid
 
 GUARD_BAND = 2e-5  # relative; docs/portability.md has the noise it must cover
 TILE = 1024  # pixels a side
@@ -184,7 +185,7 @@ class Codec:
         indexes, tables, slices = _hyper_indexes(z.shape), self.weights.tables, self.weights.config.num_slices
         coder.write(indexes, z)
         context = self.network.hyper(z, level, self.tile)
-        decoded: list[np.ndarray] = []
+        decoded: list[Grid] = []
         corrections = []
         if measured:
             measured.table_bits += range_coder.information_content(tables, indexes, z)
@@ -192,18 +193,18 @@ class Codec:
             measured.decoded = decoded
         for i, y_slice in enumerate(np.split(y, slices, axis=-1)):
             mu, sigma, support = self.network.slice_params(i, context, decoded, self.tile)
-            symbols = _rounded(y_slice - mu)
+            symbols, sigma = _rounded(y_slice - np.asarray(mu)), np.asarray(sigma)
+            if measured or i < slices - 1:  # started before the coding, beside which the device computes it
+                decoded.append(self.network.slice_latents(i, symbols, mu, support, self.tile))
             corrections.append(boundary_positions(sigma, self.guard_band))
             indexes = coded_indexes(sigma, corrections[-1])
             coder.write(indexes, symbols)
             if measured:
                 measured.table_bits += range_coder.information_content(tables, indexes, symbols)
                 measured.estimated_bits += self.network.slice_information(symbols, sigma)
-            if measured or i < slices - 1:
-                decoded.append(self.network.slice_latents(i, symbols, mu, support, self.tile))
         return tuple(corrections)
 
-    def _decode(self, file: Container) -> list[np.ndarray]:
+    def _decode(self, file: Container) -> list[Grid]:
         """The decoded slices of y; stops at the first slice whose symbols are not the encoder's."""
         config = self.weights.config
         rows, columns = padded_size(file.height, file.width)
@@ -214,10 +215,10 @@ class Codec:
             raise StreamError("the file is altered: its hyper-latents do not have the checksum that it states")
         context = self.network.hyper(z, self._level(file.quality), file.tile)
         count = rows * columns // LATENT_STRIDE**2 * config.slice_channels
-        decoded: list[np.ndarray] = []
+        decoded: list[Grid] = []
         for i in range(config.num_slices):
             mu, sigma, support = self.network.slice_params(i, context, decoded, file.tile)
-            indexes = coded_indexes(sigma, file.positions(i, count))
+            indexes = coded_indexes(np.asarray(sigma), file.positions(i, count))
             try:
                 symbols = decoder.decode(indexes)
                 checksum = symbol_checksum(symbols, checksum)
@@ -233,7 +234,7 @@ class Codec:
         decoder.finish()
         return decoded
 
-    def _synthesize(self, file: Container, decoded: list[np.ndarray]) -> np.ndarray:
+    def _synthesize(self, file: Container, decoded: list[Grid]) -> np.ndarray:
         """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""
         colour = self.network.synthesize(decoded, self._level(file.quality), (file.height, file.width), self.tile)
         return ((colour.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8) if file.grey else colour
@@ -245,7 +246,7 @@ class _Measured:
 
     estimated_bits: float = 0.0
     table_bits: float = 0.0
-    decoded: list[np.ndarray] = dataclasses.field(default_factory=list)
+    decoded: list[Grid] = dataclasses.field(default_factory=list)
 
 
 class _StreamWriter:

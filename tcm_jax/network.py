@@ -1,4 +1,4 @@
-"""The network compiled: NumPy grids in and out, of any size, tile by tile; encoder and decoder run the same programs.
+"""The network compiled, for grids of any size, tile by tile; encoder and decoder run the same programs.
 
 On one machine both see the same numbers to the last bit, as long as they use the same tiles. Grids are [h, w, channels]
 without a batch; sizes are (height, width) in pixels, multiples of 128.
@@ -15,7 +15,7 @@ from tcm_jax.memory import keep_freed_memory
 from tcm_jax.model_config import HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.parameters import Weights
 from tcm_jax.programs import Parameters, Program
-from tcm_jax.tiles import over_tiles, tiles
+from tcm_jax.tiles import Grid, over_tiles, part, tiles
 
 PAD = 128  # pictures are padded to multiples of this: the latent grid is then whole in windows
 # Pixels; docs/architecture.md has what each was chosen by. That of the entropy model is part of the format.
@@ -97,21 +97,19 @@ class Network:
             return [_hyper_analysis(self.config, self.params, y, level)]
 
         (z,) = over_tiles(function, size, side, ANALYSIS_HALO, [(y, LATENT_STRIDE)], [HYPER_STRIDE])
-        return y, z
+        return y, np.asarray(z)
 
-    def synthesize(
-        self, y_hat: list[np.ndarray], level: np.ndarray | None, size: tuple[int, int], side: int
-    ) -> np.ndarray:
+    def synthesize(self, y_hat: list[Grid], level: np.ndarray | None, size: tuple[int, int], side: int) -> np.ndarray:
         """Decoded slices to the picture, uint8 [H, W, 3] of any `size`."""
         picture = np.empty((*size, 3), np.uint8)
         for rows, columns in tiles(padded_size(*size), side, SYNTHESIS_HALO):
-            pieces = [part[rows.whole(LATENT_STRIDE), columns.whole(LATENT_STRIDE)] for part in y_hat]
+            pieces = [part(grid, rows, columns, LATENT_STRIDE) for grid in y_hat]
             tile = np.asarray(_synthesis(self.config, self.params, pieces, level))[rows.inner(1), columns.inner(1)]
             kept = picture[rows.kept(1), columns.kept(1)]
             kept[:] = tile[: kept.shape[0], : kept.shape[1]]
         return picture
 
-    def hyper(self, z: np.ndarray, level: np.ndarray | None, side: int) -> list[np.ndarray]:
+    def hyper(self, z: np.ndarray, level: np.ndarray | None, side: int) -> list[Grid]:
         """Symbols of z to [latent means, latent scales]."""
 
         def function(z):
@@ -119,7 +117,7 @@ class Network:
 
         return self._entropy(function, [(z, HYPER_STRIDE)], 2, side)
 
-    def slice_params(self, i: int, context: list[np.ndarray], decoded: list[np.ndarray], side: int) -> list[np.ndarray]:
+    def slice_params(self, i: int, context: list[Grid], decoded: list[Grid], side: int) -> list[Grid]:
         """[mu, sigma, support] of slice `i`; the one function that training, encoder and decoder share."""
 
         def function(means, scales, *previous):
@@ -127,7 +125,7 @@ class Network:
 
         return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (*context, *decoded)], 3, side)
 
-    def slice_latents(self, i: int, symbols: np.ndarray, mu: np.ndarray, support: np.ndarray, side: int) -> np.ndarray:
+    def slice_latents(self, i: int, symbols: np.ndarray, mu: Grid, support: Grid, side: int) -> Grid:
         """Decoded slice `i` from its symbols (int32)."""
 
         def function(*grids):
@@ -135,7 +133,7 @@ class Network:
 
         return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (symbols, mu, support)], 1, side)[0]
 
-    def _entropy(self, function, inputs, results: int, side: int) -> list[np.ndarray]:
+    def _entropy(self, function, inputs, results: int, side: int) -> list[Grid]:
         grid, stride = inputs[0]
         size = (grid.shape[0] * stride, grid.shape[1] * stride)
         return over_tiles(function, size, side, ENTROPY_HALO, inputs, [LATENT_STRIDE] * results)

@@ -9,7 +9,10 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
+import jax
 import numpy as np
+
+Grid = np.ndarray | jax.Array  # [h, w, C]; programs take and give either
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +52,21 @@ def tiles(size: tuple[int, int], side: int, halo: int) -> Iterator[tuple[Span, S
     return itertools.product(spans(size[0], side, halo), spans(size[1], side, halo))
 
 
+def part(grid: Grid, rows: Span, columns: Span, stride: int) -> Grid:
+    """A tile of a grid; the grid itself where that is all of it, since on a device a slice is a program."""
+    tile = rows.whole(stride), columns.whole(stride)
+    return grid if tile == (slice(0, grid.shape[0]), slice(0, grid.shape[1])) else grid[tile]
+
+
 def over_tiles(
-    function: Callable[..., Sequence[np.ndarray]],
+    function: Callable[..., Sequence[Grid]],
     size: tuple[int, int],
     side: int,
     halo: int,
-    inputs: Sequence[tuple[np.ndarray, int]],
+    inputs: Sequence[tuple[Grid, int]],
     strides: Sequence[int],
-) -> list[np.ndarray]:
-    """Results of `function` over whole grids.
+) -> list[Grid]:
+    """Results of `function` over whole grids; those of a single tile as they come, maybe on a device.
 
     Args:
         function: of one tile of every input, [h, w, C]; gives one array [h', w', C'] for each of `strides`.
@@ -65,9 +74,12 @@ def over_tiles(
         inputs: grids [h, w, C] with their strides.
         strides: of the results.
     """
+    covering = list(tiles(size, side, halo))
+    if len(covering) == 1:
+        return list(function(*(grid for grid, _ in inputs)))
     results: list[np.ndarray] = []
-    for rows, columns in tiles(size, side, halo):
-        pieces = function(*(grid[rows.whole(stride), columns.whole(stride)] for grid, stride in inputs))
+    for rows, columns in covering:
+        pieces = function(*(part(grid, rows, columns, stride) for grid, stride in inputs))
         if not results:
             grids = [(size[0] // stride, size[1] // stride) for stride in strides]
             results = [np.empty((*grid, p.shape[-1]), p.dtype) for grid, p in zip(grids, pieces, strict=True)]

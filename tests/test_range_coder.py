@@ -258,7 +258,7 @@ def test_missing_ops_name_the_install_command(tables, monkeypatch):
 @pytest.mark.skipif("NUMBA_CACHE_DIR" in os.environ, reason="the user has chosen a folder")
 def test_compiled_kernels_are_not_kept_in_the_package():
     """pip would not remove them, and what it leaves hides an editable install."""
-    assert Path(native_coder._narrow.stats.cache_path).is_relative_to(cache_folder() / "numba")
+    assert Path(native_coder.decode.stats.cache_path).is_relative_to(cache_folder() / "numba")
     assert not config.CACHE_DIR
 
 

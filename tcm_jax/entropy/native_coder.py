@@ -13,38 +13,41 @@ MASK = 0xFFFFFFFF
 MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30, where the C++ encoder is still defined
 MAX_ESCAPE_ZEROS = 31
 MAX_OVERREAD = 256  # bytes of zeros past the end; chance makes an encoder drop more than 64 once in 2**480 streams
+ESCAPE_WORDS = 8  # of 16 bits: more than any symbol takes
 
 OK, PAST_END, BAD_ESCAPE = 0, 1, 2
 
 _INTS = types.Array(int32, 1, "C", readonly=True)
-_BYTES = types.Array(uint8, 1, "C", readonly=True)
+_WORDS = types.Array(uint16, 1, "C", readonly=True)
 _BUCKETS = types.Array(uint16, 2, "C", readonly=True)
 _OUT32 = types.Array(int32, 1, "C")
 _OUT64 = types.Array(int64, 1, "C")
 _OUT8 = types.Array(uint8, 1, "C")
 
 
-def _compiled(signature=None):
+def _compiled(signature):
     """`njit` without the interpreter's lock, its result kept in the user's cache folder where that can be written.
 
     Beside the source, where Numba keeps it by itself, pip would leave it behind: a package without modules.
     """
 
     def decorate(function):
-        arguments = () if signature is None else (signature,)
         before = config.CACHE_DIR  # NUMBA_CACHE_DIR; other people's functions in this process go on as they were
         try:
             config.CACHE_DIR = before or str(cache_folder() / "numba")
-            return njit(*arguments, cache=True, nogil=True)(function)
+            return njit(signature, cache=True, nogil=True)(function)
         except RuntimeError:
-            return njit(*arguments, nogil=True)(function)
+            return njit(signature, nogil=True)(function)
         finally:
             config.CACHE_DIR = before
 
     return decorate
 
 
-@_compiled()
+_inlined = njit(inline="always")  # a call would count references to its arrays, atomically, at every symbol
+
+
+@_inlined
 def _narrow(base, top, delay, out, position, lower, upper, precision):
     """Encode one interval; the range is [base, base + top], `delay` what a carry may still change.
 
@@ -119,23 +122,19 @@ def encode(out, state, lookup, starts, sizes, offsets, indexes, symbols):
     return position
 
 
-@_compiled()
-def _widen(base, top, value, data, position):
-    """Shift two more bytes in when the range has become small; zeros follow the last byte."""
+@_inlined
+def _widen(base, top, value, position, word):
+    """Shift the next word of the stream in when the range has become small."""
     if top < 0x10000:
         base = (base << 16) & MASK
         top = (top << 16) | 0xFFFF
-        value = (value << 16) & MASK
-        if position < data.size:
-            value |= int64(data[position]) << 8
-        if position + 1 < data.size:
-            value |= int64(data[position + 1])
-        position += 2
+        value = ((value << 16) & MASK) | word
+        position += 1
     return base, top, value, position
 
 
-@_compiled()
-def _bit(base, top, value, data, position):
+@_inlined
+def _bit(base, top, value, position, word):
     half = (top + 1) >> 1
     bit = 1 if (value - base) & MASK >= half else 0
     if bit:
@@ -143,50 +142,56 @@ def _bit(base, top, value, data, position):
         top -= half
     else:
         top = half - 1
-    base, top, value, position = _widen(base, top, value, data, position)
+    base, top, value, position = _widen(base, top, value, position, word)
     return bit, base, top, value, position
 
 
-@_compiled(int64(_OUT32, _OUT64, _BYTES, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS))
-def decode(out, state, data, lookup, starts, sizes, offsets, buckets, indexes):
+@_compiled(int64(_OUT32, _OUT64, _WORDS, _INTS, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS))
+def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets, indexes):
     """Fill `out` with the next symbols; returns OK, PAST_END or BAD_ESCAPE.
 
-    `state` is (base, size - 1, value, bytes read). `buckets[table, t >> 6]` is where the search for `t` begins.
+    `words` is the stream by 16 bits, then zeros, of which the last ESCAPE_WORDS are never a symbol's first; `state` is
+    (base, size - 1, value, words read). The symbol `likeliest[table]` is tried first: on a guess that mostly holds the
+    processor goes on where a division would keep it waiting. `buckets[table, t >> 6]` is where a search for `t` begins.
     """
     base, top, value, position = state[0], state[1], state[2], state[3]
-    limit = data.size + MAX_OVERREAD
+    limit = words.size - ESCAPE_WORDS
     for i in range(indexes.size):
+        if position > limit:
+            return PAST_END
         table = indexes[i]
         start = int64(starts[table])
         size = top + 1
-        # Below 2**48 over at most 2**32: the float64 quotient, below 2**16, is never rounded up to an integer.
-        target = int64((((((value - base) & MASK) + 1) << PRECISION) - 1) / size)
-        symbol = int64(buckets[table, target >> 6])
-        while lookup[start + symbol + 1] <= target:
-            symbol += 1
+        ahead = (value - base) & MASK
+        symbol = int64(likeliest[table])
         low = (size * lookup[start + symbol]) >> PRECISION
-        top = ((size * lookup[start + symbol + 1]) >> PRECISION) - 1 - low
-        base = (base + low) & MASK
-        base, top, value, position = _widen(base, top, value, data, position)
+        high = (size * lookup[start + symbol + 1]) >> PRECISION
+        if ahead < low or ahead >= high:
+            # Below 2**48 over at most 2**32: the float64 quotient, below 2**16, is never rounded up to an integer.
+            target = int64((((ahead + 1) << PRECISION) - 1) / size)
+            symbol = int64(buckets[table, target >> 6])
+            while lookup[start + symbol + 1] <= target:
+                symbol += 1
+            low = (size * lookup[start + symbol]) >> PRECISION
+            high = (size * lookup[start + symbol + 1]) >> PRECISION
+        base, top, value, position = _widen((base + low) & MASK, high - 1 - low, value, position, words[position])
         if symbol == sizes[table]:
             zeros = 0
-            bit, base, top, value, position = _bit(base, top, value, data, position)
+            bit, base, top, value, position = _bit(base, top, value, position, words[position])
             while bit == 0:
                 zeros += 1
                 if zeros > MAX_ESCAPE_ZEROS:
                     return BAD_ESCAPE
-                bit, base, top, value, position = _bit(base, top, value, data, position)
+                bit, base, top, value, position = _bit(base, top, value, position, words[position])
             gamma = int64(1)
             for _ in range(zeros):
-                bit, base, top, value, position = _bit(base, top, value, data, position)
+                bit, base, top, value, position = _bit(base, top, value, position, words[position])
                 gamma = (gamma << 1) | bit
-            negative, base, top, value, position = _bit(base, top, value, data, position)
+            negative, base, top, value, position = _bit(base, top, value, position, words[position])
             symbol = -gamma if negative else gamma + symbol - 1
         symbol += offsets[table]
         if symbol > MAX_SYMBOL or symbol < -MAX_SYMBOL:
             return BAD_ESCAPE
-        if position > limit:
-            return PAST_END
         out[i] = symbol
     state[0], state[1], state[2], state[3] = base, top, value, position
-    return OK
+    return PAST_END if position > limit else OK

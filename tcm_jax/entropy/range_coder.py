@@ -64,6 +64,12 @@ class RangeTables:
         return np.diff(self.starts, append=self.lookup.size + 1).astype(np.int32) - 3
 
     @cached_property
+    def likeliest(self) -> np.ndarray:
+        """The symbol of each table with the widest interval, counted from its first; int32 [T]."""
+        widths = np.split(np.diff(self.lookup), self.starts[1:] - 1)
+        return np.array([np.argmax(row[1 : n + 2]) for row, n in zip(widths, self.sizes, strict=True)], np.int32)
+
+    @cached_property
     def buckets(self) -> np.ndarray:
         """Symbol that holds the cumulative frequency 64 b, where a search begins; uint16 [T, 1024]."""
         targets = np.arange(1024) << 6
@@ -237,17 +243,19 @@ class _NativeEncoder:
 
 class _NativeDecoder:
     def __init__(self, tables: RangeTables, data: bytes):
-        self._kernels = _kernels()
+        self._kernels = k = _kernels()
         self._tables = tables
-        self._data = np.frombuffer(data, np.uint8)
-        first = int.from_bytes(bytes(data[:4]).ljust(4, b"\0"), "big")
-        self._state = np.array([0, 0xFFFFFFFF, first, 4], np.int64)
+        self._size = len(data)
+        count = (len(data) + k.MAX_OVERREAD) // 2 + k.ESCAPE_WORDS
+        self._words = np.frombuffer(bytes(data).ljust(2 * count, b"\0"), ">u2").astype(np.uint16)
+        self._state = np.array([0, 0xFFFFFFFF, int(self._words[0]) << 16 | int(self._words[1]), 2], np.int64)
 
     def decode(self, indexes: np.ndarray) -> np.ndarray:
         t, k = self._tables, self._kernels
         flat = _flat(t, indexes)
         out = np.empty(flat.size, np.int32)
-        code = k.decode(out, self._state, self._data, t.lookup, t.starts, t.sizes, t.offsets, t.buckets, flat)
+        tables = t.lookup, t.starts, t.sizes, t.offsets, t.likeliest, t.buckets
+        code = k.decode(out, self._state, self._words, *tables, flat)
         if code == k.PAST_END:
             raise StreamError("the coded latents end early: the file is truncated or altered")
         if code == k.BAD_ESCAPE:
@@ -261,7 +269,7 @@ class _NativeDecoder:
         else:
             shift = 24 if (base - 1) >> 24 < (base + top) >> 24 else 16
             expected = -(-base >> shift) << shift
-        if position < self._data.size or value != expected:
+        if 2 * position < self._size or value != expected:
             raise StreamError("the coded latents do not end where they should: the file is altered")
 
 
