@@ -22,6 +22,12 @@ DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Write a contact sheet of a bat
 EXPORT = flags.DEFINE_string("export", None, "Write the weights of a checkpoint of --workdir to this file, and end.")
 STEP = flags.DEFINE_string("step", "newest", "The checkpoint that --export takes: newest, best (validated) or a step.")
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "What --export stores.")
+FIT_TABLES = flags.DEFINE_integer(
+    "fit_tables",
+    0,
+    "With --export: fit the range coder's tables to so many batches of the training pictures.",
+    lower_bound=0,
+)
 MULTIHOST = flags.DEFINE_boolean("multihost", False, "Join the processes that SLURM, Kubernetes or a TPU pod started.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where nothing detects the processes.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes there are.")
@@ -54,7 +60,9 @@ def main(argv: list[str]) -> None:
         path, speed = training.dry_run(config, workdir)
         print(f"{speed:.1f} images/s from {config.data.source}; contact sheet: {path}")
     elif EXPORT.value:
-        print(f"weights: {training.export(config, workdir, Path(EXPORT.value), STEP.value, DTYPE.value)}")
+        path = Path(EXPORT.value)
+        training.export(config, workdir, path, STEP.value, DTYPE.value, FIT_TABLES.value)
+        print(f"weights: {path}")
     else:
         if first:
             print(config)

@@ -1,4 +1,6 @@
-"""Bytes with Gaussian tables for the middle of their scales against tables for the upper end; prints JSON.
+"""Bytes with Gaussian tables for the middle of their scales, for the upper end, and with the model's own; prints JSON.
+
+The embedded model's own tables are fitted to symbols. A variable-rate model codes at quality 50.
 
 python benchmarks/table_scales.py DIR
 """
@@ -24,11 +26,14 @@ def main() -> None:
     source = open_dataset(parser.parse_args().data)
     keep_compiled_programs()
     weights = load_weights()
+    middle = tables.build_tables(weights.params["entropy_bottleneck"])
     with mock.patch.object(tables, "gaussian_scales", lambda: tables.scale_table().astype(np.float64)):
         upper = tables.build_tables(weights.params["entropy_bottleneck"])
-    codecs = [Codec(w) for w in (weights, dataclasses.replace(weights, tables=upper))]
-    middle, end = (sum(len(codec.compress(source[i])) for i in range(len(source))) for codec in codecs)
-    print(json.dumps({"middle": middle, "upper_end": end, "saved": 1 - middle / end}))
+    choices = {"middle": middle, "upper_end": upper, "own": weights.tables}
+    codecs = {name: Codec(dataclasses.replace(weights, tables=choice)) for name, choice in choices.items()}
+    total = {name: sum(len(codec.compress(source[i])) for i in range(len(source))) for name, codec in codecs.items()}
+    saved = {"middle": 1 - total["middle"] / total["upper_end"], "own": 1 - total["own"] / total["middle"]}
+    print(json.dumps(total | {"saved": saved}))
 
 
 if __name__ == "__main__":

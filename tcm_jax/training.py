@@ -1,5 +1,6 @@
 """A training run: the loop around the step, what it saves, and how it goes on (configs/ has the recipes)."""
 
+import itertools
 import logging
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from tcm_jax.preemption import Preemption
 from tcm_jax.run_checkpoints import RunCheckpoints
 from tcm_jax.start import check_start, first_state
 from tcm_jax.step import TrainState, jit_step, lambdas, model_config, state_of
+from tcm_jax.symbol_counts import symbol_counts
 from tcm_jax.training_log import RunLog
 from tcm_jax.validation import validate
 from tcm_jax.workdir import opened
@@ -231,27 +233,45 @@ def training_metadata(config: ml_collections.ConfigDict, steps: int) -> dict[str
     }
 
 
-def export(config: ml_collections.ConfigDict, workdir: Path, path: Path, step: str, dtype: str) -> Path:
-    """Writes the averaged parameters of a checkpoint of the run in `workdir`: "newest", "best" or a step's number."""
+def export(
+    config: ml_collections.ConfigDict, workdir: Path, path: Path, step: str, dtype: str, fit_tables: int = 0
+) -> Path:
+    """Writes the averaged parameters of a checkpoint of the run in `workdir`: "newest", "best" or a step's number.
+
+    With `fit_tables` the range coder's tables are fitted to the symbols of so many batches of the training pictures.
+    """
     if step not in ("newest", "best") and not step.isdecimal():
         raise ConfigError(f"checkpoint {step!r} is neither newest, best nor a step")
     vectors, number = run_checkpoints.load_run(
         workdir, None if step == "newest" else int(step) if step != "best" else step
     )
-    metadata = training_metadata(config, number)
-    return checkpoint.export(path, model_config(config), averaged(vectors, config), metadata, np.dtype(dtype))
+    metadata, params, counts = training_metadata(config, number), averaged(vectors, config), None
+    if fit_tables:
+        from rich.progress import track
+
+        check(config)
+        metadata["tables"] = f"fitted to {fit_tables * config.data.batch_size} training pictures"
+        rounded = checkpoint.make_weights(model_config(config), params, metadata, np.dtype(dtype))
+        batches = track(itertools.islice(_pipeline(config), fit_tables), "counting symbols", fit_tables, transient=True)
+        counts = symbol_counts(rounded.config, rounded.params, batches)
+    return checkpoint.export(path, model_config(config), params, metadata, np.dtype(dtype), counts)
+
+
+def _pipeline(config: ml_collections.ConfigDict) -> Batches:
+    """The training pictures from their start, for one process."""
+    data = config.data
+    return Batches(data.source, data.batch_size, data.crop, config.seed, num_workers=data.workers)
 
 
 def dry_run(config: ml_collections.ConfigDict, workdir: Path, batches: int = 20) -> tuple[Path, float]:
     """(contact sheet of a batch as a PNG, pictures per second of the input pipeline alone)."""
     check(config)
-    data = config.data
-    pipeline = Batches(data.source, data.batch_size, data.crop, config.seed, num_workers=data.workers)
+    pipeline = _pipeline(config)
     first = next(pipeline)
     started = time.perf_counter()
     for _ in range(batches):
         next(pipeline)
-    speed = batches * data.batch_size / (time.perf_counter() - started)
+    speed = batches * config.data.batch_size / (time.perf_counter() - started)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

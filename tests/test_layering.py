@@ -43,6 +43,7 @@ FLOORS = {
     "figures": 3,
     "step": 4,
     "training_log": 4.5,
+    "symbol_counts": 3,
     "validation": 4,
     "analysis": 4,
     "search": 4,

@@ -105,6 +105,42 @@ def test_gaussian_tables_cost_under_a_thousandth(built, index):
     assert ideal <= coded <= 1.001 * ideal + 5e-5
 
 
+def laplacian(scale: float, count: int) -> np.ndarray:
+    """Counts of -REACH ... REACH among `count` Laplacian numbers of a standard deviation, rounded."""
+    numbers = np.random.default_rng(0).laplace(0, scale / math.sqrt(2), count)
+    return np.bincount(np.rint(numbers).astype(int) + tables.REACH, minlength=2 * tables.REACH + 1)
+
+
+@pytest.mark.parametrize("index", [4, 14, 20, 45])
+def test_fitted_tables_cost_what_the_counted_symbols_are_worth(built, index):
+    params, gaussians = built
+    row = laplacian(float(tables.gaussian_scales()[index]), 1_000_000)
+    counts = np.zeros((64, row.size), np.int64)
+    counts[index] = row
+    fitted = tables.build_tables(params, counts)
+    symbols = np.arange(-tables.REACH, tables.REACH + 1)
+    coded, ideal = cost(fitted, index, symbols, row / row.sum())
+    assert ideal <= coded <= 1.002 * ideal + 5e-5
+    assert coded < 0.985 * cost(gaussians, index, symbols, row / row.sum())[0]
+    others = np.arange(len(fitted)) != index
+    np.testing.assert_array_equal(fitted.sizes[others], gaussians.sizes[others])
+
+
+def test_nothing_counted_gives_gaussians(built):
+    params, gaussians = built
+    fitted = tables.build_tables(params, np.zeros((64, 2 * tables.REACH + 1), np.int64))
+    np.testing.assert_array_equal(fitted.lookup, gaussians.lookup)
+
+
+def test_a_symbol_met_far_out_leaves_a_fitted_table_short(built):
+    params, gaussians = built
+    counts = np.zeros((64, 2 * tables.REACH + 1), np.int64)
+    counts[10, [tables.REACH, tables.REACH + 900, -1]] = 1000, 1, 1
+    fitted = tables.build_tables(params, counts)
+    assert fitted.sizes[10] <= gaussians.sizes[10]
+    assert fitted.lookup[fitted.starts[10] + fitted.sizes[10]] < 65536 - 30  # the escape has what was met out there
+
+
 def test_factorized_tables_follow_the_prior(built):
     params, built = built
     symbols = np.arange(-600, 601)

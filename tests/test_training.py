@@ -122,6 +122,12 @@ def check_export(config, workdir, whole):
     np.testing.assert_allclose(
         weights.params["g_a"]["layers_4"]["kernel"], whole.params["g_a"]["layers_4"]["kernel"], rtol=1e-3
     )
+    fitted = checkpoint.load_weights(
+        training.export(config, workdir, workdir / "fitted.safetensors", "newest", "float16", fit_tables=2)
+    )
+    assert fitted.metadata["tables"] == f"fitted to {2 * config.data.batch_size} training pictures"
+    jax.tree.map(np.testing.assert_array_equal, fitted.params, weights.params)
+    assert not np.array_equal(fitted.tables.lookup, weights.tables.lookup)
     assert training.export(config, workdir, workdir / "4.safetensors", "4", "float32").exists()
     with pytest.raises(WeightsError, match="holds no checkpoint 5, only 3, 4, 6"):
         training.export(config, workdir, workdir / "5.safetensors", "5", "float32")

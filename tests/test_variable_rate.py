@@ -8,12 +8,15 @@ import pytest
 from conftest import drawn_weights, photograph
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from tcm_jax import codec
 from tcm_jax.checkpoint import make_weights
-from tcm_jax.codec import Codec
+from tcm_jax.codec import Codec, _StreamWriter
 from tcm_jax.container import parse
+from tcm_jax.entropy import tables
 from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
 from tcm_jax.layers.gain import Gain
 from tcm_jax.parameters import Weights
+from tcm_jax.symbol_counts import symbol_counts
 
 LEVELS = 3
 
@@ -63,6 +66,24 @@ def test_larger_gains_give_more_bytes(variable):
     sizes = [len(variable.compress(image, quality)) for quality in (1, 25, 50, 75, 100)]
     assert sizes == sorted(set(sizes))
     assert variable.compress(image) == variable.compress(image, 50)
+
+
+def test_symbol_counts_are_of_what_the_codec_codes(variable, monkeypatch):
+    """One picture after the other with one level after the other; sums of another program move a few symbols."""
+    pictures = np.stack([photograph(128, 128, seed) for seed in range(LEVELS)])
+    counted = symbol_counts(variable.weights.config, variable.weights.params, [pictures[:2], pictures[2:]])
+    written = []
+    monkeypatch.setattr(_StreamWriter, "write", lambda _, indexes, symbols: written.append((indexes, symbols)))
+    monkeypatch.setattr(codec, "pack", lambda _: b"")
+    monkeypatch.setattr(codec, "Container", lambda **_: None)
+    for picture, quality in zip(pictures, (1, 50.5, 100), strict=True):
+        Codec(variable.weights, coder="native", guard_band=0).compress(picture, quality)
+    coded = np.zeros_like(counted)
+    for indexes, symbols in written:
+        if indexes.max() < len(coded):  # not z
+            np.add.at(coded, (indexes, symbols + tables.REACH), 1)
+    assert counted.sum() == coded.sum() == pictures[..., 0].size // 256 * variable.weights.config.latent_channels
+    assert np.abs(counted - coded).sum() <= 0.01 * coded.sum()
 
 
 @pytest.mark.parametrize("quality", [0.9, 100.01, -1, float("nan")])

@@ -26,7 +26,8 @@ _SCALES = (
 )  # fmt: skip
 _UNIT = 1 << 40  # probabilities are rounded to multiples of 2**-40, so that ties are ties on every machine
 _REGULAR = _UNIT >> 18  # below 2**-18 a symbol is cheaper as an escape; measured, docs/format.md
-_REACH = 1 << 11  # a channel's regular symbols are found within -2048 .. 2047
+REACH = 1 << 11  # regular symbols are found within -2048 .. 2048, those of a channel up to 2047
+_PRIOR_COUNT = 1000  # symbols that a fitted table has seen of its Gaussian besides
 
 
 def scale_table() -> np.ndarray:
@@ -118,20 +119,23 @@ def _nearest_boundary(scales: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.sqrt(boundaries[1:] * boundaries[:-1]), scales)
 
 
-def build_tables(factorized: dict[str, np.ndarray]) -> RangeTables:
-    """All tables of a model: 64 Gaussians, then one table for each channel of the factorized prior.
+def build_tables(factorized: dict[str, np.ndarray], counts: np.ndarray | None = None) -> RangeTables:
+    """All tables of a model: 64 Gaussians or what was counted, then one for each channel of the factorized prior.
 
     Every table has 16 bits; a symbol of probability below 2**-18 at either end is left to the escape symbol; -1, 0 and
     1 are always regular. The symbol of a hyper-latent z is round(z - median).
 
     Args:
         factorized: `matrices_0..4`, `biases_0..4`, `factors_0..3` and `quantiles` of `entropy.factorized`.
+        counts: how often each of the symbols -REACH ... REACH was met where one of the 64 tables is chosen, int64
+            [64, 2 * REACH + 1]: residuals have heavier tails than Gaussians. None: Gaussians.
 
     Raises:
         WeightsError: the prior is not finite.
     """
     rows, offsets = [], []
-    for low, masses in (*_gaussians(), *_channels(factorized)):
+    conditional = _gaussians() if counts is None else _fitted(counts)
+    for low, masses in (*conditional, *_channels(factorized)):
         low, masses = _regular(low, masses)
         frequencies = _frequencies([*masses, max(0, _UNIT - sum(masses))])
         rows.append(np.concatenate([[-PRECISION, 0], np.cumsum(frequencies)]))
@@ -158,11 +162,24 @@ def _gaussians():
         yield -reach, [*half[:0:-1], *half]
 
 
+def _fitted(counts: np.ndarray):
+    """The same of each table by what was counted and `_PRIOR_COUNT` symbols of its Gaussian."""
+    for (low, masses), counted in zip(_gaussians(), counts, strict=True):
+        gaussian = np.zeros(counted.size)
+        gaussian[REACH + low :][: len(masses)] = masses
+        mixed = np.rint((counted * float(_UNIT) + _PRIOR_COUNT * gaussian) / (counted.sum() + _PRIOR_COUNT))
+        # Up to the first rare symbol on either side: one that was met far out must not make all before it regular.
+        rare = np.flatnonzero(mixed < _REGULAR)
+        first = rare[rare < REACH - 1].max(initial=-1) + 1
+        last = rare[rare > REACH + 1].min(initial=counted.size) - 1
+        yield int(first) - REACH, mixed[first : last + 1].astype(np.int64).tolist()
+
+
 def _channels(factorized: dict[str, np.ndarray]):
     """Lowest symbol and masses (in units of 2**-40) of each channel of the factorized prior."""
     params = {name: np.asarray(value, np.float64) for name, value in factorized.items()}
     with np.errstate(all="ignore"):  # absurd weights overflow; what is not finite is refused below
-        edges = params["quantiles"][:, :, 1:2] + (np.arange(-_REACH, _REACH + 1) - 0.5)
+        edges = params["quantiles"][:, :, 1:2] + (np.arange(-REACH, REACH + 1) - 0.5)
         logits = prior.logits_cumulative(params, edges)[:, 0]
         lower, upper = logits[:, :-1], logits[:, 1:]
         sign = np.where(lower + upper > 0, -1.0, 1.0)  # on the side where the sigmoid is small and exact
@@ -170,7 +187,7 @@ def _channels(factorized: dict[str, np.ndarray]):
     if not all(np.all(np.isfinite(array)) for array in (*params.values(), masses)):
         raise WeightsError("the factorized prior of the weights is not finite; the file is damaged or training failed")
     for row in np.rint(masses * _UNIT).astype(np.int64):
-        yield -_REACH, row.tolist()
+        yield -REACH, row.tolist()
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
