@@ -70,13 +70,13 @@ def test_larger_gains_give_more_bytes(variable):
 
 def test_symbol_counts_are_of_what_the_codec_codes(variable, monkeypatch):
     """One picture after the other with one level after the other; sums of another program move a few symbols."""
-    pictures = np.stack([photograph(128, 128, seed) for seed in range(LEVELS)])
+    pictures = np.stack([photograph(128, 128, seed) for seed in range(LEVELS + 1)])
     counted = symbol_counts(variable.weights.config, variable.weights.params, [pictures[:2], pictures[2:]])
     written = []
     monkeypatch.setattr(_StreamWriter, "write", lambda _, indexes, symbols: written.append((indexes, symbols)))
     monkeypatch.setattr(codec, "pack", lambda _: b"")
     monkeypatch.setattr(codec, "Container", lambda **_: None)
-    for picture, quality in zip(pictures, (1, 50.5, 100), strict=True):
+    for picture, quality in zip(pictures, (1, 50.5, 100, 1), strict=True):
         Codec(variable.weights, coder="native", guard_band=0).compress(picture, quality)
     coded = np.zeros_like(counted)
     for indexes, symbols in written:
