@@ -20,21 +20,15 @@ from tcm_jax.parameters import Weights, flatten, match_parameters, table_arrays,
 FORMAT = "tcm_jax 1"
 
 
-def make_weights(
-    config: ModelConfig,
-    params: dict[str, Any],
-    metadata: dict[str, str],
-    dtype=np.float32,
-    counts: np.ndarray | None = None,
-) -> Weights:
-    """Weights ready for a codec: parameters rounded to `dtype` (held as float32), and tables (`build_tables`)."""
+def make_weights(config: ModelConfig, params: dict[str, Any], metadata: dict[str, str], dtype=np.float32) -> Weights:
+    """Weights ready for a codec: parameters rounded to `dtype` (held as float32) and the tables computed from them."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype).astype(np.float32), params)
     broken = [key for key, value in flatten(params).items() if not np.isfinite(value).all()]
     if broken:
         raise WeightsError(
             f"{len(broken)} parameters are not finite, the first of them {broken[0]}; nothing is written"
         )
-    return Weights(config, params, build_tables(params["entropy_bottleneck"], counts), metadata)
+    return Weights(config, params, build_tables(params["entropy_bottleneck"]), metadata)
 
 
 def save_weights(path: str | os.PathLike, weights: Weights, dtype=np.float32) -> None:
@@ -47,16 +41,9 @@ def save_weights(path: str | os.PathLike, weights: Weights, dtype=np.float32) ->
     atomic_write(path, save({**arrays, **table_arrays(weights.tables)}, {**weights.metadata, **header}))
 
 
-def export(
-    path: Path,
-    config: ModelConfig,
-    params: dict[str, Any],
-    metadata: dict[str, str],
-    dtype=np.float32,
-    counts: np.ndarray | None = None,
-) -> Path:
+def export(path: Path, config: ModelConfig, params: dict[str, Any], metadata: dict[str, str], dtype=np.float32) -> Path:
     """Computes the tables and writes the weight file; returns its path."""
-    save_weights(path, make_weights(config, params, metadata, dtype, counts), dtype)
+    save_weights(path, make_weights(config, params, metadata, dtype), dtype)
     return path
 
 

@@ -1,5 +1,6 @@
 """A training run: the loop around the step, what it saves, and how it goes on (configs/ has the recipes)."""
 
+import dataclasses
 import itertools
 import logging
 import time
@@ -13,12 +14,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tcm_jax import checkpoint, losses, run_checkpoints
 from tcm_jax.data import Batches
+from tcm_jax.entropy.tables import build_tables
 from tcm_jax.errors import ConfigError, Preempted, TcmError, TrainingError
 from tcm_jax.evaluation.testsets import open_dataset
 from tcm_jax.flat_params import Vectors, unflatten
 from tcm_jax.image import write_png
 from tcm_jax.initialization import abstract_params
 from tcm_jax.memory import keep_freed_memory
+from tcm_jax.parameters import Weights
 from tcm_jax.preemption import Preemption
 from tcm_jax.run_checkpoints import RunCheckpoints
 from tcm_jax.start import check_start, first_state
@@ -245,16 +248,23 @@ def export(
     vectors, number = run_checkpoints.load_run(
         workdir, None if step == "newest" else int(step) if step != "best" else step
     )
-    metadata, params, counts = training_metadata(config, number), averaged(vectors, config), None
+    metadata = training_metadata(config, number)
+    weights = checkpoint.make_weights(model_config(config), averaged(vectors, config), metadata, np.dtype(dtype))
     if fit_tables:
-        from rich.progress import track
+        weights = _with_fitted_tables(weights, config, fit_tables)
+    checkpoint.save_weights(path, weights, np.dtype(dtype))
+    return path
 
-        check(config)
-        metadata["tables"] = f"fitted to {fit_tables * config.data.batch_size} training pictures"
-        rounded = checkpoint.make_weights(model_config(config), params, metadata, np.dtype(dtype))
-        batches = track(itertools.islice(_pipeline(config), fit_tables), "counting symbols", fit_tables, transient=True)
-        counts = symbol_counts(rounded.config, rounded.params, batches)
-    return checkpoint.export(path, model_config(config), params, metadata, np.dtype(dtype), counts)
+
+def _with_fitted_tables(weights: Weights, config: ml_collections.ConfigDict, batches: int) -> Weights:
+    from rich.progress import track
+
+    check(config)
+    pictures = track(itertools.islice(_pipeline(config), batches), "counting symbols", batches, transient=True)
+    counts = symbol_counts(weights.config, weights.params, pictures)
+    tables = build_tables(weights.params["entropy_bottleneck"], counts)
+    said = {"tables": f"fitted to {batches * config.data.batch_size} training pictures"}
+    return dataclasses.replace(weights, tables=tables, metadata=weights.metadata | said)
 
 
 def _pipeline(config: ml_collections.ConfigDict) -> Batches:
