@@ -86,4 +86,4 @@ def over_tiles(
         for result, piece, stride in zip(results, pieces, strides, strict=True):
             kept = np.asarray(piece)[rows.inner(stride), columns.inner(stride)]
             result[rows.kept(stride), columns.kept(stride)] = kept
-    return results
+    return list(results)
