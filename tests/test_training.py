@@ -280,7 +280,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
 
 def test_a_trace_is_written(config, tmp_path, monkeypatch):
     fake_step(monkeypatch, bad=())
-    config.steps, config.profile = 16, str(tmp_path / "trace")
+    config.steps, config.checkpoint_every, config.profile = 16, 100, str(tmp_path / "trace")
     training.train(config, tmp_path / "run")
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
