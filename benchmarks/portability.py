@@ -26,7 +26,8 @@ import numpy as np
 from tcm_jax import network
 from tcm_jax.codec import GUARD_BAND, Codec
 from tcm_jax.container import parse
-from tcm_jax.entropy.tables import boundary_positions, build_indexes, scale_table
+from tcm_jax.entropy.boundaries import boundary_positions
+from tcm_jax.entropy.tables import build_indexes, scale_table
 from tcm_jax.errors import TcmError
 from tcm_jax.evaluation import open_weights
 from tcm_jax.evaluation.testsets import open_dataset, short_names
@@ -142,9 +143,10 @@ def common(pair: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]
 def noise(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict:
     """Differences of the scales from 10 % below the first table boundary to 10 % above the last.
 
-    `by_scale`: [symbols, largest difference, largest relative difference] up to each scale. `by_band`: how many symbols
-    a guard band lists, how many differ by more, and how many wrong tables that makes on average: boundaries are spread
-    evenly in log scale, so a relative difference r crosses one outside the band with probability (r - band) / step.
+    `by_scale`: [symbols, largest difference, largest relative difference] up to each scale. `by_band`: of how many
+    symbols a file with this guard band tells the side, how many differ by more than the band, and how many wrong tables
+    that makes on average: boundaries are spread evenly in log scale, so a relative difference r crosses one outside the
+    band with probability (r - band) / step.
     """
     if not pairs:
         return {"compared": 0}
@@ -161,7 +163,7 @@ def noise(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict:
     for band in BANDS:
         beyond = relative[relative > band]
         by_band[str(band)] = {
-            "listed": boundary_positions(x, band).size,
+            "sides": boundary_positions(x, 2 * band).size,
             "beyond": beyond.size,
             "wrong_on_average": float((beyond - band).sum() / step),
         }

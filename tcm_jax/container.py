@@ -12,7 +12,7 @@ from tcm_jax.errors import StreamError
 
 MAGIC = b"\x89TCM"
 VERSION = 1
-_HAS_QUALITY, _HAS_TILES, _GREY = 1, 2, 4  # flags
+_HAS_QUALITY, _HAS_TILES, _GREY, _SIDES = 1, 2, 4, 8  # flags
 _CHECKSUMS, _CORRECTIONS, _LATENTS, _ALPHA, _ICC, _EXIF = range(1, 7)  # sections
 TILE_UNIT = 128
 MIN_TILE, MAX_TILE = 512, 8192
@@ -33,13 +33,16 @@ class Container:
         guard_band: relative half-width of the band around table boundaries, rounded to float32; 0 if the file is not
             portable, at most 0.03.
         corrections: for each slice the flat positions (row, column, channel order) of the symbols that lie in the
-            band, int32 [n], strictly increasing. Their table is the larger one beside the boundary.
+            band, int32 [n], strictly increasing. Their table is the larger one beside the boundary. Files have had
+            `sides` instead since the end of November 2026.
         checksums: `symbol_checksum` after z and after each slice; all but the last keep 16 bits.
         stream: the range-coded latents.
         quality: hundredths of the quality of a variable-rate model, 100 .. 10000; None for a model of one rate.
         tile: side in pixels of the tiles of the entropy model, a multiple of 128 in 512 .. 8192; 0: one piece.
         grey: whether the picture has one channel.
         alpha, icc, exif: as `lossless` packs them; empty if there are none.
+        sides: on which side of the boundary scales within two bands lie, as `sides.pack_sides` gives it for their
+            places in all of y; None if the file has a list of corrections or is not portable.
     """
 
     width: int
@@ -55,6 +58,7 @@ class Container:
     alpha: bytes = b""
     icc: bytes = b""
     exif: bytes = b""
+    sides: bytes | None = None
 
     def __post_init__(self):
         *first, last = self.checksums
@@ -103,7 +107,9 @@ def section_sizes(container: Container) -> dict[str, int]:
 
 def _payloads(container: Container) -> list[tuple[int, bytes]]:
     sections = [(_CHECKSUMS, _pack_checksums(container.checksums))]
-    if any(positions.size for positions in container.corrections):
+    if container.sides:
+        sections.append((_CORRECTIONS, container.sides))
+    elif any(positions.size for positions in container.corrections):
         sections.append((_CORRECTIONS, pack_corrections(container.corrections)))
     sections.append((_LATENTS, container.stream))
     extras = ((_ALPHA, container.alpha), (_ICC, container.icc), (_EXIF, container.exif))
@@ -124,7 +130,8 @@ def _head(container: Container) -> bytearray:
 
 def _flags(container: Container) -> int:
     quality = 0 if container.quality is None else _HAS_QUALITY
-    return quality | (_HAS_TILES if container.tile else 0) | (_GREY if container.grey else 0)
+    sides = 0 if container.sides is None else _SIDES
+    return quality | (_HAS_TILES if container.tile else 0) | (_GREY if container.grey else 0) | sides
 
 
 def parse(data: bytes, max_pixels: int = 2**28) -> Container:
@@ -145,7 +152,7 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     if zlib.crc32(body) != struct.unpack("<I", data[-4:])[0]:
         raise StreamError(_TRUNCATED if _ends_early(data) else "the .tcm file is altered: its checksum does not match")
     flags = data[5]
-    if flags & ~(_HAS_QUALITY | _HAS_TILES | _GREY):
+    if flags & ~(_HAS_QUALITY | _HAS_TILES | _GREY | _SIDES):
         raise StreamError("the .tcm file uses features that this version lacks; install a newer tcm_jax")
     reader = _Reader(body, 6)
     width, height = reader.varint(), reader.varint()
@@ -161,11 +168,14 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     checksums = _parse_checksums(sections[_CHECKSUMS])
     slices = len(checksums) - 1
     corrections = (np.empty(0, np.int32),) * slices
-    if _CORRECTIONS in sections:
+    sides = sections.get(_CORRECTIONS, b"") if flags & _SIDES else None
+    if _CORRECTIONS in sections and sides is None:
         corrections = parse_corrections(sections[_CORRECTIONS], slices, most)
     extras = (sections.get(tag, b"") for tag in (_ALPHA, _ICC, _EXIF))
     latents, grey = sections[_LATENTS], bool(flags & _GREY)
-    return Container(width, height, model_id, guard_band, corrections, checksums, latents, quality, tile, grey, *extras)
+    alpha, icc, exif = extras
+    fixed = (width, height, model_id, guard_band, corrections, checksums, latents)
+    return Container(*fixed, quality, tile, grey, alpha, icc, exif, sides)
 
 
 def _parse_quality(reader: "_Reader") -> int:

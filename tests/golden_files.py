@@ -30,7 +30,8 @@ CONFIG = ModelConfig(
 BAND = 0.01  # corrections in every file
 RGB = photograph(60, 90)
 ALPHA = np.clip(np.hypot(*np.mgrid[-30:30, -45:45]) * 9 - 100, 0, 255).astype(np.uint8)
-# name: (picture, settings of the codec, quality). `rgb` and `not_portable` were written by the first version.
+# name: (picture, settings of the codec, quality). `rgb` and `not_portable` were written by the first version; all but
+# `sides` list corrections, as files did until the end of November 2026.
 FILES = {
     "rgb": (RGB, {"guard_band": BAND}, None),
     "not_portable": (RGB, {"guard_band": 0}, None),
@@ -39,6 +40,7 @@ FILES = {
     "grey_alpha": (np.dstack([RGB[..., :1], ALPHA]), {"guard_band": BAND}, None),
     "rgb_alpha": (np.dstack([RGB, ALPHA]), {"guard_band": BAND}, None),
     "metadata": (Picture(RGB, None, b"an ICC profile" * 9, b"II*\0 EXIF" * 9), {"guard_band": BAND}, None),
+    "sides": (RGB, {"guard_band": BAND}, 62.5),
     "tiles": (photograph(150, 530), {"guard_band": BAND, "tile": 512}, None),
     "all": (Picture(photograph(520, 20), np.repeat(ALPHA[:1, :20], 520, axis=0), b"profile", b"MM\0*"),
             {"guard_band": BAND, "tile": 512}, 17.25),

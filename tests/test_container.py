@@ -62,6 +62,10 @@ def test_golden_bytes():
     corrections, rest = "22a004001e7a9a7fff427003076c", "6174656e7473629787a9"
     assert data.hex() == header + checksums + corrections + rest
     assert_equal(parse(data), container(stream=b"latents"))
+    sided = pack(container(stream=b"latents", corrections=NONE, sides=b"sides"))
+    head, sections = header[:10] + "08" + header[12:] + checksums[:-4], "02057369646573" + "03076c6174656e7473"
+    assert sided.hex() == head + sections + "fc1864a6"
+    assert_equal(parse(sided), container(stream=b"latents", corrections=NONE, sides=b"sides"))
 
 
 def test_fixed_cost():
@@ -78,13 +82,14 @@ def test_fixed_cost():
     crcs=st.lists(st.integers(0, 2**32 - 1), min_size=6, max_size=6), stream=st.binary(max_size=300),
     extra=st.sampled_from([bytes, bytearray, memoryview]), quality=st.none() | st.integers(100, 10_000),
     tile=st.sampled_from([0, 512, 1024, 8192]), grey=st.booleans(),
-    extras=st.lists(st.binary(max_size=200), min_size=3, max_size=3),
+    extras=st.lists(st.binary(max_size=200), min_size=3, max_size=3), sides=st.none() | st.binary(max_size=200),
 )  # fmt: skip
-def test_round_trip(width, height, band, corrections, crcs, stream, extra, quality, tile, grey, extras):
-    corrections = tuple(int32(*sorted(positions)) for positions in corrections)
+def test_round_trip(width, height, band, corrections, crcs, stream, extra, quality, tile, grey, extras, sides):
+    listed = (positions if sides is None else () for positions in corrections)
+    corrections = tuple(int32(*sorted(positions)) for positions in listed)
     made = container(width=width, height=height, guard_band=band, corrections=corrections,
                      checksums=tuple(crcs[: len(corrections) + 1]), stream=stream, quality=quality, tile=tile,
-                     grey=grey, alpha=extras[0], icc=extras[1], exif=extras[2])  # fmt: skip
+                     grey=grey, alpha=extras[0], icc=extras[1], exif=extras[2], sides=sides)  # fmt: skip
     assert_equal(parse(extra(pack(made))), made)
 
 
@@ -157,7 +162,7 @@ def test_every_flipped_bit_is_noticed():
     ("data", "message"),
     [
         (b"\x89TCM\2" + bytes(60), "version 2"),
-        (sealed(b"\x89TCM\1\x08" + bytes(60)), "features"),
+        (sealed(b"\x89TCM\1\x10" + bytes(60)), "features"),
         (sealed(b"\x89TCM\1\1\1\1" + bytes(60)), "quality"),
         (forged(CHECKS + LATENTS, size=b"\0\x10"), "0x16"),
         (forged(CHECKS + LATENTS, size=b"\x10\0"), "16x0"),

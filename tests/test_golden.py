@@ -33,3 +33,4 @@ def test_every_feature_has_a_file():
         assert {bool(getattr(file, field)) for file in files} == {False, True}
     assert {file.guard_band > 0 for file in files} == {False, True}
     assert {any(p.size for p in file.corrections) for file in files} == {False, True}
+    assert {bool(file.sides) for file in files} == {False, True}

@@ -10,6 +10,7 @@ FLOORS = {
     "errors": -1,
     "cache": -0.5,
     "corrections": -0.5,
+    "sides": 0,
     "memory": 0,
     "ops": 0,
     "image": 0,

@@ -13,7 +13,8 @@ from synthetic_weights import synthesize
 
 from configs.default import make_config
 from tcm_jax import convert, step
-from tcm_jax.entropy.tables import boundary_positions, build_indexes
+from tcm_jax.entropy.boundaries import boundary_positions
+from tcm_jax.entropy.tables import build_indexes
 from tcm_jax.flat_params import unflatten
 from tcm_jax.model import TCM, flat_shapes
 from tcm_jax.model_config import reference_config

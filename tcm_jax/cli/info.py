@@ -33,7 +33,7 @@ def info(args: argparse.Namespace) -> int:
 def describe(data: bytes, max_pixels: int) -> dict[str, Any]:
     """What `tcm info --json` prints of a file. Raises StreamError."""
     file = parse(data, max_pixels)
-    bare = dataclasses.replace(file, corrections=(np.empty(0, np.int32),) * len(file.corrections))
+    bare = dataclasses.replace(file, corrections=(np.empty(0, np.int32),) * len(file.corrections), sides=None)
     return {
         "width": file.width,
         "height": file.height,
@@ -47,7 +47,6 @@ def describe(data: bytes, max_pixels: int) -> dict[str, Any]:
         "tile": file.tile,
         "portable": file.guard_band > 0,
         "guard_band": file.guard_band,
-        "corrections": sum(positions.size for positions in file.corrections),
         "portable_bytes": len(data) - len(pack(bare)),
         "parts": section_sizes(file),
     }
@@ -68,7 +67,7 @@ def _text(d: dict[str, Any]) -> str:
     channels = ("grey" if d["grey"] else "RGB") + (" and alpha" if d["alpha"] else "")
     quality = "one rate" if d["quality"] is None else f"quality {d['quality']:g}"
     portable = (
-        f"yes: {d['corrections']} corrections in {d['portable_bytes']} bytes, guard band {d['guard_band']:.0e}"
+        f"yes, for {d['portable_bytes']} bytes: guard band {d['guard_band']:.0e}"
         if d["portable"]
         else "no: decodes only on the machine and software that wrote it"
     )

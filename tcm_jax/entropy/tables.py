@@ -45,55 +45,19 @@ def build_indexes(scales: np.ndarray) -> np.ndarray:
         int32 in [0, 63], same shape.
     """
     scales = np.ascontiguousarray(scales, np.float32)
-    (smaller, edge), cell = _boundaries_by_cell(), _cell(scales)
+    (smaller, edge), cell = _boundaries_byscale_cells(), scale_cells(scales)
     indexes = smaller[cell] + (scales > edge[cell])
     indexes[np.isnan(scales)] = len(_SCALES) - 1
     return indexes
 
 
-def boundary_positions(scales: np.ndarray, guard_band: float) -> np.ndarray:
-    """Where a decoder's rounding could choose another table: the scale is within the band of a table boundary.
-
-    Args:
-        scales: float32, any shape, before any lower bound (which would put many scales exactly on a boundary).
-        guard_band: half the width of the band, relative to the boundary; 0 lists nothing.
-
-    Returns:
-        Flat positions in C order, int32, strictly increasing.
-    """
-    if guard_band == 0:
-        return np.empty(0, np.int32)
-    scales = np.asarray(scales, np.float32).ravel()
-    near = np.flatnonzero(_near_boundaries(guard_band)[_cell(scales)]).astype(np.int32)
-    scales = scales[near].astype(np.float64)
-    boundaries = scale_table()[_nearest_boundary(scales)].astype(np.float64)
-    return near[np.abs(scales - boundaries) <= guard_band * boundaries]
-
-
-def coded_indexes(scales: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Tables as they are coded: at the listed flat positions the larger of the two beside the nearest boundary.
-
-    Encoder and decoder agree on it although their scales differ by rounding, and no bit is sent to say which side.
-
-    Args:
-        scales: float32, any shape, before any lower bound.
-        positions: int32 [n], of `boundary_positions` on the encoder's side, from the file on the decoder's.
-
-    Returns:
-        int32 in [0, 63], shape of `scales`.
-    """
-    indexes = build_indexes(scales).ravel()
-    indexes[positions] = _nearest_boundary(np.asarray(scales, np.float32).ravel()[positions]) + 1
-    return indexes.reshape(np.shape(scales))
-
-
-def _cell(scales: np.ndarray) -> np.ndarray:
-    """Upper half of each float32, by which tables of 2**16 entries are looked up; int64."""
+def scale_cells(scales: np.ndarray) -> np.ndarray:
+    """Upper half of each float32, by which tables of 2**16 entries are looked up: int64, shape kept."""
     return (np.ascontiguousarray(scales).view(np.uint32) >> 16).astype(np.intp)
 
 
 @functools.cache
-def _boundaries_by_cell() -> tuple[np.ndarray, np.ndarray]:
+def _boundaries_byscale_cells() -> tuple[np.ndarray, np.ndarray]:
     """For each cell how many of the first 63 scales are smaller than its numbers, and the next scale.
 
     No two of them share a cell, so one comparison decides where a search takes six.
@@ -101,22 +65,6 @@ def _boundaries_by_cell() -> tuple[np.ndarray, np.ndarray]:
     boundaries = scale_table()[:-1]
     smaller = np.searchsorted(boundaries, (np.arange(1 << 16, dtype=np.uint32) << 16).view(np.float32))
     return smaller.astype(np.int32), np.append(boundaries, np.float32(np.inf))[smaller]
-
-
-@functools.lru_cache(maxsize=8)
-def _near_boundaries(guard_band: float) -> np.ndarray:
-    """Whether numbers of a cell may lie within the band of a boundary, bool [2**16]."""
-    near = np.zeros(1 << 16, bool)
-    for boundary in scale_table()[:-1]:
-        first, last = _cell(boundary * np.float32([1 - 1.001 * guard_band, 1 + 1.001 * guard_band]))
-        near[first - 1 : last + 2] = True  # and their neighbours, for what the product rounds
-    return near
-
-
-def _nearest_boundary(scales: np.ndarray) -> np.ndarray:
-    """Index in [0, 62] of the table boundary that is nearest by ratio."""
-    boundaries = scale_table()[:-1].astype(np.float64)
-    return np.searchsorted(np.sqrt(boundaries[1:] * boundaries[:-1]), scales)
 
 
 def build_tables(factorized: dict[str, np.ndarray], counts: np.ndarray | None = None) -> RangeTables:

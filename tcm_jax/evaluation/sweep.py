@@ -29,8 +29,8 @@ from tcm_jax.programs import keep_compiled_programs
 # What decides a row: a change in one of these files makes cached rows stale.
 _MEASURING = ("evaluation/measure.py", "metrics.py", "image.py")
 _CODING = (
-    "codec.py", "network.py", "programs.py", "cache.py", "tiles.py", "container.py", "corrections.py", "lossless.py",
-    "memory.py", "parameters.py", "model.py", "model_config.py", "ops.py", "layers", "entropy",
+    "codec.py", "network.py", "programs.py", "cache.py", "tiles.py", "container.py", "corrections.py", "sides.py",
+    "lossless.py", "memory.py", "parameters.py", "model.py", "model_config.py", "ops.py", "layers", "entropy",
 )  # fmt: skip
 
 

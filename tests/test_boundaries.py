@@ -1,0 +1,108 @@
+"""Tables beside a boundary: a decoder whose scales are off by less than the guard band finds the encoder's."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tcm_jax.container import Container
+from tcm_jax.entropy import boundaries, tables
+from tcm_jax.errors import StreamError
+from tcm_jax.sides import pack_sides
+
+SLICES = 3
+NONE = (np.empty(0, np.int32),) * SLICES
+
+
+def some_scales(seed: int) -> np.ndarray:
+    """On every boundary, no number, and anywhere: float32 [40, 50, 100]."""
+    rng = np.random.default_rng(seed)
+    scales = np.exp(rng.uniform(np.log(0.05), np.log(300), (40, 50, 100))).astype(np.float32)
+    scales[0, 0, :63] = tables.scale_table()[:63]
+    scales[0, 1, :4] = [np.nan, np.inf, -1, 0]
+    return scales
+
+
+def file_of(band: float, sides: bytes | None, corrections=NONE) -> Container:
+    return Container(800, 640, bytes(8), band, corrections, (0,) * (SLICES + 1), b"", sides=sides)
+
+
+def written(scales: list[np.ndarray], band: float) -> tuple[list[np.ndarray], Container]:
+    """Tables of the slices, and a file that says what a decoder needs."""
+    writer = boundaries.SideWriter(band)
+    return [writer.indexes(sigma) for sigma in scales], file_of(band, writer.pack())
+
+
+@pytest.mark.parametrize("band", [1e-7, 2e-5, 0.03])
+def test_looked_up_tables_are_those_of_a_search(band):
+    """On any bits, and on every float32 within 2,000 of a boundary or of the edge of its band."""
+    scale_table = tables.scale_table()
+    edges = (scale_table * np.float32([[1 - band], [1], [1 + band]])).ravel().view(np.uint32)
+    beside = (edges[:, None] + np.arange(-2000, 2001)).astype(np.uint32).ravel()
+    bits = np.random.default_rng(0).integers(0, 2**32, 500_000, dtype=np.uint32)
+    scales = np.concatenate([beside, bits, np.uint32([0x7F800001, 0xFF800001])]).view(np.float32)
+    np.testing.assert_array_equal(tables.build_indexes(scales), np.searchsorted(scale_table[:-1], scales))
+    scales = scales[np.isfinite(scales)]
+    nearest = scale_table[boundaries._nearest_boundary(scales.astype(np.float64))].astype(np.float64)
+    expected = np.flatnonzero(np.abs(scales.astype(np.float64) - nearest) <= band * nearest)
+    np.testing.assert_array_equal(boundaries.boundary_positions(scales, band), expected)
+
+
+@pytest.mark.parametrize("band", [1e-5, 4e-5, 1e-3, 0.03])
+def test_noise_within_the_band_moves_no_table(band):
+    slices = [some_scales(seed) for seed in range(SLICES)]
+    coded, file = written(slices, band)
+    for i, sigma in enumerate(slices):
+        np.testing.assert_array_equal(coded[i], tables.build_indexes(sigma))
+        assert boundaries.boundary_positions(sigma, band).dtype == np.int32
+        assert set(range(63)) <= set(boundaries.boundary_positions(sigma, band).tolist())
+    most = 0.99 / (1 + 2 * band)  # the band is relative to the boundary, this noise to a scale up to two bands above
+    for noise in (-most, -0.5, 0, 0.5, most):
+        moved = [(sigma * (1 + noise * band)).astype(np.float32) for sigma in slices]
+        if band > 1e-4 and noise:  # enough symbols for the noise to matter
+            assert np.any(tables.build_indexes(moved[1]) != coded[1])
+        for i, sigma in enumerate(moved):
+            np.testing.assert_array_equal(boundaries.decoded_indexes(file, i, sigma), coded[i])
+
+
+def test_noise_beyond_the_band_moves_tables():
+    slices = [some_scales(seed) for seed in range(SLICES)]
+    coded, file = written(slices, 1e-3)
+    moved = boundaries.decoded_indexes(file, 0, (slices[0] * 1.0025).astype(np.float32))
+    assert 0 < np.count_nonzero(moved != coded[0]) < 0.02 * coded[0].size
+
+
+def test_an_older_file_lists_what_has_the_larger_table():
+    sigma = some_scales(0)
+    for band in (4e-5, 1e-3):
+        listed = boundaries.boundary_positions(sigma, band)
+        file = file_of(band, None, (listed, *NONE[1:]))
+        coded = boundaries.decoded_indexes(file, 0, sigma)
+        assert coded.ravel()[:63].tolist() == list(range(1, 64))
+        others = np.setdiff1d(np.arange(sigma.size), listed)
+        np.testing.assert_array_equal(coded.ravel()[others], tables.build_indexes(sigma).ravel()[others])
+        for noise in (-0.99, 0.99):
+            moved = (sigma * (1 + noise * band)).astype(np.float32)
+            np.testing.assert_array_equal(boundaries.decoded_indexes(file, 0, moved), coded)
+    outside = dataclasses.replace(file, corrections=(np.array([sigma.size], np.int32), *NONE[1:]))
+    with pytest.raises(StreamError, match="outside the picture"):
+        boundaries.decoded_indexes(outside, 0, sigma)
+
+
+def test_every_slice_has_keys_of_its_own():
+    """The same scales twice, on other sides: bits of the one must not be those of the other."""
+    below, above = ((tables.scale_table()[:63] * side).reshape(7, 9, 1) for side in np.float32([1 - 1e-5, 1 + 1e-5]))
+    coded, file = written([below, above, below], 4e-5)
+    assert [indexes.ravel().tolist() for indexes in coded] == [[*range(63)], [*range(1, 64)], [*range(63)]]
+    for i in range(SLICES):
+        np.testing.assert_array_equal(
+            boundaries.decoded_indexes(file, i, tables.scale_table()[:63].reshape(7, 9, 1)), coded[i]
+        )
+
+
+def test_no_band_says_nothing():
+    assert boundaries.boundary_positions(tables.scale_table(), 0.0).size == 0
+    (coded, *_), file = written([some_scales(0)], 0.0)
+    assert file.sides is None
+    np.testing.assert_array_equal(coded, boundaries.decoded_indexes(file, 0, some_scales(0)))
+    assert written([np.full((4, 4, 3), 0.2, np.float32)], 4e-5)[1].sides == pack_sides(*np.empty((2, 0))) == b""
