@@ -33,7 +33,7 @@ from tcm_jax.evaluation import open_weights
 from tcm_jax.evaluation.testsets import open_dataset, short_names
 
 PARTS = ("mu", "sigma", "picture")
-BANDS = (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 4e-5)
+BANDS = (2e-6, 5e-6, 1e-5, 2e-5, 4e-5, 8e-5)
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ _SPAN = 8  # bytes that a mask covers
 
 
 def pack_sides(keys: np.ndarray, sides: np.ndarray) -> bytes:
-    """The shortest bytes, tried one after the other, that give each of `keys` (int64 [n]) its side (bool [n]).
+    """Bytes that give each of `keys` (int64 [n]) its side (bool [n]): the fewest of those tried.
 
     Raises ValueError if a key has both sides.
     """
-    size = -(-keys.size // 8)
+    size = -(-(keys.size + keys.size // 32 + 2) // 8) if keys.size else 0  # fewer often take a second try
     while (found := _solved(keys, sides, size)) is None:
         if size > keys.size + _SPAN:
             raise ValueError("the keys are not distinct")
