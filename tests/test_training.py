@@ -1,6 +1,5 @@
 """A training run: it stops, goes on, goes back, and refuses what cannot be trained."""
 
-import dataclasses
 import json
 import logging
 import os
@@ -332,62 +331,3 @@ def test_a_folder_is_one_process(config, tmp_path):
         pytest.raises(TcmError, match=r"another process trains in .*run; wait for its end"),
     ):
         training.train(config, tmp_path / "run")
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--config", "configs/smoke.py:mse-7"], "ConfigError: 'mse-7' is no rate; give one of mse-1, mse-2"),
-        (["--config", "configs/none.py"], "ConfigError: cannot read the file given as --config"),
-        ([], "ConfigError: no configuration"),
-        (["--config", "configs/smoke.py", "--config.lamda=1"], "ConfigError: the configuration has no field 'lamda'"),
-        (["--config", "configs/smoke.py", "--num_processes=2"], "--coordinator, --num_processes and --process_id"),
-    ],
-)
-def test_wrong_flags_are_one_sentence(flags, message):
-    result = subprocess.run([sys.executable, "train.py", *flags], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 1
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-
-
-def test_weights_that_are_not_finite_are_not_exported(tiny_weights, tmp_path):
-    params = jax.tree.map(np.copy, tiny_weights.params)
-    params["g_a"]["layers_6"]["bias"][0] = np.nan
-    with pytest.raises(WeightsError, match="g_a/layers_6/bias"):
-        checkpoint.export(tmp_path / "w.safetensors", tiny_weights.config, params, {})
-    assert not (tmp_path / "w.safetensors").exists()
-
-
-def test_float16_weights_keep_their_identity(tiny_weights, tmp_path):
-    path = checkpoint.export(
-        tmp_path / "w.safetensors", tiny_weights.config, tiny_weights.params, {"name": "x"}, np.float16
-    )
-    loaded = checkpoint.load_weights(path)
-    made = checkpoint.make_weights(tiny_weights.config, tiny_weights.params, {}, np.float16)
-    assert loaded.identity == made.identity != tiny_weights.identity
-    assert loaded.name == "x"
-
-
-def test_rates_by_name():
-    config = default.get_config("ms_ssim-2")
-    assert (config.distortion, config.lam) == ("ms_ssim", 5)
-    assert default.get_config().lam == 0.0067
-    with pytest.raises(ConfigError, match="'mse' is no rate"):
-        default.get_config("mse")
-
-
-def test_every_configuration_is_valid():
-    from configs import tcm_large, tcm_medium, tcm_small, tcm_tiny
-
-    configs = [module.get_config("mse-4") for module in (tcm_small, tcm_medium, tcm_large, smoke)]
-    assert [config.lam for config in configs] == [0.013] * 4
-    with pytest.raises(ConfigError, match="'mse-4' is neither all nor entropy"):
-        tcm_tiny.get_config("mse-4")
-    for config in (*configs, tcm_tiny.get_config(), tcm_tiny.get_config("entropy")):
-        config.data.source = "folder:x"
-        training.check(config)
-        assert dataclasses.asdict(step.model_config(config)) == {
-            key: tuple(value) if isinstance(value, (list, tuple)) else value for key, value in config.model.items()
-        }
