@@ -16,6 +16,7 @@ EARLIER_EMBEDDED = {
     "f4ca7cab65749246": "commit 14f614d, tcm_jax/weights/tcm_tiny.safetensors",
     "b4b5d1b6673dd395": "commit 09ec97b, tcm_jax/weights/tcm_tiny.safetensors",
     "32bf1be613cbc9e5": "commit 14c1fd6, tcm_jax/weights/tcm_tiny.safetensors",
+    "6c4abfc543118204": "commit ec0a5f5, tcm_jax/weights/tcm_tiny.safetensors",
 }
 LATENT_STRIDE = 16  # pixels a side of one position of y
 HYPER_STRIDE = 64  # pixels a side of one position of z
