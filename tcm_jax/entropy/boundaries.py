@@ -25,8 +25,8 @@ class SideWriter:
     def indexes(self, sigma: np.ndarray) -> np.ndarray:
         """Table of each symbol of the next slice: int32, shape of `sigma` (float32 [h, w, channels])."""
         indexes = build_indexes(sigma)
-        near = boundary_positions(sigma, 2 * self._guard_band)
-        self._upper.append(indexes.ravel()[near] > _nearest_boundary(sigma.ravel()[near]))
+        near, boundary = _near(sigma, indexes, 2 * self._guard_band)
+        self._upper.append(indexes.ravel()[near] > boundary)
         self._keys.append(_places(near, len(self._keys), sigma))
         return indexes
 
@@ -41,15 +41,15 @@ def decoded_indexes(file: Container, slice_index: int, sigma: np.ndarray) -> np.
     Raises:
         StreamError: a correction of an older file lies outside the slice.
     """
-    upper: np.ndarray | bool = True  # a listed symbol has the larger table
+    indexes = build_indexes(sigma)
     if file.sides is None:
         near = file.positions(slice_index, sigma.size)
+        coded = _nearest_boundary(sigma.ravel()[near]) + 1  # a listed symbol has the larger table
     else:
-        near = boundary_positions(sigma, file.guard_band)
-        upper = read_sides(file.sides, _places(near, slice_index, sigma))
-    indexes = build_indexes(sigma).ravel()
-    indexes[near] = _nearest_boundary(sigma.ravel()[near]) + upper
-    return indexes.reshape(sigma.shape)
+        near, boundary = _near(sigma, indexes, file.guard_band)
+        coded = boundary + read_sides(file.sides, _places(near, slice_index, sigma))
+    indexes.ravel()[near] = coded
+    return indexes
 
 
 def _places(positions: np.ndarray, slice_index: int, sigma: np.ndarray) -> np.ndarray:
@@ -67,22 +67,30 @@ def boundary_positions(scales: np.ndarray, guard_band: float) -> np.ndarray:
     Returns:
         Flat positions in C order, int32, strictly increasing.
     """
+    return _near(scales, build_indexes(scales), guard_band)[0]
+
+
+def _near(scales: np.ndarray, indexes: np.ndarray, guard_band: float) -> tuple[np.ndarray, np.ndarray]:
+    """(`boundary_positions`, the number of each one's boundary), given the tables of all scales."""
     if guard_band == 0:
-        return np.empty(0, np.int32)
+        return np.empty(0, np.int32), np.empty(0, np.int32)
     scales = np.asarray(scales, np.float32).ravel()
-    near = np.flatnonzero(_near_boundaries(guard_band)[scale_cells(scales)]).astype(np.int32)
-    scales = scales[near].astype(np.float64)
-    boundaries = scale_table()[_nearest_boundary(scales)].astype(np.float64)
-    return near[np.abs(scales - boundaries) <= guard_band * boundaries]
+    perhaps = np.flatnonzero(_near_boundaries(guard_band).take(scale_cells(scales))).astype(np.int32)
+    chosen, tables = scales[perhaps].astype(np.float64), indexes.ravel()[perhaps]
+    edges = np.concatenate([[np.nan], scale_table()[:-1].astype(np.float64), [np.nan]])
+    below, above = edges[tables], edges[tables + 1]
+    over = chosen - below <= guard_band * below
+    found = over | (above - chosen <= guard_band * above)
+    return perhaps[found], (tables - over)[found]
 
 
 @functools.lru_cache(maxsize=8)
 def _near_boundaries(guard_band: float) -> np.ndarray:
     """Whether numbers of a cell may lie within the band of a boundary, bool [2**16]."""
-    near = np.zeros(1 << 16, bool)
-    for boundary in scale_table()[:-1]:
-        first, last = scale_cells(boundary * np.float32([1 - 1.001 * guard_band, 1 + 1.001 * guard_band]))
-        near[first - 1 : last + 2] = True  # and their neighbours, for what the product rounds
+    near, reach = np.zeros(1 << 16, bool), 1.001 * guard_band + 2.0**-22  # and what float32 rounds
+    for boundary in scale_table()[:-1].astype(np.float64):
+        first, last = scale_cells((boundary * np.array([1 - reach, 1 + reach])).astype(np.float32))
+        near[first : last + 1] = True
     return near
 
 

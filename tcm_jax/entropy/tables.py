@@ -45,7 +45,7 @@ def build_indexes(scales: np.ndarray) -> np.ndarray:
         int32 in [0, 63], same shape.
     """
     scales = np.ascontiguousarray(scales, np.float32)
-    (smaller, edge), cell = _boundaries_byscale_cells(), scale_cells(scales)
+    (smaller, edge), cell = _boundaries_by_cell(), scale_cells(scales)
     indexes = smaller[cell] + (scales > edge[cell])
     indexes[np.isnan(scales)] = len(_SCALES) - 1
     return indexes
@@ -57,7 +57,7 @@ def scale_cells(scales: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _boundaries_byscale_cells() -> tuple[np.ndarray, np.ndarray]:
+def _boundaries_by_cell() -> tuple[np.ndarray, np.ndarray]:
     """For each cell how many of the first 63 scales are smaller than its numbers, and the next scale.
 
     No two of them share a cell, so one comparison decides where a search takes six.
