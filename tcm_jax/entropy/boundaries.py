@@ -27,7 +27,7 @@ class SideWriter:
         indexes = build_indexes(sigma)
         near, boundary = _near(sigma, indexes, 2 * self._guard_band)
         self._upper.append(indexes.ravel()[near] > boundary)
-        self._keys.append(_places(near, len(self._keys), sigma))
+        self._keys.append(_keys_of(near, len(self._keys), sigma))
         return indexes
 
     def pack(self) -> bytes | None:
@@ -47,12 +47,12 @@ def decoded_indexes(file: Container, slice_index: int, sigma: np.ndarray) -> np.
         coded = _nearest_boundary(sigma.ravel()[near]) + 1  # a listed symbol has the larger table
     else:
         near, boundary = _near(sigma, indexes, file.guard_band)
-        coded = boundary + read_sides(file.sides, _places(near, slice_index, sigma))
+        coded = boundary + read_sides(file.sides, _keys_of(near, slice_index, sigma))
     indexes.ravel()[near] = coded
     return indexes
 
 
-def _places(positions: np.ndarray, slice_index: int, sigma: np.ndarray) -> np.ndarray:
+def _keys_of(positions: np.ndarray, slice_index: int, sigma: np.ndarray) -> np.ndarray:
     """Of flat positions in a slice among the symbols of all slices, int64: the keys of their sides."""
     return positions.astype(np.int64) + slice_index * sigma.size
 
