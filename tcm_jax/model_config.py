@@ -17,6 +17,7 @@ EARLIER_EMBEDDED = {
     "b4b5d1b6673dd395": "commit 09ec97b, tcm_jax/weights/tcm_tiny.safetensors",
     "32bf1be613cbc9e5": "commit 14c1fd6, tcm_jax/weights/tcm_tiny.safetensors",
     "6c4abfc543118204": "commit ec0a5f5, tcm_jax/weights/tcm_tiny.safetensors",
+    "b432811385423cda": "commit 7c3014a, tcm_jax/weights/tcm_tiny.safetensors",
 }
 LATENT_STRIDE = 16  # pixels a side of one position of y
 HYPER_STRIDE = 64  # pixels a side of one position of z
