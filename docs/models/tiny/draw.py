@@ -4,9 +4,10 @@ Pages of text, screens, line art, and darkened photographs of the first tar, as 
 version of Pillow and of FreeType. The fonts are those that matplotlib brings.
 """
 
+import argparse
+import functools
 import hashlib
 import io
-import sys
 import tarfile
 from pathlib import Path
 
@@ -109,19 +110,19 @@ def lines(rng: np.random.Generator) -> Image.Image:
 
 def dark(photos: tarfile.TarFile, rng: np.random.Generator) -> Image.Image:
     """A photograph of the tar at 0.08 to 0.4 of its brightness."""
-    member = photos.getmembers()[int(rng.integers(len(photos.getmembers())))]
-    pixels = np.asarray(Image.open(io.BytesIO(photos.extractfile(member).read())).convert("RGB"))
+    members = photos.getmembers()
+    photo = photos.extractfile(members[int(rng.integers(len(members)))])
+    pixels = np.asarray(Image.open(photo).convert("RGB"))
     return Image.fromarray((pixels * rng.uniform(0.08, 0.4)).round().astype(np.uint8))
 
 
 def main(photos: str, output: str) -> None:
     """Writes the tar and prints its SHA-256."""
-    makers = {"page": page, "screen": screen, "lines": lines}
     with tarfile.open(photos) as source, tarfile.open(output, "w") as tar:
+        makers = {"page": page, "screen": screen, "lines": lines, "dark": functools.partial(dark, source)}
         for kind, count in COUNTS.items():
             for i in range(count):
-                rng = np.random.default_rng([sum(map(ord, kind)), i])
-                image = makers[kind](rng) if kind in makers else dark(source, rng)
+                image = makers[kind](np.random.default_rng([sum(map(ord, kind)), i]))
                 image.save(file := io.BytesIO(), "PNG", optimize=True)
                 entry = tarfile.TarInfo(f"{kind}_{i}.png")
                 entry.size = file.tell()
@@ -130,4 +131,7 @@ def main(photos: str, output: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("photos", help="tar of photographs")
+    parser.add_argument("output", help="tar to write")
+    main(**vars(parser.parse_args()))
