@@ -151,10 +151,9 @@ def watched(work: Callable, programs: dict[str, Any], watch: Callable) -> Clock:
 def summary(runs: list[dict], count: dict, gflop: dict, machine: tuple[float, float], slices: int, less: int) -> dict:
     """Medians over the runs, beside the machine's (GFLOP/s, GB/s); the tiles of a stage are added up."""
     whole = median(run["whole"][0] for run in runs)
-    stages, known = {}, 0.0
+    stages: dict[str, dict] = {}
     for stage in runs[0].keys() - {"whole"}:
         seconds = median(sum(run[stage]) for run in runs)
-        known += seconds
         row: dict[str, Any] = {"seconds": round(seconds, 4), "share": round(seconds / whole, 4)}
         if parts := next((parts for name, parts in STAGES.values() if name == stage), ()):
             work = sum(gflop[part] for part in parts) * ((slices - less) / slices if stage == "LRP" else 1)
@@ -164,7 +163,8 @@ def summary(runs: list[dict], count: dict, gflop: dict, machine: tuple[float, fl
         if stage in ("slice networks", "LRP") and len(runs[0][stage]) == slices - (less if stage == "LRP" else 0):
             row["slices"] = [round(median(times), 4) for times in zip(*(run[stage] for run in runs), strict=True)]
         stages[stage] = row
-    stages["other"] = {"seconds": round(whole - known, 4), "share": round(1 - known / whole, 4)}
+    other = median(2 * run["whole"][0] - sum(sum(times) for times in run.values()) for run in runs)
+    stages["other"] = {"seconds": round(other, 4), "share": round(other / whole, 4)}
     return {"seconds": round(whole, 3), "stages": dict(sorted(stages.items(), key=lambda item: -item[1]["seconds"]))}
 
 

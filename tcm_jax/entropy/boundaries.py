@@ -10,7 +10,8 @@ import functools
 import numpy as np
 
 from tcm_jax.container import Container
-from tcm_jax.entropy.tables import build_indexes, scale_cells, scale_table
+from tcm_jax.entropy.range_coder import kernels
+from tcm_jax.entropy.tables import scale_table
 from tcm_jax.sides import pack_sides, read_sides
 
 
@@ -24,8 +25,7 @@ class SideWriter:
 
     def indexes(self, sigma: np.ndarray) -> np.ndarray:
         """Table of each symbol of the next slice: int32, shape of `sigma` (float32 [h, w, channels])."""
-        indexes = build_indexes(sigma)
-        near, boundary = _near(sigma, indexes, 2 * self._guard_band)
+        indexes, near, boundary = _chosen(sigma, 2 * self._guard_band)
         self._upper.append(indexes.ravel()[near] > boundary)
         self._keys.append(_keys_of(near, len(self._keys), sigma))
         return indexes
@@ -41,12 +41,11 @@ def decoded_indexes(file: Container, slice_index: int, sigma: np.ndarray) -> np.
     Raises:
         StreamError: a correction of an older file lies outside the slice.
     """
-    indexes = build_indexes(sigma)
+    indexes, near, boundary = _chosen(sigma, 0 if file.sides is None else file.guard_band)
     if file.sides is None:
         near = file.positions(slice_index, sigma.size)
         coded = _nearest_boundary(sigma.ravel()[near]) + 1  # a listed symbol has the larger table
     else:
-        near, boundary = _near(sigma, indexes, file.guard_band)
         coded = boundary + read_sides(file.sides, _keys_of(near, slice_index, sigma))
     indexes.ravel()[near] = coded
     return indexes
@@ -67,31 +66,45 @@ def boundary_positions(scales: np.ndarray, guard_band: float) -> np.ndarray:
     Returns:
         Flat positions in C order, int32, strictly increasing.
     """
-    return _near(scales, build_indexes(scales), guard_band)[0]
+    return _chosen(scales, guard_band)[1]
 
 
-def _near(scales: np.ndarray, indexes: np.ndarray, guard_band: float) -> tuple[np.ndarray, np.ndarray]:
-    """(`boundary_positions`, the number of each one's boundary), given the tables of all scales."""
-    if guard_band == 0:
-        return np.empty(0, np.int32), np.empty(0, np.int32)
-    scales = np.asarray(scales, np.float32).ravel()
-    perhaps = np.flatnonzero(_near_boundaries(guard_band).take(scale_cells(scales))).astype(np.int32)
-    chosen, tables = scales[perhaps].astype(np.float64), indexes.ravel()[perhaps]
-    edges = np.concatenate([[np.nan], scale_table()[:-1].astype(np.float64), [np.nan]])
-    below, above = edges[tables], edges[tables + 1]
-    over = chosen - below <= guard_band * below
-    found = over | (above - chosen <= guard_band * above)
-    return perhaps[found], (tables - over)[found]
+def _chosen(scales: np.ndarray, guard_band: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(`tables.build_indexes`, `boundary_positions`, the number of each one's boundary), in one pass."""
+    scales = np.ascontiguousarray(scales, np.float32)
+    indexes, near, boundary = np.empty(scales.shape, np.int32), *np.empty((2, scales.size), np.int32)
+    flat = scales.reshape(-1)
+    edges = *_boundaries_by_cell(), *_bands(guard_band)
+    count = kernels().choose(indexes.reshape(-1), near, boundary, flat, flat.view(np.uint32), *edges)
+    return indexes, near[:count], boundary[:count]
+
+
+@functools.cache
+def _boundaries_by_cell() -> tuple[np.ndarray, np.ndarray]:
+    """(How many boundaries are smaller than a cell's numbers, int32 [2**16]; the boundary above each table).
+
+    A cell has the float32 of equal upper halves, and none has two boundaries: one comparison more decides.
+    """
+    boundaries = scale_table()[:-1]
+    smaller = np.searchsorted(boundaries, (np.arange(1 << 16, dtype=np.uint32) << 16).view(np.float32))
+    return smaller.astype(np.int32), np.append(boundaries, np.float32(np.inf))
 
 
 @functools.lru_cache(maxsize=8)
-def _near_boundaries(guard_band: float) -> np.ndarray:
-    """Whether numbers of a cell may lie within the band of a boundary, bool [2**16]."""
-    near, reach = np.zeros(1 << 16, bool), 1.001 * guard_band + 2.0**-22  # and what float32 rounds
-    for boundary in scale_table()[:-1].astype(np.float64):
-        first, last = scale_cells((boundary * np.array([1 - reach, 1 + reach])).astype(np.float32))
-        near[first : last + 1] = True
-    return near
+def _bands(guard_band: float) -> tuple[np.ndarray, np.ndarray]:
+    """Of each table the last float32 in the band of the boundary below, and the first in that of the one above.
+
+    NaN, which nothing is beyond, where there is no boundary, and everywhere without a band.
+    """
+    boundaries = scale_table()[:-1].astype(np.float64)
+    reach, ends = guard_band * boundaries, []
+    for sign in (1, -1):
+        rounded = (boundaries + sign * reach).astype(np.float32).view(np.int32)
+        beside = (rounded + np.arange(-2, 3, dtype=np.int32)[:, None]).view(np.float32)
+        within = sign * (beside - boundaries) <= reach
+        ends.append(sign * np.where(within, sign * beside, -np.inf).max(axis=0) if guard_band else np.nan * boundaries)
+    below, above = ends
+    return np.append(np.nan, below).astype(np.float32), np.append(above, np.nan).astype(np.float32)
 
 
 def _nearest_boundary(scales: np.ndarray) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""Numba kernels of the range coder; `range_coder` wraps them and is the only module to import this one.
+"""Numba kernels of the range coder, and of the choice of tables for it; `range_coder` alone imports this module.
 
 The arithmetic is tensorflow-compression's (docs/format.md). Every integer is int64: Numba turns a mix of int64 and
 uint64 into float64, and no product here exceeds 2**48.
 """
 
-from numba import config, int32, int64, njit, types, uint8, uint16
+from numba import config, float32, int32, int64, njit, types, uint8, uint16, uint32, uint64
 
 from tcm_jax.cache import cache_folder
 
@@ -23,6 +23,8 @@ _BUCKETS = types.Array(uint16, 2, "C", readonly=True)
 _OUT32 = types.Array(int32, 1, "C")
 _OUT64 = types.Array(int64, 1, "C")
 _OUT8 = types.Array(uint8, 1, "C")
+_FLOATS = types.Array(float32, 1, "C", readonly=True)
+_BITS = types.Array(uint32, 1, "C", readonly=True)
 
 
 def _compiled(signature):
@@ -195,3 +197,27 @@ def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets
         out[i] = symbol
     state[0], state[1], state[2], state[3] = base, top, value, position
     return PAST_END if position > limit else OK
+
+
+@_compiled(int64(_OUT32, _OUT32, _OUT32, _FLOATS, _BITS, _INTS, _FLOATS, _FLOATS, _FLOATS))
+def choose(indexes, near, boundary, scales, bits, smaller, upper, from_below, from_above):
+    """Fill `indexes` with the table of each of `scales`; returns how many of them are near a boundary.
+
+    The positions of those go to `near`, the numbers of their boundaries to `boundary`, both as long as `scales`.
+    `bits` is their memory; `smaller[bits >> 16]` the first table that its numbers may have, `upper` the boundary above
+    each table, `from_below` and `from_above` the largest number near the one below, the smallest near the one above.
+    """
+    count = 0
+    for i in range(scales.size):
+        scale = scales[i]
+        table = uint64(smaller[bits[i] >> 16])  # unsigned, as Numba asks of every other index whether it is negative
+        table += uint64(scale > upper[table])  # no branch: it would be a coin flip
+        if scale != scale:
+            table = uint64(upper.size - 1)
+        indexes[i] = table
+        beyond = scale <= from_below[table]
+        if beyond or scale >= from_above[table]:
+            near[count] = i
+            boundary[count] = int64(table) - beyond
+            count += 1
+    return count

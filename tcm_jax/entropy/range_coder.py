@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -155,7 +156,7 @@ def load(engine: str) -> None:
     """Imports what `engine` needs, for who wants that done before the first stream."""
     check_engine(engine)
     if engine != "tfc":
-        _kernels()
+        kernels()
 
 
 def information_content(tables: RangeTables, indexes: np.ndarray, symbols: np.ndarray) -> float:
@@ -203,14 +204,14 @@ def _int32(array: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1)
 
 
-def _kernels():
-    """The compiled coder; Numba takes half a second to import, so only those who code pay for it."""
+def kernels() -> ModuleType:
+    """The compiled coder, `native_coder`; Numba takes half a second to import, so only those who code pay for it."""
     return importlib.import_module("tcm_jax.entropy.native_coder")
 
 
 class _NativeEncoder:
     def __init__(self, tables: RangeTables):
-        self._kernels = _kernels()
+        self._kernels = kernels()
         self._tables = tables
         self._state = np.array([0, 0xFFFFFFFF, 0], np.int64)
         self._stream = bytearray()
@@ -243,7 +244,7 @@ class _NativeEncoder:
 
 class _NativeDecoder:
     def __init__(self, tables: RangeTables, data: bytes):
-        self._kernels = k = _kernels()
+        self._kernels = k = kernels()
         self._tables = tables
         self._size = len(data)
         count = (len(data) + k.MAX_OVERREAD) // 2 + k.ESCAPE_WORDS

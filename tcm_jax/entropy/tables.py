@@ -4,7 +4,6 @@ Tables 0..63 are zero-mean Gaussians, one for each step of `scale_table`; tables
 factorized prior. They are computed once, when weights are exported, and stored with them.
 """
 
-import functools
 import heapq
 import math
 
@@ -44,27 +43,7 @@ def build_indexes(scales: np.ndarray) -> np.ndarray:
     Returns:
         int32 in [0, 63], same shape.
     """
-    scales = np.ascontiguousarray(scales, np.float32)
-    (smaller, edge), cell = _boundaries_by_cell(), scale_cells(scales)
-    indexes = smaller[cell] + (scales > edge[cell])
-    indexes[np.isnan(scales)] = len(_SCALES) - 1
-    return indexes
-
-
-def scale_cells(scales: np.ndarray) -> np.ndarray:
-    """Upper half of each float32, by which tables of 2**16 entries are looked up: int64, shape kept."""
-    return (np.ascontiguousarray(scales).view(np.uint32) >> 16).astype(np.intp)
-
-
-@functools.cache
-def _boundaries_by_cell() -> tuple[np.ndarray, np.ndarray]:
-    """For each cell how many of the first 63 scales are smaller than its numbers, and the next scale.
-
-    No two of them share a cell, so one comparison decides where a search takes six.
-    """
-    boundaries = scale_table()[:-1]
-    smaller = np.searchsorted(boundaries, (np.arange(1 << 16, dtype=np.uint32) << 16).view(np.float32))
-    return smaller.astype(np.int32), np.append(boundaries, np.float32(np.inf))[smaller]
+    return np.searchsorted(scale_table()[:-1], np.asarray(scales, np.float32)).astype(np.int32)
 
 
 def build_tables(factorized: dict[str, np.ndarray], counts: np.ndarray | None = None) -> RangeTables:
