@@ -14,7 +14,7 @@ import optax
 
 from tcm_jax.adam import once, scale_by
 
-LARGEST_SIDE = 128  # of a matrix whose side gets a basis; with 300 an update of the embedded model takes twice as long
+LARGEST_SIDE = 700  # of a matrix whose side gets a basis: all of the embedded model but the rows of some 3x3 kernels
 REFRESH = 10  # steps between two refreshes of the bases
 
 
