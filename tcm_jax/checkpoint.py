@@ -10,7 +10,7 @@ import numpy as np
 
 from tcm_jax import programs
 from tcm_jax.cache import write_quietly
-from tcm_jax.entropy.range_coder import RangeTables
+from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.entropy.tables import build_tables
 from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.image import atomic_write

@@ -9,9 +9,9 @@ import dataclasses
 import jax
 import numpy as np
 
-from tcm_jax.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack, parse, symbol_checksum
+from tcm_jax.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack, parse
 from tcm_jax.entropy import range_coder
-from tcm_jax.entropy.boundaries import SideWriter, decoded_indexes
+from tcm_jax.entropy.boundaries import SideWriter, possible_indexes
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.errors import (
     ArithmeticMismatchError,
@@ -26,6 +26,7 @@ from tcm_jax.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_
 from tcm_jax.model_config import EARLIER_EMBEDDED, HYPER_STRIDE
 from tcm_jax.network import PAD, Network, padded_size
 from tcm_jax.parameters import Weights
+from tcm_jax.symbol_streams import StreamReader, StreamWriter
 from tcm_jax.tiles import Grid
 
 GUARD_BAND = 4e-5  # relative; docs/portability.md has the noise it must cover
@@ -157,7 +158,7 @@ class Codec:
         }
         level = self._level(hundredths)
         y, z = self.network.analyze(_three_channels(picture.colour), level, self.tile)
-        coder = _StreamWriter(range_coder.encoder(self.weights.tables, self.coder))
+        coder = StreamWriter(self.weights.tables, self.coder)
         sides = self._code(coder, y, _rounded(z), level, measured)
         return Container(
             width=width,
@@ -176,7 +177,7 @@ class Codec:
 
     def _code(
         self,
-        coder: "_StreamWriter",
+        coder: StreamWriter,
         y: np.ndarray,
         z: np.ndarray,
         level: np.ndarray | None,
@@ -208,29 +209,22 @@ class Codec:
         """The decoded slices of y; stops at the first slice whose symbols are not the encoder's."""
         config = self.weights.config
         rows, columns = padded_size(file.height, file.width)
-        decoder = range_coder.decoder(self.weights.tables, file.stream, self.coder)
-        z = decoder.decode(_hyper_indexes((rows // HYPER_STRIDE, columns // HYPER_STRIDE, config.hyper_channels)))
-        checksum = symbol_checksum(z)
-        if not file.checksum_matches(0, checksum):
+        reader = StreamReader(file, self.weights.tables, self.coder)
+        z = reader.read([_hyper_indexes((rows // HYPER_STRIDE, columns // HYPER_STRIDE, config.hyper_channels))])
+        if z is None:
             raise StreamError("the file is altered: its hyper-latents do not have the checksum that it states")
         context = self.network.hyper(z, self._level(file.quality), file.tile)
         decoded: list[Grid] = []
         for i in range(config.num_slices):
             mu, sigma, support = self.network.slice_params(i, context, decoded, file.tile)
-            indexes = decoded_indexes(file, i, np.asarray(sigma))
-            try:
-                symbols = decoder.decode(indexes)
-                checksum = symbol_checksum(symbols, checksum)
-                intact = file.checksum_matches(i + 1, checksum)
-            except StreamError:  # the file as a whole is intact, but wrong tables lead the decoder anywhere
-                intact = False
-            if not intact:
+            symbols = reader.read(possible_indexes(file, i, np.asarray(sigma)))
+            if symbols is None:
                 raise ArithmeticMismatchError(
                     f"slice {i + 1} of {config.num_slices} does not decode to what was encoded: this device's "
                     f"arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
                 )
             decoded.append(self.network.slice_latents(i, symbols, mu, support, file.tile))
-        decoder.finish()
+        reader.finish()
         return decoded
 
     def _synthesize(self, file: Container, decoded: list[Grid]) -> np.ndarray:
@@ -246,19 +240,6 @@ class _Measured:
     estimated_bits: float = 0.0
     table_bits: float = 0.0
     decoded: list[Grid] = dataclasses.field(default_factory=list)
-
-
-class _StreamWriter:
-    """A range coder's stream and the checksums after each of its parts."""
-
-    def __init__(self, encoder: range_coder.Encoder):
-        self.encoder = encoder
-        self.checksums: list[int] = []
-
-    def write(self, indexes: np.ndarray, symbols: np.ndarray) -> None:
-        """Appends z or a slice."""
-        self.encoder.encode(indexes, symbols)
-        self.checksums.append(symbol_checksum(symbols, self.checksums[-1] if self.checksums else 0))
 
 
 def _check_size(picture: Picture, max_pixels: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax.entropy.range_coder import RangeTables
+from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import WeightsError
 from tcm_jax.model_config import ModelConfig
 

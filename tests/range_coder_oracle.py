@@ -4,7 +4,7 @@ import bisect
 
 import numpy as np
 
-from tcm_jax.entropy.range_coder import RangeTables
+from tcm_jax.entropy.range_tables import RangeTables
 
 
 class BigIntegerEncoder:

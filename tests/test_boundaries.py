@@ -74,6 +74,27 @@ def test_noise_beyond_the_band_moves_tables():
     assert 0 < np.count_nonzero(moved != coded[0]) < 0.02 * coded[0].size
 
 
+@pytest.mark.parametrize("side", [-1, 1])
+def test_one_table_beyond_the_band_is_among_the_possible(side):
+    """Two thirds of a band on one side of a boundary for the encoder, more than one on the other for the decoder."""
+    band, sigma = 1e-3, some_scales(0)[1:9, :10].copy()
+    sigma[3, 4, 5] = tables.scale_table()[20] * (1 + side * 0.67 * band)
+    (coded, *_), file = written([sigma], band)
+    moved = sigma.copy()
+    moved[3, 4, 5] = tables.scale_table()[20] * (1 - side * 1.2 * band)
+    first, *others = boundaries.possible_indexes(file, 0, moved)
+    assert np.flatnonzero(first != coded).tolist() == [(3 * 10 + 4) * 100 + 5]
+    assert len(others) == 64
+    assert sum(np.array_equal(other, coded) for other in others) == 1
+    assert all(np.count_nonzero(other != first) == 1 for other in others)
+
+
+def test_a_file_of_this_machine_alone_has_one_possibility():
+    (coded, *_), file = written([some_scales(0)], 0.0)
+    (only,) = boundaries.possible_indexes(file, 0, some_scales(0))
+    np.testing.assert_array_equal(only, coded)
+
+
 def test_an_older_file_lists_what_has_the_larger_table():
     sigma = some_scales(0)
     for band in (4e-5, 1e-3):

@@ -15,6 +15,8 @@ from tcm_jax import network
 from tcm_jax.checkpoint import make_weights
 from tcm_jax.codec import Codec, Encoded
 from tcm_jax.container import MAX_GUARD_BAND, pack, parse
+from tcm_jax.entropy import boundaries as boundaries_module
+from tcm_jax.entropy.tables import scale_table
 from tcm_jax.errors import (
     ArithmeticMismatchError,
     ConfigError,
@@ -27,6 +29,7 @@ from tcm_jax.image import Picture
 from tcm_jax.model_config import EARLIER_EMBEDDED
 from tcm_jax.programs import Program
 
+NEEDS_TFC = pytest.mark.skipif(not importlib.util.find_spec("tensorflow_compression_ops"), reason="needs the extra tfc")
 BAND = 0.01  # wide enough for corrections even in small pictures
 SIZES = [(1, 1), (1, 300), (17, 33), (64, 64), (127, 129), (128, 128), (500, 333)]
 LARGE = [pytest.param((768, 512), marks=pytest.mark.slow), pytest.param((2048, 64), marks=pytest.mark.slow)]
@@ -206,7 +209,7 @@ def test_weights_that_overflow_are_refused(tiny_config, tiny_weights, value):
         codec.compress(photograph(64, 64))
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("tensorflow_compression_ops"), reason="needs the extra tfc")
+@NEEDS_TFC
 def test_both_coders_write_the_same_file(tiny_weights, encoded):
     tfc = Codec(tiny_weights, coder="tfc", guard_band=BAND)
     assert tfc.compress(photograph(100, 120)) == encoded.data
@@ -244,6 +247,29 @@ def test_without_a_guard_band_noise_is_not_absorbed(tiny_weights):
     np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
     with pytest.raises(ArithmeticMismatchError):
         decoded_with_noise(codec, encoded.data, 0.5 * BAND, seed=0)
+
+
+@pytest.mark.parametrize("coder", ["native", pytest.param("tfc", marks=NEEDS_TFC)])
+@pytest.mark.parametrize("slice_index", [0, 1, 2])
+def test_one_scale_a_little_beyond_the_guard_band_is_found(tiny_weights, encoded, coder, slice_index):
+    """The scale nearest to a boundary, moved to 1.2 bands on its other side."""
+    codec, exact = Codec(tiny_weights, coder=coder), network._slice_params
+
+    def moved(config, params, i, *args):
+        mu, sigma, support = exact(config, params, i, *args)
+        if i == slice_index:
+            boundaries = scale_table()[:-1]
+            ratios = np.asarray(sigma)[..., None] / boundaries - 1
+            *place, boundary = np.unravel_index(np.argmin(np.abs(ratios)), ratios.shape)
+            side = np.sign(ratios[*place, boundary]) or 1
+            sigma = sigma.at[*place].set(boundaries[boundary] * (1 - side * 1.2 * BAND))
+        return mu, sigma, support
+
+    with mock.patch.object(network, "_slice_params", moved):
+        decoded = codec.decompress(encoded.data)
+        assert np.abs(decoded.astype(int) - encoded.reconstruction).max() <= 1
+        with mock.patch.object(boundaries_module, "_TRIALS", 0), pytest.raises(ArithmeticMismatchError):
+            codec.decompress(encoded.data)
 
 
 def test_noise_beyond_the_guard_band_is_noticed(tiny_weights):

@@ -25,6 +25,7 @@ FLOORS = {
     "model": 2,
     "programs": 2,
     "network": 2.5,
+    "symbol_streams": 2.5,
     "codec": 3,
     "losses": 3,
     "adam": 0,

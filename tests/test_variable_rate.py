@@ -10,13 +10,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tcm_jax import codec
 from tcm_jax.checkpoint import make_weights
-from tcm_jax.codec import Codec, _StreamWriter
+from tcm_jax.codec import Codec
 from tcm_jax.container import parse
 from tcm_jax.entropy import tables
 from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
 from tcm_jax.layers.gain import Gain
 from tcm_jax.parameters import Weights
 from tcm_jax.symbol_counts import symbol_counts
+from tcm_jax.symbol_streams import StreamWriter
 
 LEVELS = 3
 
@@ -73,7 +74,7 @@ def test_symbol_counts_are_of_what_the_codec_codes(variable, monkeypatch):
     pictures = np.stack([photograph(128, 128, seed) for seed in range(LEVELS + 1)])
     counted = symbol_counts(variable.weights.config, variable.weights.params, [pictures[:2], pictures[2:]])
     written = []
-    monkeypatch.setattr(_StreamWriter, "write", lambda _, indexes, symbols: written.append((indexes, symbols)))
+    monkeypatch.setattr(StreamWriter, "write", lambda _, indexes, symbols: written.append((indexes, symbols)))
     monkeypatch.setattr(codec, "pack", lambda _: b"")
     monkeypatch.setattr(codec, "Container", lambda **_: None)
     for picture, quality in zip(pictures, (1, 50.5, 100, 1), strict=True):

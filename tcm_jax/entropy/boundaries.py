@@ -2,10 +2,11 @@
 
 The encoder says on which side of the boundary its own scales lie where they are within two guard bands of one, and a
 decoder asks where its own are within one: while the two differ by less than a band, that is among what the file tells
-(docs/portability.md).
+(docs/portability.md). Where one of them differs by a little more, a decoder finds it by trying.
 """
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from tcm_jax.container import Container
 from tcm_jax.entropy.range_coder import kernels
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.sides import pack_sides, read_sides
+
+_SEARCHED = 3  # bands from a boundary in which a table is exchanged on trial
+_TRIALS = 64  # at most, in a slice
 
 
 class SideWriter:
@@ -49,6 +53,22 @@ def decoded_indexes(file: Container, slice_index: int, sigma: np.ndarray) -> np.
         coded = boundary + read_sides(file.sides, _keys_of(near, slice_index, sigma))
     indexes.ravel()[near] = coded
     return indexes
+
+
+def possible_indexes(file: Container, slice_index: int, sigma: np.ndarray) -> Iterator[np.ndarray]:
+    """`decoded_indexes`; then, of a portable file, the same with the other table of one symbol, the likeliest first.
+
+    Those are the symbols whose scale lies next to the end of a band: first to be wrong if arithmetic differs by more.
+    """
+    indexes = decoded_indexes(file, slice_index, sigma)
+    yield indexes
+    near, boundary = _chosen(sigma, _SEARCHED * file.guard_band)[1:]
+    scales = scale_table()[boundary].astype(np.float64)
+    distance = np.abs(np.abs(sigma.ravel()[near] - scales) - file.guard_band * scales) / scales
+    for at in np.argsort(distance, kind="stable")[:_TRIALS]:
+        other = indexes.copy()
+        other.ravel()[near[at]] = 2 * boundary[at] + 1 - indexes.ravel()[near[at]]
+        yield other
 
 
 def _keys_of(positions: np.ndarray, slice_index: int, sigma: np.ndarray) -> np.ndarray:

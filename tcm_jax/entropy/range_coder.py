@@ -6,95 +6,18 @@ written by one decodes with the other. docs/format.md describes the bytes.
 
 import importlib
 import importlib.util
-from dataclasses import dataclass
-from functools import cached_property
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from tcm_jax.errors import ConfigError, MissingExtraError, StreamError, WeightsError
+from tcm_jax.entropy.range_tables import PRECISION, RangeTables
+from tcm_jax.errors import ConfigError, MissingExtraError, StreamError
 
-PRECISION = 16
 ENGINES = ("auto", "tfc", "native")
 MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30; beyond it the C++ encoder never returns
-_MAX_OFFSET = 1 << 20
 _CHUNK = 1 << 16  # symbols coded at a time, so that the scratch space stays small
 _ESCAPE_BYTES = 10  # the longest code of a symbol: 16 bits of escape, 2 * 29 + 1 of Elias gamma, a sign
-
-
-@dataclass(frozen=True, eq=False)
-class RangeTables:
-    """Integer probability tables of symbols, as tensorflow-compression reads them.
-
-    Attributes:
-        lookup: int32 [L], table after table: -16 (16 bits, with escape), then the cumulative frequencies 0 ... 65536,
-            strictly increasing. The last interval of a table is the escape symbol.
-        offsets: int32 [T], the smallest regular symbol of each table, within +-2**20.
-
-    Raises:
-        WeightsError: the arrays are no such tables (they may come from a damaged weight file).
-    """
-
-    lookup: np.ndarray
-    offsets: np.ndarray
-
-    def __post_init__(self):
-        for name in ("lookup", "offsets"):
-            array = np.array(getattr(self, name), order="C")
-            if array.dtype != np.int32 or array.ndim != 1:
-                raise WeightsError(f"range tables: {name} must be a one-dimensional int32 array; export them again")
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
-        problem = _problem(self.lookup, self.offsets)
-        if problem:
-            raise WeightsError(f"range tables: {problem}; the weight file is damaged, export it again")
-
-    def __len__(self) -> int:
-        """Number of tables, T."""
-        return self.offsets.size
-
-    @cached_property
-    def starts(self) -> np.ndarray:
-        """Position of each table's first cumulative frequency (the 0) in `lookup`; int32 [T]."""
-        return (np.flatnonzero(self.lookup < 0) + 1).astype(np.int32)
-
-    @cached_property
-    def sizes(self) -> np.ndarray:
-        """Number of regular symbols of each table, without the escape; int32 [T]."""
-        return np.diff(self.starts, append=self.lookup.size + 1).astype(np.int32) - 3
-
-    @cached_property
-    def likeliest(self) -> np.ndarray:
-        """The symbol of each table with the widest interval, counted from its first; int32 [T]."""
-        widths = np.split(np.diff(self.lookup), self.starts[1:] - 1)
-        return np.array([np.argmax(row[1 : n + 2]) for row, n in zip(widths, self.sizes, strict=True)], np.int32)
-
-    @cached_property
-    def buckets(self) -> np.ndarray:
-        """Symbol that holds the cumulative frequency 64 b, where a search begins; uint16 [T, 1024]."""
-        targets = np.arange(1024) << 6
-        rows = [np.searchsorted(self.lookup[s : s + n + 2], targets, side="right") - 1
-                for s, n in zip(self.starts, self.sizes, strict=True)]  # fmt: skip
-        return np.array(rows, np.uint16)
-
-
-def _problem(lookup: np.ndarray, offsets: np.ndarray) -> str | None:
-    """What is wrong with the two arrays, or None."""
-    is_start = lookup < 0
-    starts = np.flatnonzero(is_start)
-    ends = np.append(starts[1:], lookup.size)
-    if not starts.size or starts[0] != 0 or np.any(lookup[starts] != -PRECISION):
-        return f"a table does not start with {-PRECISION}"
-    if np.any(ends - starts < 3) or np.any(lookup[starts + 1] != 0) or np.any(lookup[ends - 1] != 1 << PRECISION):
-        return f"cumulative frequencies do not run from 0 to {1 << PRECISION}"
-    if np.any((lookup[1:] <= lookup[:-1]) & ~is_start[1:]):
-        return "cumulative frequencies do not increase"
-    if offsets.size != starts.size:
-        return f"{starts.size} tables but {offsets.size} offsets"
-    if np.any(offsets > _MAX_OFFSET) or np.any(offsets < -_MAX_OFFSET):
-        return f"an offset lies outside +-{_MAX_OFFSET}"
-    return None
 
 
 class Encoder(Protocol):
@@ -119,8 +42,14 @@ class Decoder(Protocol):
 
         Raises:
             ValueError: an index is no table.
-            StreamError: the stream ends early or holds an impossible escape; the decoder is then used up.
+            StreamError: the stream ends early or holds an impossible escape; `seek` makes the decoder usable again.
         """
+
+    def tell(self) -> Any:
+        """Where in the stream the decoder is, for `seek`."""
+
+    def seek(self, place: Any) -> None:
+        """Goes back to where `tell` was called."""
 
     def finish(self) -> None:
         """Raises StreamError unless the stream was consumed exactly."""
@@ -263,6 +192,12 @@ class _NativeDecoder:
             raise StreamError("the coded latents hold an impossible escape code: the file is altered")
         return out.reshape(np.shape(indexes))
 
+    def tell(self) -> np.ndarray:
+        return self._state.copy()
+
+    def seek(self, place: np.ndarray) -> None:
+        self._state[:] = place
+
     def finish(self) -> None:
         base, top, value, position = (int(x) for x in self._state)
         if base == 0 or base + top > 0xFFFFFFFF:
@@ -301,10 +236,22 @@ class _TfcDecoder:
     def __init__(self, tables: RangeTables, data: bytes):
         self._ops = _tfc_ops()
         self._tables = tables
-        self._handle = self._ops.create_range_decoder(bytes(data), tables.lookup)
+        self._data = bytes(data)
+        self.seek(())
+
+    def tell(self) -> tuple[np.ndarray, ...]:
+        return self._decoded
+
+    def seek(self, place: tuple[np.ndarray, ...]) -> None:
+        """Decodes from the stream's start, as the C++ decoder does not go back."""
+        self._handle = self._ops.create_range_decoder(self._data, self._tables.lookup)
+        self._decoded: tuple[np.ndarray, ...] = ()
+        for indexes in place:
+            self.decode(indexes)
 
     def decode(self, indexes: np.ndarray) -> np.ndarray:
         flat = _flat(self._tables, indexes)
+        self._decoded += (flat,)
         values = np.empty(0, np.int32)
         if flat.size:
             self._handle, decoded = self._ops.entropy_decode_index(self._handle, flat, flat.shape, np.int32)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from tcm_jax.entropy import factorized as prior
-from tcm_jax.entropy.range_coder import PRECISION, RangeTables
+from tcm_jax.entropy.range_tables import PRECISION, RangeTables
 from tcm_jax.errors import WeightsError
 
 # float32(torch.exp(torch.linspace(log 0.11, log 256, 64))), the reference's table; NumPy's own differs in the last bit.

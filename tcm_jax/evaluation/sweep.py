@@ -30,7 +30,8 @@ from tcm_jax.programs import keep_compiled_programs
 _MEASURING = ("evaluation/measure.py", "metrics.py", "image.py")
 _CODING = (
     "codec.py", "network.py", "programs.py", "cache.py", "tiles.py", "container.py", "corrections.py", "sides.py",
-    "lossless.py", "memory.py", "parameters.py", "model.py", "model_config.py", "ops.py", "layers", "entropy",
+    "symbol_streams.py", "lossless.py", "memory.py", "parameters.py", "model.py", "model_config.py", "ops.py", "layers",
+    "entropy",
 )  # fmt: skip
 
 
