@@ -163,7 +163,7 @@ def summary(runs: list[dict], count: dict, gflop: dict, machine: tuple[float, fl
         if stage in ("slice networks", "LRP") and len(runs[0][stage]) == slices - (less if stage == "LRP" else 0):
             row["slices"] = [round(median(times), 4) for times in zip(*(run[stage] for run in runs), strict=True)]
         stages[stage] = row
-    other = median(2 * run["whole"][0] - sum(sum(times) for times in run.values()) for run in runs)
+    other = median(run["whole"][0] - sum(sum(run[stage]) for stage in stages) for run in runs)
     stages["other"] = {"seconds": round(other, 4), "share": round(other / whole, 4)}
     return {"seconds": round(whole, 3), "stages": dict(sorted(stages.items(), key=lambda item: -item[1]["seconds"]))}
 

@@ -42,10 +42,13 @@ def test_looked_up_tables_are_those_of_a_search(band):
     bits = np.random.default_rng(0).integers(0, 2**32, 500_000, dtype=np.uint32)
     scales = np.concatenate([beside, bits, np.uint32([0x7F800001, 0xFF800001])]).view(np.float32)
     np.testing.assert_array_equal(tables.build_indexes(scales), np.searchsorted(scale_table[:-1], scales))
+    np.testing.assert_array_equal(boundaries._chosen(scales, band)[0], np.searchsorted(scale_table[:-1], scales))
     scales = scales[np.isfinite(scales)]
     nearest = scale_table[boundaries._nearest_boundary(scales.astype(np.float64))].astype(np.float64)
     expected = np.flatnonzero(np.abs(scales.astype(np.float64) - nearest) <= band * nearest)
     np.testing.assert_array_equal(boundaries.boundary_positions(scales, band), expected)
+    boundary = boundaries._chosen(scales, band)[2]
+    np.testing.assert_array_equal(scale_table[boundary], nearest[expected].astype(np.float32))
 
 
 @pytest.mark.parametrize("band", [1e-5, 4e-5, 1e-3, 0.03])

@@ -67,7 +67,7 @@ def possible_indexes(file: Container, slice_index: int, sigma: np.ndarray) -> It
     distance = np.abs(np.abs(sigma.ravel()[near] - scales) - file.guard_band * scales) / scales
     for at in np.argsort(distance, kind="stable")[:_TRIALS]:
         other = indexes.copy()
-        other.ravel()[near[at]] = 2 * boundary[at] + 1 - indexes.ravel()[near[at]]
+        other.ravel()[near[at]] = 2 * boundary[at] + 1 - indexes.ravel()[near[at]]  # of the two beside the boundary
         yield other
 
 
