@@ -95,6 +95,8 @@ def test_files_that_cannot_be_used(here, tcm):
     refused(tcm("compress", "*.gif"), "TcmError", r"no file matches \*\.gif")
     refused(tcm("decompress", "text.tcm"), "StreamError", r"not a \.tcm file")
     refused(tcm("decompress", "text.tcm", "-o", "a.jpg"), "ConfigError", r"give a\.jpg the ending \.png")
+    refused(tcm("decompress", "text.tcm", "-o", "text.tcm", "--overwrite"), "ConfigError", r"the ending \.png")
+    refused(tcm("compress", "photo.png", "-o", "photo.png", "--overwrite"), "ConfigError", r"the ending \.tcm")
     refused(tcm("compress", "photo.png", weights="no.safetensors"), "WeightsError", "no.safetensors")
     assert names(here) == ["empty", "photo.png", "text.tcm"]
 

@@ -48,9 +48,9 @@ def _run(args: argparse.Namespace, command: Command, suffixes: frozenset[str], n
 
 def _run_on(args: argparse.Namespace, command: Command, suffixes: frozenset[str], new_suffix: str) -> int:
     plan = files.plan(args.inputs, args.output, args.overwrite, suffixes, new_suffix)
-    for job in plan.jobs:
-        if command is DECOMPRESS and Path(job.target).suffix.lower() in SUFFIXES - {".png"}:
-            raise ConfigError(f"pictures are written as PNG; give {Path(job.target).name} the ending .png")
+    for job in plan.jobs:  # --overwrite must not put a .tcm file in a picture's place
+        if Path(job.target).suffix.lower() in (SUFFIXES | {".tcm"}) - {new_suffix}:
+            raise ConfigError(f"this writes {new_suffix} files; give {Path(job.target).name} the ending {new_suffix}")
     stages = Stages()
     codecs = open_codecs(args, stages)
     weights = codecs[0].weights
