@@ -19,6 +19,7 @@ EARLIER_EMBEDDED = {
     "6c4abfc543118204": "commit ec0a5f5, tcm_jax/weights/tcm_tiny.safetensors",
     "b432811385423cda": "commit 7c3014a, tcm_jax/weights/tcm_tiny.safetensors",
     "35890c1450a7dc6b": "commit dd0e5b3, tcm_jax/weights/tcm_tiny.safetensors",
+    "dc8d160c31d2d158": "commit 894519d, tcm_jax/weights/tcm_tiny.safetensors",
 }
 LATENT_STRIDE = 16  # pixels a side of one position of y
 HYPER_STRIDE = 64  # pixels a side of one position of z
