@@ -70,13 +70,18 @@ def rows(folder) -> list[dict]:
 def test_training_killed_twenty_times_ends_bit_for_bit(tmp_path):
     command, environment = [sys.executable, "tests/kill_run.py"], os.environ | {"PYTHONPATH": str(ROOT)}
     settings = {"cwd": ROOT, "env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([*command, tmp_path / "whole"], check=True, **settings)
+    process = subprocess.Popen([*command, tmp_path / "whole"], **settings)
+    while process.poll() is None and not rows(tmp_path / "whole"):
+        time.sleep(0.001)
+    begin = time.monotonic()
+    assert process.wait() == 0
+    longest = min(0.3, 1.5 * (time.monotonic() - begin) / 60)  # so that 60 steps last for all kills
     whole, steps = load_run(tmp_path / "whole")
     assert steps == 60
     rng, killed = random.Random(0), tmp_path / "killed"
     for _ in range(KILLS):
         process = subprocess.Popen([*command, killed], **settings)
-        awaited, moment = rng.randrange(3), rng.uniform(0, 0.3)
+        awaited, moment = rng.randrange(3), rng.uniform(0, longest)
         before, begin = len(rows(killed)), time.monotonic()
         while process.poll() is None and len(rows(killed)) < before + awaited and time.monotonic() < begin + 60:
             time.sleep(0.001)
