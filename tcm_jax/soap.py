@@ -22,7 +22,7 @@ class Side(NamedTuple):
     """One side of all `n` matrices of a shape, float32 [n, side, side] each."""
 
     covariance: jax.Array  # moving average of the gradients' products with themselves
-    basis: jax.Array  # its eigenvectors, the columns, as far as power iteration has got
+    basis: jax.Array  # its eigenvectors at the last refresh, the columns, strongest first
 
 
 class SoapState(NamedTuple):
@@ -112,17 +112,17 @@ def _first_sides(shape: tuple[int, int], count: int) -> dict[str, Side]:
 
 
 def _refreshed(sides: dict[str, Side], grad: jax.Array, decay: float, now: jax.Array) -> dict[str, Side]:
-    """Covariances with the gradient [rows, columns] in them and, if it is time, bases after a power iteration."""
+    """Covariances with the gradient [rows, columns] in them and, if it is time, its eigenvectors as bases."""
     found = {}
     for name, side in sides.items():
         product = grad @ grad.T if name == "rows" else grad.T @ grad
         covariance = decay * side.covariance + (1 - decay) * product
         found[name] = Side(covariance, side.basis)
 
-    def iterate(sides):
-        return {name: Side(s.covariance, jnp.linalg.qr(s.covariance @ s.basis)[0]) for name, s in sides.items()}
+    def decomposed(sides):
+        return {name: Side(s.covariance, jnp.linalg.eigh(s.covariance)[1][:, ::-1]) for name, s in sides.items()}
 
-    return jax.lax.cond(now, iterate, lambda sides: sides, found)
+    return jax.lax.cond(now, decomposed, lambda sides: sides, found)
 
 
 def _rotated(matrix: jax.Array, sides: dict[str, Side], back: bool = False) -> jax.Array:

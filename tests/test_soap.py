@@ -42,7 +42,7 @@ def plain_soap(grads: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]
                     if sides[name][i]:
                         covariance, basis = sides[name][i]
                         covariance = B * covariance + (1 - B) * product
-                        basis = basis if count % REFRESH else np.linalg.qr(covariance @ basis)[0]
+                        basis = basis if count % REFRESH else np.linalg.eigh(covariance)[1][:, ::-1]
                         sides[name][i] = covariance, basis
             bases = [side[1] if side else np.eye(n) for side, n in zip(sides[name], grad.shape, strict=False)]
             mean, square = state[name]
