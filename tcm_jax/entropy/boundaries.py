@@ -94,20 +94,30 @@ def _chosen(scales: np.ndarray, guard_band: float) -> tuple[np.ndarray, np.ndarr
     scales = np.ascontiguousarray(scales, np.float32)
     indexes, near, boundary = np.empty(scales.shape, np.int32), *np.empty((2, scales.size), np.int32)
     flat = scales.reshape(-1)
-    edges = *_boundaries_by_cell(), *_bands(guard_band)
-    count = kernels().choose(indexes.reshape(-1), near, boundary, flat, flat.view(np.uint32), *edges)
+    tables = _cells(guard_band), _boundaries_above(), *_bands(guard_band)
+    count = kernels().choose(indexes.reshape(-1), near, boundary, flat, flat.view(np.uint32), *tables)
     return indexes, near[:count], boundary[:count]
 
 
 @functools.cache
-def _boundaries_by_cell() -> tuple[np.ndarray, np.ndarray]:
-    """(How many boundaries are smaller than a cell's numbers, int32 [2**16]; the boundary above each table).
+def _boundaries_above() -> np.ndarray:
+    """The boundary above each table, float32 [64]."""
+    return np.append(scale_table()[:-1], np.float32(np.inf))
 
-    A cell has the float32 of equal upper halves, and none has two boundaries: one comparison more decides.
+
+@functools.lru_cache(maxsize=8)
+def _cells(guard_band: float) -> np.ndarray:
+    """Table of each cell's numbers, int32 [2**16], or MIXED more than the first one's: not all have one, or some are near.
+
+    A cell has the float32 of equal upper halves, and none has two boundaries.
     """
-    boundaries = scale_table()[:-1]
-    smaller = np.searchsorted(boundaries, (np.arange(1 << 16, dtype=np.uint32) << 16).view(np.float32))
-    return smaller.astype(np.int32), np.append(boundaries, np.float32(np.inf))
+    first = np.arange(1 << 16, dtype=np.uint32) << 16
+    below, above = _bands(guard_band)
+    ends = [bits.view(np.float32) for bits in (first, first | 0xFFFF)]
+    tables = [np.searchsorted(scale_table()[:-1], end) for end in ends]
+    near = [(end <= below[table]) | (end >= above[table]) for end, table in zip(ends, tables, strict=True)]
+    # What is not near is in one piece for each table, so two ends of it have nothing else between them.
+    return (tables[0] + kernels().MIXED * ((tables[0] != tables[1]) | near[0] | near[1])).astype(np.int32)
 
 
 @functools.lru_cache(maxsize=8)

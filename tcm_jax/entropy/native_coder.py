@@ -14,8 +14,9 @@ MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30, where the C++ encoder is
 MAX_ESCAPE_ZEROS = 31
 MAX_OVERREAD = 256  # bytes of zeros past the end; chance makes an encoder drop more than 64 once in 2**480 streams
 ESCAPE_WORDS = 8  # of 16 bits: more than any symbol takes
+MIXED = 64  # added to the table of numbers that do not all have it
 
-OK, PAST_END, BAD_ESCAPE = 0, 1, 2
+OK, PAST_END, BAD_ESCAPE, BAD_INDEX = 0, 1, 2, 3
 
 _INTS = types.Array(int32, 1, "C", readonly=True)
 _WORDS = types.Array(uint16, 1, "C", readonly=True)
@@ -150,18 +151,20 @@ def _bit(base, top, value, position, word):
 
 @_compiled(int64(_OUT32, _OUT64, _WORDS, _INTS, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS))
 def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets, indexes):
-    """Fill `out` with the next symbols; returns OK, PAST_END or BAD_ESCAPE.
+    """Fill `out` with the next symbols; returns OK, PAST_END, BAD_ESCAPE or, for an index of no table, BAD_INDEX.
 
     `words` is the stream by 16 bits, then zeros, of which the last ESCAPE_WORDS are never a symbol's first; `state` is
     (base, size - 1, value, words read). The symbol `likeliest[table]` is tried first: on a guess that mostly holds the
     processor goes on where a division would keep it waiting. `buckets[table, t >> 6]` is where a search for `t` begins.
     """
     base, top, value, position = state[0], state[1], state[2], state[3]
-    limit = words.size - ESCAPE_WORDS
+    limit, tables = words.size - ESCAPE_WORDS, uint64(sizes.size)
     for i in range(indexes.size):
         if position > limit:
             return PAST_END
-        table = indexes[i]
+        table = uint64(indexes[i])
+        if table >= tables:
+            return BAD_INDEX
         start = int64(starts[table])
         size = top + 1
         ahead = (value - base) & MASK
@@ -200,24 +203,27 @@ def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets
 
 
 @_compiled(int64(_OUT32, _OUT32, _OUT32, _FLOATS, _BITS, _INTS, _FLOATS, _FLOATS, _FLOATS))
-def choose(indexes, near, boundary, scales, bits, smaller, upper, from_below, from_above):
+def choose(indexes, near, boundary, scales, bits, cells, upper, from_below, from_above):
     """Fill `indexes` with the table of each of `scales`; returns how many of them are near a boundary.
 
     The positions of those go to `near`, the numbers of their boundaries to `boundary`, both as long as `scales`.
-    `bits` is their memory; `smaller[bits >> 16]` the first table that its numbers may have, `upper` the boundary above
-    each table, `from_below` and `from_above` the largest number near the one below, the smallest near the one above.
+    `bits` is their memory; `cells[bits >> 16]` the table, or MIXED more than the first table that such numbers have,
+    `upper` the boundary above each table, `from_below` and `from_above` the largest number near the one below, the
+    smallest near the one above.
     """
     count = 0
     for i in range(scales.size):
-        scale = scales[i]
-        table = uint64(smaller[bits[i] >> 16])  # unsigned, as Numba asks of every other index whether it is negative
-        table += uint64(scale > upper[table])  # no branch: it would be a coin flip
-        if scale != scale:
-            table = uint64(upper.size - 1)
+        table = uint64(cells[bits[i] >> 16])  # unsigned, as Numba asks of every other index whether it is negative
+        if table >= MIXED:  # one in ten to twenty
+            scale = scales[i]
+            table -= uint64(MIXED)
+            table += uint64(scale > upper[table])
+            if scale != scale:
+                table = uint64(upper.size - 1)
+            beyond = scale <= from_below[table]
+            if beyond or scale >= from_above[table]:
+                near[count] = i
+                boundary[count] = int64(table) - beyond
+                count += 1
         indexes[i] = table
-        beyond = scale <= from_below[table]
-        if beyond or scale >= from_above[table]:
-            near[count] = i
-            boundary[count] = int64(table) - beyond
-            count += 1
     return count

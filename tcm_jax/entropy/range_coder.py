@@ -113,8 +113,12 @@ def check_engine(engine: str) -> None:
 def _flat(tables: RangeTables, indexes: np.ndarray) -> np.ndarray:
     flat = _int32(indexes, "indexes")
     if flat.size and not 0 <= int(flat.min()) <= int(flat.max()) < len(tables):
-        raise ValueError(f"indexes must lie in [0, {len(tables)})")
+        raise ValueError(_no_table(tables))
     return flat
+
+
+def _no_table(tables: RangeTables) -> str:
+    return f"indexes must lie in [0, {len(tables)})"
 
 
 def _flat_symbols(indexes: np.ndarray, symbols: np.ndarray) -> np.ndarray:
@@ -182,10 +186,12 @@ class _NativeDecoder:
 
     def decode(self, indexes: np.ndarray) -> np.ndarray:
         t, k = self._tables, self._kernels
-        flat = _flat(t, indexes)
+        flat = _int32(indexes, "indexes")
         out = np.empty(flat.size, np.int32)
         tables = t.lookup, t.starts, t.sizes, t.offsets, t.likeliest, t.buckets
         code = k.decode(out, self._state, self._words, *tables, flat)
+        if code == k.BAD_INDEX:
+            raise ValueError(_no_table(t))
         if code == k.PAST_END:
             raise StreamError("the coded latents end early: the file is truncated or altered")
         if code == k.BAD_ESCAPE:
