@@ -107,7 +107,7 @@ def _boundaries_above() -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _cells(guard_band: float) -> np.ndarray:
-    """Table of each cell, int32 [2**16]; MIXED more than its first number's if it has two tables or numbers near a boundary.
+    """Table of each cell's numbers, int32 [2**16]; of the first one, plus MIXED, if not all have it or some are near.
 
     A cell has the float32 of equal upper halves, and none has two boundaries.
     """
