@@ -214,7 +214,7 @@ def choose(indexes, near, boundary, scales, bits, cells, upper, from_below, from
     count = 0
     for i in range(scales.size):
         table = uint64(cells[bits[i] >> 16])  # unsigned, as Numba asks of every other index whether it is negative
-        if table >= MIXED:  # one in ten to twenty
+        if table >= MIXED:  # one cell in 16 to 32
             scale = scales[i]
             table -= uint64(MIXED)
             table += uint64(scale > upper[table])
