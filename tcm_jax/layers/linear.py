@@ -9,6 +9,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from tcm_jax.layers import winograd
+
 CPU_LARGE_MAP = 2048  # positions of a map from which XLA's gradient of its kernel is slow
 CPU_LARGE_KERNEL = 1 << 14  # channels in times out from which it is slow for any map
 CPU_BLOCK = 1 << 16  # values of a map whose part of a kernel's gradient is taken at once, small enough for the cache
@@ -32,9 +34,13 @@ product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _product_backward)
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Map [B, H, W, C] and kernel [3, 3, C, features] to [B, ceil(H/stride), ceil(W/stride), features]; zero padding 1.
 
-    On a CPU the kernel's gradient over a large map is taken by matrix products, a few rows at a time, and that of a
+    On a CPU, where no gradient is wanted and JAX's precision is not "highest", large maps of many channels go through
+    `winograd`. The kernel's gradient over a large map is taken by matrix products, a few rows at a time, and that of a
     large kernel or of stride 2 by one for each of its nine elements.
     """
+    quick = jax.default_backend() == "cpu" and jax.config.jax_default_matmul_precision != "highest"
+    if quick and stride == 1 and winograd.pays(x, kernel):
+        return winograd.convolve(x, kernel)
     return _convolve(x, kernel, stride)
 
 
