@@ -21,6 +21,7 @@ EARLIER_EMBEDDED = {
     "35890c1450a7dc6b": "commit dd0e5b3, tcm_jax/weights/tcm_tiny.safetensors",
     "dc8d160c31d2d158": "commit 894519d, tcm_jax/weights/tcm_tiny.safetensors",
     "cd04e40be915a137": "commit e79f65e, tcm_jax/weights/tcm_tiny.safetensors",
+    "5a6b6b019b70105d": "commit 0239c6f, tcm_jax/weights/tcm_tiny.safetensors",
 }
 LATENT_STRIDE = 16  # pixels a side of one position of y
 HYPER_STRIDE = 64  # pixels a side of one position of z
