@@ -60,7 +60,11 @@ def macs(config: ModelConfig, height: int = 512, width: int = 768) -> dict[str, 
     shapes = (1, height, width, 3), (1,)
     arguments = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
     totals = dict.fromkeys(PARTS, Macs())
-    for scope, work in _products(jax.make_jaxpr(forward)({"params": parameter_shapes(config)}, *arguments).jaxpr, ""):
+    with jax.default_matmul_precision(
+        "highest"
+    ):  # the network's own products, not those that Winograd's algorithm leaves
+        jaxpr = jax.make_jaxpr(forward)({"params": parameter_shapes(config)}, *arguments).jaxpr
+    for scope, work in _products(jaxpr, ""):
         totals[_part(scope)] += work
     return totals
 
