@@ -60,9 +60,8 @@ def macs(config: ModelConfig, height: int = 512, width: int = 768) -> dict[str, 
     shapes = (1, height, width, 3), (1,)
     arguments = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
     totals = dict.fromkeys(PARTS, Macs())
-    with jax.default_matmul_precision(
-        "highest"
-    ):  # the network's own products, not those that Winograd's algorithm leaves
+    # The network's own products, not those that Winograd's algorithm leaves of them.
+    with jax.default_matmul_precision("highest"):
         jaxpr = jax.make_jaxpr(forward)({"params": parameter_shapes(config)}, *arguments).jaxpr
     for scope, work in _products(jaxpr, ""):
         totals[_part(scope)] += work
