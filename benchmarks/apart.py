@@ -34,3 +34,7 @@ class Apart:
     def peak_mib(self) -> int:
         """The most memory that its process had."""
         return self._pool.submit(peak_resident_bytes).result() // 2**20
+
+    def close(self) -> None:
+        """Ends its process."""
+        self._pool.shutdown()

@@ -40,6 +40,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="cores that both may use")
     flags = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.threads])
+    # As train.py does, and like there before JAX meets its devices: its threads have arenas of their own by then.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    keep_freed_memory(one_arena=False)
     config = importlib.import_module(f"configs.tcm_{flags.config}").get_config()
     config.update({"precision": flags.precision})
     batch = np.random.default_rng(0).integers(0, 256, (flags.batch, flags.crop, flags.crop, 3)).astype(np.uint8)
@@ -67,8 +70,6 @@ class Ours:
 
     def __init__(self, config, params, batch: np.ndarray):
         jax.config.update("jax_enable_compilation_cache", False)
-        jax.config.update("jax_cpu_enable_async_dispatch", False)  # as train.py does
-        keep_freed_memory(one_arena=False)
         self.state, self.batch = step.state_of(params, config), jax.device_put(batch)
         start = time.perf_counter()
         self.program = step.jit_step(config).lower(self.state, self.batch).compile()

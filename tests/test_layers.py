@@ -186,8 +186,15 @@ def test_winograds_algorithm_gives_the_convolution(size):
     np.testing.assert_allclose(winograd.convolve(x, kernel), linear._convolve(x, kernel, 1), rtol=0, atol=3e-5)
 
 
-def test_only_inference_that_need_not_be_precise_goes_through_it():
-    x, kernel = randn(1, 32, 32, 64), randn(3, 3, 64, 64)
+@pytest.mark.parametrize("size", [(5, 8), (1, 4), (7, 1)])
+def test_products_before_sums_give_the_convolution(size):
+    x, kernel = randn(2, *size, 18), randn(3, 3, 18, 2)
+    np.testing.assert_allclose(linear._products_first(x, kernel), linear._convolve(x, kernel, 1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("features", [64, 7])
+def test_only_inference_that_need_not_be_precise_goes_through_them(features):
+    x, kernel = randn(1, 32, 32, 64), randn(3, 3, 64, features)
     summed = jax.jit(lambda: linear._convolve(x, kernel, 1))()
     assert not np.array_equal(jax.jit(lambda: linear.convolve(x, kernel))(), summed)
     trained = jax.jit(lambda: jax.vjp(linear.convolve, x, kernel)[0])()
