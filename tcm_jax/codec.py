@@ -178,13 +178,13 @@ class Codec:
     def _code(
         self,
         coder: StreamWriter,
-        y: np.ndarray,
+        y: list[np.ndarray],
         z: np.ndarray,
         level: np.ndarray | None,
         measured: "_Measured | None",
     ) -> bytes | None:
-        """Codes the symbols of z, then y; returns the file's sides."""
-        indexes, tables, slices = _hyper_indexes(z.shape), self.weights.tables, self.weights.config.num_slices
+        """Codes the symbols of z, then the slices of y, which it takes from the list; returns the file's sides."""
+        indexes, tables = _hyper_indexes(z.shape), self.weights.tables
         coder.write(indexes, z)
         context = self.network.hyper(z, level, self.tile)
         decoded: list[Grid] = []
@@ -193,17 +193,33 @@ class Codec:
             measured.table_bits += range_coder.information_content(tables, indexes, z)
             measured.estimated_bits += self.network.hyper_information(z)
             measured.decoded = decoded
-        for i, y_slice in enumerate(np.split(y, slices, axis=-1)):
-            mu, sigma, support = self.network.slice_params(i, context, decoded, self.tile)
-            symbols, sigma = _rounded(y_slice - np.asarray(mu)), np.asarray(sigma)
-            if measured or i < slices - 1:  # started before the coding, beside which the device computes it
-                decoded.append(self.network.slice_latents(i, symbols, mu, support, self.tile))
-            indexes = sides.indexes(sigma)
-            coder.write(indexes, symbols)
-            if measured:
-                measured.table_bits += range_coder.information_content(tables, indexes, symbols)
-                measured.estimated_bits += self.network.slice_information(symbols, sigma)
+        for i in range(self.weights.config.num_slices):
+            self._code_slice(i, y.pop(0), context, decoded, coder, sides, measured)
         return sides.pack()
+
+    def _code_slice(
+        self,
+        i: int,
+        y_slice: np.ndarray,
+        context: list[Grid],
+        decoded: list[Grid],
+        coder: StreamWriter,
+        sides: SideWriter,
+        measured: "_Measured | None",
+    ) -> None:
+        """Codes one slice, and appends it to the decoded ones; grids of its own are gone before the next one's."""
+        goes_on = measured is not None or i < self.weights.config.num_slices - 1
+        mu, sigma, *support = self.network.slice_params(i, context, decoded, self.tile, with_support=goes_on)
+        y_slice -= np.asarray(mu)
+        symbols, sigma = _rounded(y_slice), np.asarray(sigma)
+        if goes_on:  # started before the coding, beside which the device computes it
+            decoded.append(self.network.slice_latents(i, symbols, mu, support[0], self.tile))
+        del y_slice, mu, support
+        indexes = sides.indexes(sigma)
+        coder.write(indexes, symbols)
+        if measured:
+            measured.table_bits += range_coder.information_content(self.weights.tables, indexes, symbols)
+            measured.estimated_bits += self.network.slice_information(symbols, sigma)
 
     def _decode(self, file: Container) -> list[Grid]:
         """The decoded slices of y; stops at the first slice whose symbols are not the encoder's."""
@@ -216,16 +232,23 @@ class Codec:
         context = self.network.hyper(z, self._level(file.quality), file.tile)
         decoded: list[Grid] = []
         for i in range(config.num_slices):
-            mu, sigma, support = self.network.slice_params(i, context, decoded, file.tile)
-            symbols = reader.read(possible_indexes(file, i, np.asarray(sigma)))
-            if symbols is None:
-                raise ArithmeticMismatchError(
-                    f"slice {i + 1} of {config.num_slices} does not decode to what was encoded: this device's "
-                    f"arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
-                )
-            decoded.append(self.network.slice_latents(i, symbols, mu, support, file.tile))
+            decoded.append(self._decode_slice(i, context, decoded, file, reader))
         reader.finish()
         return decoded
+
+    def _decode_slice(
+        self, i: int, context: list[Grid], decoded: list[Grid], file: Container, reader: StreamReader
+    ) -> Grid:
+        """The next slice; other grids of its own are gone before the next one's."""
+        mu, sigma, support = self.network.slice_params(i, context, decoded, file.tile)
+        symbols = reader.read(possible_indexes(file, i, np.asarray(sigma)))
+        if symbols is None:
+            raise ArithmeticMismatchError(
+                f"slice {i + 1} of {self.weights.config.num_slices} does not decode to what was encoded: this device's "
+                f"arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
+            )
+        del sigma
+        return self.network.slice_latents(i, symbols, mu, support, file.tile)
 
     def _synthesize(self, file: Container, decoded: list[Grid]) -> np.ndarray:
         """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""
@@ -262,10 +285,9 @@ def _three_channels(colour: np.ndarray) -> np.ndarray:
 
 def _rounded(residual: np.ndarray) -> np.ndarray:
     """To integers, int32."""
-    largest = np.abs(residual).max(initial=0)
-    if not largest <= MAX_SYMBOL:  # nor for NaN
+    if not -MAX_SYMBOL <= residual.min(initial=0) <= residual.max(initial=0) <= MAX_SYMBOL:  # nor for NaN
         raise WeightsError("these weights give latents that cannot be coded: they are not trained, or are damaged")
-    return np.rint(residual).astype(np.int32)
+    return np.rint(residual, out=np.empty(residual.shape, np.int32), casting="unsafe")
 
 
 def _hyper_indexes(shape: tuple[int, ...]) -> np.ndarray:

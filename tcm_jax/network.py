@@ -84,8 +84,11 @@ class Network:
         self.config = weights.config
         self.params = Parameters(weights.params, device)
 
-    def analyze(self, image: np.ndarray, level: np.ndarray | None, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 [H, W, 3] of any size and gain level to float32 [h, w, channels]: y, and z less its medians."""
+    def analyze(self, image: np.ndarray, level: np.ndarray | None, side: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """uint8 [H, W, 3] of any size and gain level to float32 [h, w, channels]: slices of y, and z less its medians.
+
+        Each slice is an array of its own, so that they need not all be kept.
+        """
         size = padded_size(*image.shape[:2])
         y = np.empty((size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE, self.config.latent_channels), np.float32)
         for rows, columns in tiles(size, side, ANALYSIS_HALO):
@@ -97,7 +100,7 @@ class Network:
             return [_hyper_analysis(self.config, self.params, y, level)]
 
         (z,) = over_tiles(function, size, side, ANALYSIS_HALO, [(y, LATENT_STRIDE)], [HYPER_STRIDE])
-        return y, np.asarray(z)
+        return [part.copy() for part in np.split(y, self.config.num_slices, axis=-1)], np.asarray(z)
 
     def synthesize(self, y_hat: list[Grid], level: np.ndarray | None, size: tuple[int, int], side: int) -> np.ndarray:
         """Decoded slices to the picture, uint8 [H, W, 3] of any `size`."""
@@ -117,13 +120,18 @@ class Network:
 
         return self._entropy(function, [(z, HYPER_STRIDE)], 2, side)
 
-    def slice_params(self, i: int, context: list[Grid], decoded: list[Grid], side: int) -> list[Grid]:
+    def slice_params(
+        self, i: int, context: list[Grid], decoded: list[Grid], side: int, with_support: bool = True
+    ) -> list[Grid]:
         """[mu, sigma, support] of slice `i`; the one function that training, encoder and decoder share."""
+        results = (
+            3 if with_support else 2
+        )  # the support is the largest grid, and the last slice's encoder has no use for it
 
         def function(means, scales, *previous):
-            return _slice_params(self.config, self.params, i, means, scales, previous)
+            return _slice_params(self.config, self.params, i, means, scales, previous)[:results]
 
-        return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (*context, *decoded)], 3, side)
+        return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (*context, *decoded)], results, side)
 
     def slice_latents(self, i: int, symbols: np.ndarray, mu: Grid, support: Grid, side: int) -> Grid:
         """Decoded slice `i` from its symbols (int32)."""
