@@ -123,10 +123,11 @@ class Network:
     def slice_params(
         self, i: int, context: list[Grid], decoded: list[Grid], side: int, with_support: bool = True
     ) -> list[Grid]:
-        """[mu, sigma, support] of slice `i`; the one function that training, encoder and decoder share."""
-        results = (
-            3 if with_support else 2
-        )  # the support is the largest grid, and the last slice's encoder has no use for it
+        """[mu, sigma, support] of slice `i`; the one function that training, encoder and decoder share.
+
+        The support is the largest grid, and an encoder has no use for that of the last slice.
+        """
+        results = 3 if with_support else 2
 
         def function(means, scales, *previous):
             return _slice_params(self.config, self.params, i, means, scales, previous)[:results]
