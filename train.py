@@ -45,12 +45,10 @@ def main(argv: list[str]) -> None:
     import jax
 
     from tcm_jax import training
-    from tcm_jax.memory import keep_freed_memory
+    from tcm_jax.memory import prepare_training
     from tcm_jax.programs import keep_compiled_programs
 
-    # The two go together, and come before JAX meets its devices.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
-    keep_freed_memory(one_arena=False)
+    prepare_training()
     first = jax.process_index() == 0
     logging.getLogger("tcm_jax").setLevel(logging.INFO if first else logging.WARNING)
     keep_compiled_programs()

@@ -24,7 +24,7 @@ from apart import Apart
 
 from tcm_jax import step
 from tcm_jax.initialization import init_params
-from tcm_jax.memory import keep_freed_memory
+from tcm_jax.memory import prepare_training
 
 
 def main() -> None:
@@ -40,9 +40,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="cores that both may use")
     flags = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.threads])
-    # As train.py does, and like there before JAX meets its devices: its threads have arenas of their own by then.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
-    keep_freed_memory(one_arena=False)
+    prepare_training()
     config = importlib.import_module(f"configs.tcm_{flags.config}").get_config()
     config.update({"precision": flags.precision})
     batch = np.random.default_rng(0).integers(0, 256, (flags.batch, flags.crop, flags.crop, 3)).astype(np.uint8)

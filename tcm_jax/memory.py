@@ -37,6 +37,18 @@ def keep_freed_memory(one_arena: bool = True) -> None:
     _ask_for_huge_pages(libc)
 
 
+def prepare_training() -> None:
+    """`keep_freed_memory` with arenas for all threads, and the synchronous dispatch that it needs.
+
+    To be called before JAX meets its devices: later, its threads have arenas already, where nothing large fits, and a
+    training step's memory comes from the system anew each time.
+    """
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    keep_freed_memory(one_arena=False)
+
+
 def peak_resident_bytes() -> int:
     """The most physical memory that this process has had.
 

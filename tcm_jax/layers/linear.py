@@ -43,7 +43,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     if jax.default_backend() == "cpu" and not precise and stride == 1 and x.dtype == jnp.float32:
         if winograd.pays(x, kernel):
             return winograd.convolve(x, kernel)
-        if 9 * kernel.shape[3] <= kernel.shape[2]:
+        if 9 * kernel.shape[3] <= kernel.shape[2]:  # no more products than channels
             return _products_first(x, kernel)
     return _convolve(x, kernel, stride)
 
