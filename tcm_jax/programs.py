@@ -22,6 +22,7 @@ import jax
 import jaxlib
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
+from tcm_jax import kernels
 from tcm_jax.cache import cache_folder, write_quietly
 
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}  # YNNPACK for sums alone
@@ -105,7 +106,8 @@ class Program:
         config, device, static, tree, shapes = key
 
         def function(leaves, *grids):
-            with jax.default_matmul_precision("highest" if self.precise else None):
+            precision = jax.default_matmul_precision("highest" if self.precise else None)
+            with precision, kernels.use(device.platform == "cpu"):
                 return self.function(config, params.structure.unflatten(leaves), *static, *grids)
 
         where = f"{device.platform} {device.client.platform_version} {device.device_kind} {device.id}"

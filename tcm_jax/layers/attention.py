@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcm_jax import kernels
 from tcm_jax.layers.conv import Conv1x1, gelu
 
 MASKED = -1e9  # exp(x + MASKED - max) is exactly 0 in float32
@@ -112,6 +113,20 @@ class StripBlock(nn.Module):
         mlp = nn.Sequential([widen, gelu, narrow], name="mlp")
         return carry, x + mlp(self.layer_norm("ln2", x.dtype)(x))
 
+    def by_kernel(self, x: jax.Array) -> jax.Array:
+        """The block on a whole map [B, H, W, C], by the kernel for CPUs."""
+        params = self.variables["params"]
+        msa, mlp = params["msa"], params["mlp"]
+        table = msa["relative_position_params"]
+        biases = table.reshape(len(table), -1)[None, :, relative_positions(self.window)]
+        if self.shifted:
+            row_mask, column_mask = shift_masks(self.window)
+            masks = np.stack([row_mask & False, column_mask, row_mask, row_mask | column_mask])[:, None]
+            biases = biases + jnp.where(masks, MASKED, 0.0)
+        layers = (params["ln1"], msa["embedding_layer"], msa["linear"], params["ln2"], mlp["layers_0"], mlp["layers_2"])
+        flat = [layer[name] for layer in layers for name in ("scale", "kernel", "bias") if name in layer]
+        return kernels.swin_block(x, biases, flat, self.window, self.head_dim, self.shifted)
+
     @staticmethod
     def layer_norm(name: str, dtype) -> nn.LayerNorm:
         """PyTorch's layer norm: epsilon 1e-5, two-pass variance; statistics in float32, result in `dtype`."""
@@ -122,6 +137,8 @@ def swin_block(head_dim: int, window: int, shifted: bool, name: str):
     """A Swin block as a function of a map [B, H, W, C]; its parameters live under `name` in the calling module."""
 
     def apply(x: jax.Array) -> jax.Array:
+        if kernels.can_attend(x, window):
+            return StripBlock(head_dim, window, shifted, name=name).by_kernel(x)
         batch, height, width, channels = x.shape
         rows, half = height // window, window // 2
         if shifted:

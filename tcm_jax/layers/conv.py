@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax import ops
+from tcm_jax import kernels, ops
 from tcm_jax.layers.linear import convolve, product
 
 LEAKY_SLOPE = 0.01
@@ -31,17 +31,30 @@ def gelu(x: jax.Array) -> jax.Array:
     return x * (0.5 * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype))))
 
 
+def _convolved(x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, leaky: bool, factor: int) -> jax.Array:
+    """Convolution, bias, shuffle by `factor` of outputs ordered (row, column, feature), and maybe LeakyReLU."""
+    if stride == 1 and kernels.can_convolve(x, bias.size // factor**2):
+        return kernels.convolve(x, kernel, bias, LEAKY_SLOPE if leaky else 1.0, factor)
+    x = convolve(x, kernel.astype(x.dtype), stride) + bias.astype(x.dtype)
+    x = ops.pixel_shuffle(x, factor) if factor > 1 else x
+    return leaky_relu(x) if leaky else x
+
+
 class Conv3x3(nn.Module):
-    """3x3 convolution with zero padding 1: [B, H, W, C] to [B, ceil(H/stride), ceil(W/stride), features]."""
+    """3x3 convolution with zero padding 1: [B, H, W, C] to [B, ceil(H/stride), ceil(W/stride), features].
+
+    LeakyReLU follows if it is to be `leaky`.
+    """
 
     features: int
     stride: int = 1
+    leaky: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", kernel_init, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        return convolve(x, kernel.astype(x.dtype), self.stride) + bias.astype(x.dtype)
+        return _convolved(x, kernel, bias, self.stride, self.leaky, 1)
 
 
 class Conv1x1(nn.Module):
@@ -79,10 +92,11 @@ class GDN(nn.Module):
 
 
 class Conv3x3Shuffled(nn.Module):
-    """3x3 convolution whose f*f*features outputs come ordered (row, column, feature), from a channel-major kernel."""
+    """3x3 convolution to f*f*features outputs, from a channel-major kernel, and shuffle to [B, f*H, f*W, features]."""
 
     features: int
     factor: int
+    leaky: bool
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -91,19 +105,19 @@ class Conv3x3Shuffled(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (features * factor**2,))
         kernel = kernel.reshape(3, 3, x.shape[-1], features, factor**2).swapaxes(-1, -2).reshape(kernel.shape)
         bias = bias.reshape(features, factor**2).T.reshape(-1)
-        return convolve(x, kernel.astype(x.dtype)) + bias.astype(x.dtype)
+        return _convolved(x, kernel, bias, 1, self.leaky, factor)
 
 
 class SubpelConv(nn.Module):
-    """Sub-pixel convolution: 3x3 convolution and shuffle, [B, H, W, C] to [B, f*H, f*W, features]."""
+    """Sub-pixel convolution: 3x3 convolution and shuffle, [B, H, W, C] to [B, f*H, f*W, features], maybe LeakyReLU."""
 
     features: int
     factor: int = 2
+    leaky: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = Conv3x3Shuffled(self.features, self.factor, name="layers_0")(x)
-        return ops.pixel_shuffle(x, self.factor)
+        return Conv3x3Shuffled(self.features, self.factor, self.leaky, name="layers_0")(x)
 
 
 class ResidualBlock(nn.Module):
@@ -111,8 +125,8 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = leaky_relu(Conv3x3(x.shape[-1], name="conv1")(x))
-        return x + leaky_relu(Conv3x3(x.shape[-1], name="conv2")(y))
+        y = Conv3x3(x.shape[-1], leaky=True, name="conv1")(x)
+        return x + Conv3x3(x.shape[-1], leaky=True, name="conv2")(y)
 
 
 class ResidualBlockWithStride(nn.Module):
@@ -126,7 +140,7 @@ class ResidualBlockWithStride(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = leaky_relu(Conv3x3(self.features, stride=2, name="conv1")(x))
+        y = Conv3x3(self.features, stride=2, leaky=True, name="conv1")(x)
         y = GDN(name="gdn")(Conv3x3(self.features, name="conv2")(y))
         x = ops.pixel_unshuffle(x) if self.shuffled else x[:, ::2, ::2]
         return y + Conv1x1(self.features, name="skip")(x)
@@ -139,7 +153,7 @@ class ResidualBlockUpsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = leaky_relu(SubpelConv(self.features, name="subpel_conv")(x))
+        y = SubpelConv(self.features, leaky=True, name="subpel_conv")(x)
         y = GDN(inverse=True, name="igdn")(Conv3x3(self.features, name="conv")(y))
         return y + SubpelConv(self.features, name="upsample")(x)
 

@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tcm_jax import kernels
+
 
 def traced_once(block: nn.Module, x: jax.Array) -> jax.Array:
     """`block(x)`, traced once for all blocks that differ in the values of their parameters alone.
@@ -17,11 +19,11 @@ def traced_once(block: nn.Module, x: jax.Array) -> jax.Array:
     """
     if block.is_initializing():
         return block(x)
-    return _apply(block.clone(parent=None, name=None), block.variables["params"], x)
+    return _apply(block.clone(parent=None, name=None), kernels.in_use(), block.variables["params"], x)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(block, params, x):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _apply(block, _, params, x):  # what is traced depends on whether kernels are in use
     return block.apply({"params": params}, x)
 
 

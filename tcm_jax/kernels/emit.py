@@ -1,0 +1,197 @@
+"""What Numba has no words for: words in memory, atomic counters, and vectors of floats in registers.
+
+Addresses are int64, as Numba's `array.ctypes.data` gives them; offsets and strides of `tile` count floats. A vector has
+`LANES` floats, as many as a register of this machine holds.
+"""
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+_FEATURES = llvm.get_host_cpu_features()
+LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4
+ROWS = 4 if LANES == 8 else 8  # of a tile: its sums fill the registers, of which AVX has 16 and others 32
+COLUMNS = 2 * LANES  # of a tile
+
+FLOAT, WORD = ir.FloatType(), ir.IntType(64)
+VECTOR = ir.VectorType(FLOAT, LANES)
+
+
+def function(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Type) -> ir.Function:
+    """A function of LLVM's or of the process by its name, declared once a module."""
+    known = builder.module.globals.get(name)
+    return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
+
+
+def word(value: int) -> ir.Constant:
+    """A constant."""
+    return ir.Constant(WORD, value)
+
+
+def pointer(builder: ir.IRBuilder, base: ir.Value, offset: ir.Value, kind: ir.Type) -> ir.Value:
+    """To what lies `offset` floats after the address `base`."""
+    return builder.inttoptr(builder.add(base, builder.mul(offset, word(4))), kind.as_pointer())
+
+
+def load_vector(builder: ir.IRBuilder, base: ir.Value, offset: ir.Value) -> ir.Value:
+    """A vector from memory, however aligned."""
+    return builder.load(pointer(builder, base, offset, VECTOR), align=4)
+
+
+def store_vector(builder: ir.IRBuilder, vector: ir.Value, base: ir.Value, offset: ir.Value) -> None:
+    """A vector to memory, however aligned."""
+    builder.store(vector, pointer(builder, base, offset, VECTOR), align=4)
+
+
+def splat(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """A float in every lane."""
+    first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(first, ir.Constant(VECTOR, ir.Undefined), zeros)
+
+
+def fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """a * b + c, rounded once."""
+    return builder.call(function(builder, f"llvm.fma.v{LANES}f32", VECTOR, VECTOR, VECTOR, VECTOR), [a, b, c])
+
+
+class Loop:
+    """`with Loop(builder, count, step, values) as loop`: a body that runs at least once, for 0, step, ... below `count`.
+
+    `loop.i` counts; `loop.values` are carried from one round to the next, given by `loop.next(values)` at the body's
+    end; after it, `loop.results` are those of the last round.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, count: ir.Value, step: int, values: list[ir.Value] | None = None):
+        self.builder, self.count, self.step, self.first = builder, count, step, values or []
+
+    def __enter__(self) -> "Loop":
+        builder = self.builder
+        self.before, self.body = builder.basic_block, builder.append_basic_block()
+        builder.branch(self.body)
+        builder.position_at_end(self.body)
+        self.i = builder.phi(WORD)
+        self.i.add_incoming(word(0), self.before)
+        self.values = [builder.phi(value.type) for value in self.first]
+        self.results: list[ir.Value] = []
+        return self
+
+    def next(self, values: list[ir.Value]) -> None:
+        """What the next round carries."""
+        self.results = values
+
+    def __exit__(self, *_) -> None:
+        builder, end = self.builder, self.builder.basic_block
+        following = builder.add(self.i, word(self.step))
+        self.i.add_incoming(following, end)
+        for phi, first, result in zip(self.values, self.first, self.results, strict=True):
+            phi.add_incoming(first, self.before)
+            phi.add_incoming(result, end)
+        after = builder.append_basic_block()
+        builder.cbranch(builder.icmp_signed("<", following, self.count), self.body, after)
+        builder.position_at_end(after)
+
+
+@intrinsic
+def tile(_, taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_row):
+    """ROWS x COLUMNS of a sum of `count` matrix products: C = start + sum of A_t B_t over t.
+
+    `taps` is the address of the addresses of A_t; A_t[r, k] lies r * a_row + k * a_inner floats after them. The rows of
+    B_0, B_1, ..., `inner` each, follow each other, `b_inner` floats apart, from `b` on; those of `start` are `start_row`
+    apart, those of C, which may be the same, `c_row`. The sum is taken in this order, with fused products.
+    """
+
+    def emit(context, builder, signature, arguments):
+        taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_row = arguments
+        places = [(r, v) for r in range(ROWS) for v in range(2)]
+
+        def place(row, r, v):
+            return builder.add(builder.mul(row, word(r)), word(v * LANES))
+
+        first = [load_vector(builder, start, place(start_row, r, v)) for r, v in places]
+        with Loop(builder, count, 1, first) as over_taps:
+            a = builder.load(builder.inttoptr(builder.add(taps, builder.mul(over_taps.i, word(8))), WORD.as_pointer()))
+            rows_before = builder.mul(over_taps.i, inner)
+            with Loop(builder, inner, 1, over_taps.values) as loop:
+                at_b = builder.mul(builder.add(rows_before, loop.i), b_inner)
+                row_of_b = [load_vector(builder, b, builder.add(at_b, word(v * LANES))) for v in range(2)]
+                at_a = builder.mul(loop.i, a_inner)
+                sums = []
+                for r in range(ROWS):
+                    offset = builder.add(at_a, builder.mul(a_row, word(r)))
+                    factor = splat(builder, builder.load(pointer(builder, a, offset, FLOAT), align=4))
+                    sums += [fma(builder, factor, row_of_b[v], loop.values[2 * r + v]) for v in range(2)]
+                loop.next(sums)
+            over_taps.next(loop.results)
+        for (r, v), total in zip(places, over_taps.results, strict=True):
+            store_vector(builder, total, c, place(c_row, r, v))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 11), emit
+
+
+@intrinsic
+def copy(_, target, source, size):
+    """Copies so many bytes."""
+
+    def emit(context, builder, signature, arguments):
+        kind = ir.IntType(8).as_pointer()
+        places = [builder.inttoptr(argument, kind) for argument in arguments[:2]]
+        builder.call(function(builder, "memcpy", kind, kind, kind, WORD), [*places, arguments[2]])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), emit
+
+
+@intrinsic
+def floats(_, address):
+    """A pointer to float32 from an address, for `numba.carray`."""
+
+    def emit(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], FLOAT.as_pointer())
+
+    return types.CPointer(types.float32)(types.int64), emit
+
+
+@intrinsic
+def load(_, address):
+    """The word at an address."""
+
+    def emit(context, builder, signature, arguments):
+        return builder.load(builder.inttoptr(arguments[0], WORD.as_pointer()))
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def store(_, address, value):
+    """Puts a word at an address."""
+
+    def emit(context, builder, signature, arguments):
+        builder.store(arguments[1], builder.inttoptr(arguments[0], WORD.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
+def fetch_add(_, address, value):
+    """Adds to a word that other threads see, and returns what it was."""
+
+    def emit(context, builder, signature, arguments):
+        target = builder.inttoptr(arguments[0], WORD.as_pointer())
+        return builder.atomic_rmw("add", target, arguments[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def call(_, address, first, second, third):
+    """Calls a C function of three words by its address; one that takes fewer does not see the rest."""
+
+    def emit(context, builder, signature, arguments):
+        kind = ir.FunctionType(WORD, [WORD, WORD, WORD]).as_pointer()
+        return builder.call(builder.inttoptr(arguments[0], kind), arguments[1:])
+
+    return types.int64(*[types.int64] * 4), emit

@@ -1,0 +1,227 @@
+"""A Swin block, window after window: from layer norm to MLP all of a window's values stay in a second-level cache.
+
+Values of a window are rows of channels, filled up with zeros to whole panels. In an attention head's scores the
+positions that attend are columns, so that maxima and sums go down vectors.
+"""
+
+import math
+
+from numba import float32, njit
+
+from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, copy, store, tile
+from tcm_jax.kernels.vectors import (
+    everywhere,
+    floor,
+    fused,
+    get,
+    greater,
+    less,
+    power_of_two,
+    put,
+    total,
+    transpose,
+)
+
+WINDOWS = 8  # of a part of the work
+_VECTOR = 4 * LANES  # bytes
+_inlined = njit(inline="always")
+
+
+@_inlined
+def _next(value, x, coefficient):
+    """A step of Horner's rule."""
+    return fused(value, x, everywhere(float32(coefficient)))
+
+
+@_inlined
+def _exp(x):
+    """Of numbers up to 0, within two units in the last place: Cephes' polynomial."""
+    x = greater(x, everywhere(float32(-87.0)))
+    exponent = floor(_next(x, everywhere(float32(1.44269504)), 0.5))
+    x = fused(exponent, everywhere(float32(-0.693359375)), x)
+    x = fused(exponent, everywhere(float32(2.12194440e-4)), x)
+    p = everywhere(float32(1.9875691500e-4))
+    p = _next(p, x, 1.3981999507e-3)
+    p = _next(p, x, 8.3334519073e-3)
+    p = _next(p, x, 4.1665795894e-2)
+    p = _next(p, x, 1.6666665459e-1)
+    p = _next(p, x, 5.0000001201e-1)
+    return (fused(p, x * x, x) + everywhere(float32(1.0))) * power_of_two(exponent)
+
+
+@_inlined
+def _erf(x):
+    """Within a few units in the last place: the rational approximation of Eigen and XLA."""
+    end = everywhere(float32(3.832506856900711))
+    x = less(greater(x, everywhere(float32(-3.832506856900711))), end)
+    t = x * x
+    p = everywhere(float32(0.00022905065861350646))
+    p = _next(p, t, 0.0034082910107109506)
+    p = _next(p, t, 0.050955695062380861)
+    p = _next(p, t, 0.18520832239976145)
+    p = _next(p, t, 1.128379143519084)
+    q = everywhere(float32(-1.1791602954361697e-7))
+    q = _next(q, t, 0.000023547966471313185)
+    q = _next(q, t, 0.0010179625278914885)
+    q = _next(q, t, 0.014070470171167667)
+    q = _next(q, t, 0.11098505178285362)
+    q = _next(q, t, 0.49746925110067538)
+    q = _next(q, t, 1.0)
+    return x * p / q
+
+
+@njit
+def _gelu(x, size):
+    for at in range(x, x + 4 * size, _VECTOR):
+        value = get(at)
+        half = everywhere(float32(0.5)) * value
+        put(fused(half, _erf(value * everywhere(float32(math.sqrt(0.5)))), half), at)
+
+
+@njit
+def _layer_norm(x, rows, channels, stride, scale, bias, y):
+    """Of `channels` of each row of `stride` floats; the rest, which is 0 in `x`, `scale` and `bias`, stays 0."""
+    share, rest = float32(1 / channels), float32(stride - channels)
+    for row in range(0, 4 * rows * stride, 4 * stride):
+        sums = get(x + row)
+        for at in range(_VECTOR, 4 * stride, _VECTOR):
+            sums = sums + get(x + row + at)
+        mean = total(sums) * share
+        deviation = get(x + row) - everywhere(mean)
+        squares = deviation * deviation
+        for at in range(_VECTOR, 4 * stride, _VECTOR):
+            deviation = get(x + row + at) - everywhere(mean)
+            squares = fused(deviation, deviation, squares)
+        variance = (total(squares) - rest * mean * mean) * share
+        factor = everywhere(float32(1 / math.sqrt(variance + float32(1e-5))))
+        for at in range(0, 4 * stride, _VECTOR):
+            deviation = get(x + row + at) - everywhere(mean)
+            put(fused(deviation * factor, get(scale + at), get(bias + at)), y + row + at)
+
+
+@njit
+def _add(x, size, y):
+    for at in range(0, 4 * size, _VECTOR):
+        put(get(x + at) + get(y + at), x + at)
+
+
+@njit
+def _exponentials(scores, count, factors):
+    """Scores [keys, queries] to their exponentials, less each query's greatest score; 1 / their sums to `factors`."""
+    row = 4 * count
+    for column in range(0, row, _VECTOR):
+        greatest = get(scores + column)
+        for at in range(scores + column + row, scores + column + count * row, row):
+            greatest = greater(greatest, get(at))
+        sums = everywhere(float32(0))
+        for at in range(scores + column, scores + column + count * row, row):
+            weights = _exp(get(at) - greatest)
+            put(weights, at)
+            sums = sums + weights
+        put(everywhere(float32(1)) / sums, factors + column)
+
+
+@njit
+def _multiply_rows(x, rows, count, factors):
+    for row in range(0, 4 * rows * count, 4 * count):
+        for at in range(0, 4 * count, _VECTOR):
+            put(get(x + row + at) * get(factors + at), x + row + at)
+
+
+@njit
+def _filled(features):
+    """Up to whole panels."""
+    return -(-features // COLUMNS) * COLUMNS
+
+
+@njit
+def _product(taps, a, a_row, a_inner, rows, inner, kernel, bias, features, c, c_row):
+    """C [rows, filled features] = A [rows, inner] times a packed kernel, plus bias; by addresses."""
+    for panel in range(_filled(features) // COLUMNS):
+        start, b = bias + 4 * panel * COLUMNS, kernel + 4 * panel * inner * COLUMNS
+        for row in range(0, rows, ROWS):
+            store(taps, a + 4 * row * a_row)
+            tile(taps, 1, a_row, a_inner, b, COLUMNS, inner, start, 0, c + 4 * (row * c_row + panel * COLUMNS), c_row)
+
+
+@njit
+def _attend(qkv, stride, count, channels, head_dim, biases, q, scores, factors, zeros, taps, y):
+    """Attention of one window from its queries, keys and values [count, stride] to y [channels, count]."""
+    scale = float32(1 / math.sqrt(head_dim))
+    for at in range(0, channels, LANES):
+        for row in range(0, count, LANES):
+            transpose(qkv + 4 * (row * stride + at), stride, q + 4 * (at * count + row), count, scale)
+    keys, values = qkv + 4 * channels, qkv + 8 * channels
+    for at in range(0, channels, head_dim):
+        for row in range(0, count, ROWS):
+            store(taps, keys + 4 * (row * stride + at))
+            for column in range(0, count, COLUMNS):
+                place, b = 4 * (row * count + column), q + 4 * (at * count + column)
+                tile(taps, 1, stride, 1, b, count, head_dim, biases + place, count, scores + place, count)
+        biases += 4 * count * count
+        _exponentials(scores, count, factors)
+        for row in range(at, at + head_dim, ROWS):  # what goes beyond the head is the next head's, and overwritten
+            store(taps, values + 4 * row)
+            for column in range(0, count, COLUMNS):
+                tile(taps, 1, 1, stride, scores + 4 * column, count, count, zeros, 0, y + 4 * (row * count + column), count)
+        _multiply_rows(y + 4 * at * count, head_dim, count, factors)
+
+
+@njit
+def scratch(channels, window):
+    """Bytes of memory that `block` wants."""
+    count = window * window
+    rows = 2 * _filled(channels) + _filled(3 * channels) + _filled(4 * channels) + 2 * (channels + COLUMNS) + count
+    return 4 * (count * rows + 2 * COLUMNS + count) + 8
+
+
+@njit
+def block(part, scratch, x, batch, height, width, channels, window, head_dim, shifted, parameters, y):
+    """The Swin block for part of the windows of x [batch, height, width, channels], by addresses of float32 arrays.
+
+    `parameters`: biases [4, heads, keys, queries] (with nothing masked, the last column's, the last row's, both) or, if
+    not shifted, [1, ...]; scale and bias of the first layer norm; kernel and bias of the embedding and of the linear
+    layer; the second norm's; the MLP's. Kernels are [panels, inner, COLUMNS], the others filled up to whole panels.
+    """
+    (biases, scale1, bias1, to_qkv, qkv_bias, linear, linear_bias, scale2, bias2, widen, wide_bias, narrow,
+     narrow_bias) = parameters  # fmt: skip
+    count = window * window
+    stride, of_qkv, of_wide = _filled(channels), _filled(3 * channels), _filled(4 * channels)
+    values = scratch
+    normed = values + 4 * count * stride
+    wide = normed + 4 * count * stride
+    qkv = wide + 4 * count * of_wide
+    attended = qkv + 4 * (count * of_qkv + COLUMNS)
+    q = attended + 4 * count * (channels + COLUMNS)
+    scores = q + 4 * count * (channels + COLUMNS)
+    factors = scores + 4 * count * count
+    zeros = factors + 4 * count
+    taps = zeros + 4 * COLUMNS
+    for at in range(0, 2 * _VECTOR, _VECTOR):
+        put(everywhere(float32(0)), zeros + at)
+    for at in range(values, values + 4 * count * stride, _VECTOR):
+        put(everywhere(float32(0)), at)
+    rows, columns = height // window, width // window
+    half = window // 2 if shifted else 0
+    for i in range(part * WINDOWS, min((part + 1) * WINDOWS, batch * rows * columns)):
+        picture, row, column = i // (rows * columns), i // columns % rows, i % columns
+        for place in range(count):
+            pixel_row = (row * window + half + place // window) % height
+            pixel = (picture * height + pixel_row) * width + (column * window + half + place % window) % width
+            copy(values + 4 * place * stride, x + 4 * pixel * channels, 4 * channels)
+        _layer_norm(values, count, channels, stride, scale1, bias1, normed)
+        _product(taps, normed, stride, 1, count, channels, to_qkv, qkv_bias, 3 * channels, qkv, of_qkv)
+        masked = (2 * (row == rows - 1) + (column == columns - 1)) if shifted else 0
+        of_window = biases + 4 * masked * (channels // head_dim) * count * count
+        _attend(qkv, of_qkv, count, channels, head_dim, of_window, q, scores, factors, zeros, taps, attended)
+        _product(taps, attended, 1, count, count, channels, linear, linear_bias, channels, normed, stride)
+        _add(values, count * stride, normed)
+        _layer_norm(values, count, channels, stride, scale2, bias2, normed)
+        _product(taps, normed, stride, 1, count, channels, widen, wide_bias, 4 * channels, wide, of_wide)
+        _gelu(wide, count * of_wide)
+        _product(taps, wide, of_wide, 1, count, 4 * channels, narrow, narrow_bias, channels, normed, stride)
+        _add(values, count * stride, normed)
+        for place in range(count):
+            pixel_row = (row * window + half + place // window) % height
+            pixel = (picture * height + pixel_row) * width + (column * window + half + place % window) % width
+            copy(y + 4 * pixel * channels, values + 4 * place * stride, 4 * channels)
