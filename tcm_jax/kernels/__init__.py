@@ -6,6 +6,7 @@ that they are used only where `use` says so. Numba and llvmlite, which make them
 
 import contextlib
 import functools
+import math
 import threading
 from collections.abc import Iterator
 
@@ -44,34 +45,83 @@ def in_use() -> bool:
     return getattr(_state, "used", False)
 
 
-def can_convolve(x: jax.Array, features: int) -> bool:
+def can_multiply(x: jax.Array) -> bool:
+    """Whether `product` and `convolve_strided` take a map."""
+    return in_use() and x.dtype == jnp.float32
+
+
+def can_convolve(x: jax.Array, features: int, factor: int = 1) -> bool:
     """Whether `convolve` takes a map [B, H, W, C] to so many features."""
-    if not in_use() or x.dtype != jnp.float32 or jax.config.jax_default_matmul_precision == "highest":
+    if not can_multiply(x):
         return False
     from tcm_jax.kernels.emit import LANES
 
-    return x.shape[-1] % LANES == 0 and features % LANES == 0
+    return factor == 1 or features % LANES == 0
 
 
 def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, factor: int = 1) -> jax.Array:
     """3x3 convolution with zero padding 1, plus bias, then LeakyReLU: [B, H, W, C] to [B, f*H, f*W, features].
 
-    `kernel` [3, 3, C, f*f*features], with the outputs ordered (row, column, feature).
+    `kernel` [3, 3, C, f*f*features], with the outputs ordered (row, column, feature). With JAX's precision "highest"
+    it is as exact as sums are.
     """
     from tcm_jax.kernels import winograd
 
+    out_columns = 2 if jax.config.jax_default_matmul_precision == "highest" else 4
     batch, height, width, channels = x.shape
     bias = _filled(bias)
     y = (batch, factor * height, factor * width, kernel.shape[3] // factor**2)
-    transformed = (winograd.POINTS, channels, bias.size)
+    transformed = (winograd.points(out_columns), channels, bias.size)
     results = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in (y, transformed)]
-    slope = jnp.full(1, slope, jnp.float32)
-    return jax.ffi.ffi_call("tcm_jax_winograd", results)(x, kernel, bias, slope, factor=np.int64(factor))[0]
+    slope, sizes = jnp.full(1, slope, jnp.float32), {"factor": np.int64(factor), "out_columns": np.int64(out_columns)}
+    return jax.ffi.ffi_call("tcm_jax_winograd", results)(x, kernel, bias, slope, **sizes)[0]
+
+
+def convolve_strided(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float) -> jax.Array:
+    """As `convolve`, with stride 2: to [B, ceil(H/2), ceil(W/2), features]."""
+    batch, height, width, channels = x.shape
+    y = jax.ShapeDtypeStruct((batch, -(-height // 2), -(-width // 2), kernel.shape[3]), x.dtype)
+    kernel = _packed(kernel.reshape(9 * channels, -1))
+    return jax.ffi.ffi_call("tcm_jax_strided", y)(x, kernel, _filled(bias), jnp.full(1, slope, jnp.float32))
+
+
+def product(
+    xs: list[jax.Array], kernel: jax.Array, bias: jax.Array, residual: jax.Array | None = None, outputs: int = 1
+) -> list[jax.Array]:
+    """1x1 convolution of one map [..., C] or two, side by side, to one of [..., features] or two halves of it.
+
+    `kernel` [all C, all features]; `residual` is added to the result.
+    """
+    features, shape = kernel.shape[1], xs[0].shape[:-1]
+    *xs, nothing = *(x.reshape(-1, x.shape[-1]) for x in xs), jnp.zeros((math.prod(shape), 0), xs[0].dtype)
+    second = xs[1] if len(xs) > 1 else nothing
+    residual = nothing if residual is None else residual.reshape(-1, features)
+    widths = (features // outputs, features - features // outputs)
+    results = [jax.ShapeDtypeStruct((len(nothing), width), nothing.dtype) for width in widths]
+    call = jax.ffi.ffi_call("tcm_jax_product", results)
+    return [y.reshape(*shape, -1) for y in call(xs[0], second, _packed(kernel), _filled(bias), residual)[:outputs]]
+
+
+def can_normalize(x: jax.Array) -> bool:
+    """Whether `gdn` takes a map [..., C]."""
+    if not can_multiply(x):
+        return False
+    from tcm_jax.kernels.emit import COLUMNS, ROWS
+
+    return x.shape[-1] % COLUMNS == 0 and x[..., 0].size % ROWS == 0
+
+
+def gdn(x: jax.Array, gamma: jax.Array, beta: jax.Array, residual: jax.Array, inverse: bool) -> jax.Array:
+    """`x / sqrt(beta + x**2 @ gamma) + residual`, or times the root if `inverse`: [..., C], shape kept."""
+    rows = (-1, x.shape[-1])
+    call = jax.ffi.ffi_call("tcm_jax_gdn", jax.ShapeDtypeStruct((x[..., 0].size, x.shape[-1]), x.dtype))
+    y = call(x.reshape(rows), _packed(gamma), beta, residual.reshape(rows), inverse=np.int64(inverse))
+    return y.reshape(x.shape)
 
 
 def can_attend(x: jax.Array, window: int) -> bool:
     """Whether `swin_block` takes a map [B, H, W, C]."""
-    if not in_use() or x.dtype != jnp.float32:
+    if not can_multiply(x):
         return False
     from tcm_jax.kernels.emit import COLUMNS
 

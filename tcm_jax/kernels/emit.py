@@ -145,6 +145,19 @@ def copy(_, target, source, size):
 
 
 @intrinsic
+def clear(_, target, size):
+    """Sets so many bytes to 0."""
+
+    def emit(context, builder, signature, arguments):
+        kind, zero = ir.IntType(8).as_pointer(), ir.IntType(32)
+        place = builder.inttoptr(arguments[0], kind)
+        builder.call(function(builder, "memset", kind, kind, zero, WORD), [place, zero(0), arguments[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
 def floats(_, address):
     """A pointer to float32 from an address, for `numba.carray`."""
 

@@ -1,6 +1,5 @@
 """The kernels as XLA's custom calls: compiled by Numba, kept in the user's cache folder."""
 
-import ctypes
 import functools
 import hashlib
 from pathlib import Path
@@ -12,16 +11,22 @@ from numba import cfunc, config, types
 from numba.extending import intrinsic
 
 from tcm_jax.cache import cache_folder
-from tcm_jax.kernels import share, swin, winograd
+from tcm_jax.kernels import dense, share, strided, swin, winograd
 from tcm_jax.kernels.emit import WORD, function
 
 
+@functools.cache
+def _version() -> str:
+    """Of this package's sources: Numba itself asks only whether the file of the function has changed."""
+    sources = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
+
+
 def _compiled(signature, python_function):
-    """`cfunc`, its result kept in a folder of its own for each version of this package: Numba asks for one file's."""
-    source = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+    """`cfunc`, its result kept in the user's cache folder where that can be written."""
     before = config.CACHE_DIR
     try:
-        config.CACHE_DIR = str(Path(before or cache_folder() / "numba") / source.hexdigest()[:16])
+        config.CACHE_DIR = str(Path(before or cache_folder() / "numba") / _version())
         return cfunc(signature, cache=True)(python_function)
     except RuntimeError:
         return cfunc(signature)(python_function)
@@ -40,8 +45,14 @@ def _address(_, name):
 
 
 def _winograd_kernel(frame, part, scratch):
-    channels, features = share.dimension(frame, 1, 2), share.dimension(frame, 1, 3)
-    winograd.prepare(part, share.argument(frame, 1), channels, features, share.result(frame, 1))
+    winograd.prepare(
+        part,
+        share.argument(frame, 1),
+        share.dimension(frame, 1, 2),
+        share.dimension(frame, 1, 3),
+        share.attribute(frame, 1),
+        share.result(frame, 1),
+    )
     return 0
 
 
@@ -50,26 +61,103 @@ def _winograd(frame, part, scratch):
         part,
         scratch,
         share.argument(frame, 0),
-        share.dimension(frame, 0, 0),
-        share.dimension(frame, 0, 1),
-        share.dimension(frame, 0, 2),
-        share.dimension(frame, 0, 3),
+        *share.map_size(frame, 0),
         share.result(frame, 1),
         share.argument(frame, 2),
         share.number(frame, 3),
         share.result(frame, 0),
         share.result_dimension(frame, 0, 3),
         share.attribute(frame, 0),
+        share.attribute(frame, 1),
     )
     return 0
 
 
 def _winograd_handler(frame):
     if not share.asked_for_version(frame):
-        channels, task = share.dimension(frame, 0, 3), _address("tcm_jax_task")
+        batch, height, width, channels = share.map_size(frame, 0)
+        out_columns, task = share.attribute(frame, 1), _address("tcm_jax_task")
         share.share(frame, _address("tcm_jax_winograd_kernel"), task, -(-channels // winograd.CHANNELS), 0)
-        parts = winograd.parts(share.dimension(frame, 0, 0), share.dimension(frame, 0, 1), share.dimension(frame, 0, 2))
-        share.share(frame, _address("tcm_jax_winograd"), task, parts, winograd.scratch(channels))
+        parts = winograd.parts(batch, height, width, channels, out_columns)
+        share.share(frame, _address("tcm_jax_winograd"), task, parts, winograd.scratch(channels, out_columns))
+    return 0
+
+
+def _strided(frame, part, scratch):
+    strided.convolve(
+        part,
+        scratch,
+        share.argument(frame, 0),
+        *share.map_size(frame, 0),
+        share.argument(frame, 1),
+        share.argument(frame, 2),
+        share.number(frame, 3),
+        share.result(frame, 0),
+        share.result_dimension(frame, 0, 3),
+    )
+    return 0
+
+
+def _strided_handler(frame):
+    if not share.asked_for_version(frame):
+        batch, height, width, channels = share.map_size(frame, 0)
+        scratch = strided.scratch(channels, share.result_dimension(frame, 0, 3))
+        parts = strided.parts(batch, height, width)
+        share.share(frame, _address("tcm_jax_strided"), _address("tcm_jax_task"), parts, scratch)
+    return 0
+
+
+def _product(frame, part, scratch):
+    dense.product(
+        part,
+        scratch,
+        share.argument(frame, 0),
+        share.dimension(frame, 0, 1),
+        share.argument(frame, 1),
+        share.dimension(frame, 1, 1),
+        share.dimension(frame, 0, 0),
+        share.argument(frame, 2),
+        share.argument(frame, 3),
+        share.argument(frame, 4) if share.dimension(frame, 4, 1) else 0,
+        share.result(frame, 0),
+        share.result_dimension(frame, 0, 1),
+        share.result(frame, 1),
+        share.result_dimension(frame, 1, 1),
+    )
+    return 0
+
+
+def _product_handler(frame):
+    if not share.asked_for_version(frame):
+        channels = share.dimension(frame, 0, 1) + share.dimension(frame, 1, 1)
+        features = share.result_dimension(frame, 0, 1) + share.result_dimension(frame, 1, 1)
+        parts = -(-share.dimension(frame, 0, 0) // dense.POSITIONS)
+        scratch = dense.scratch(channels, features)
+        share.share(frame, _address("tcm_jax_product"), _address("tcm_jax_task"), parts, scratch)
+    return 0
+
+
+def _gdn(frame, part, scratch):
+    dense.gdn(
+        part,
+        scratch,
+        share.argument(frame, 0),
+        share.dimension(frame, 0, 1),
+        share.dimension(frame, 0, 0),
+        share.argument(frame, 1),
+        share.argument(frame, 2),
+        share.argument(frame, 3),
+        share.attribute(frame, 0) != 0,
+        share.result(frame, 0),
+    )
+    return 0
+
+
+def _gdn_handler(frame):
+    if not share.asked_for_version(frame):
+        channels = share.dimension(frame, 0, 1)
+        parts, scratch = -(-share.dimension(frame, 0, 0) // dense.POSITIONS), dense.scratch(channels, channels)
+        share.share(frame, _address("tcm_jax_gdn"), _address("tcm_jax_task"), parts, scratch)
     return 0
 
 
@@ -84,10 +172,7 @@ def _swin(frame, part, scratch):
         part,
         scratch,
         share.argument(frame, 0),
-        share.dimension(frame, 0, 0),
-        share.dimension(frame, 0, 1),
-        share.dimension(frame, 0, 2),
-        share.dimension(frame, 0, 3),
+        *share.map_size(frame, 0),
         share.attribute(frame, 2),
         share.attribute(frame, 0),
         share.attribute(frame, 1) != 0,
@@ -100,28 +185,37 @@ def _swin(frame, part, scratch):
 def _swin_handler(frame):
     if not share.asked_for_version(frame):
         window = share.attribute(frame, 2)
-        windows = share.dimension(frame, 0, 0) * share.dimension(frame, 0, 1) * share.dimension(frame, 0, 2)
-        windows //= window * window
-        scratch = swin.scratch(share.dimension(frame, 0, 3), window)
+        batch, height, width, channels = share.map_size(frame, 0)
+        windows, scratch = batch * (height // window) * (width // window), swin.scratch(channels, window)
         share.share(frame, _address("tcm_jax_swin"), _address("tcm_jax_task"), -(-windows // swin.WINDOWS), scratch)
     return 0
 
 
+_PARTS = {
+    "tcm_jax_winograd_kernel": _winograd_kernel,
+    "tcm_jax_winograd": _winograd,
+    "tcm_jax_strided": _strided,
+    "tcm_jax_product": _product,
+    "tcm_jax_gdn": _gdn,
+    "tcm_jax_swin": _swin,
+}
+_HANDLERS = {
+    "tcm_jax_winograd": _winograd_handler,
+    "tcm_jax_strided": _strided_handler,
+    "tcm_jax_product": _product_handler,
+    "tcm_jax_gdn": _gdn_handler,
+    "tcm_jax_swin": _swin_handler,
+}
+
+
 @functools.cache
-def register():
-    """Makes the kernels known to XLA."""
-    kept = []
-    for name, signature, python_function in (
-        ("tcm_jax_task", share.TASK, share.task),
-        ("tcm_jax_winograd_kernel", share.WORK, _winograd_kernel),
-        ("tcm_jax_winograd", share.WORK, _winograd),
-        ("tcm_jax_swin", share.WORK, _swin),
-    ):
-        compiled = _compiled(signature, python_function)
-        llvm.add_symbol(name, compiled.address)
-        kept.append(compiled)
-    for name, python_function in (("tcm_jax_winograd", _winograd_handler), ("tcm_jax_swin", _swin_handler)):
-        compiled = _compiled(share.HANDLER, python_function)
-        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(compiled.ctypes), platform="cpu")
-        kept.append(compiled)
-    return kept  # alive as long as the process
+def register() -> list:
+    """Makes the kernels known to XLA; what is returned must live as long as the process."""
+    parts = {"tcm_jax_task": _compiled(share.TASK, share.task)}
+    parts |= {name: _compiled(share.WORK, part) for name, part in _PARTS.items()}
+    for name, part in parts.items():
+        llvm.add_symbol(name, part.address)
+    handlers = {name: _compiled(share.HANDLER, handler) for name, handler in _HANDLERS.items()}
+    for name, handler in handlers.items():
+        jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(handler.ctypes), platform="cpu")
+    return [parts, handlers]

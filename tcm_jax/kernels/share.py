@@ -139,6 +139,12 @@ def dimension(frame, i, axis):
 
 
 @njit
+def map_size(frame, i):
+    """Sizes of an argument that is a map: batch, height, width, channels."""
+    return dimension(frame, i, 0), dimension(frame, i, 1), dimension(frame, i, 2), dimension(frame, i, 3)
+
+
+@njit
 def result(frame, i):
     """Address of the values of a result."""
     return load(load(load(frame + 112) + 8 * i) + 24)

@@ -114,6 +114,12 @@ def floor(_, a):
 
 
 @intrinsic
+def square_root(_, a):
+    """Of each."""
+    return _by_llvm("sqrt", 1)
+
+
+@intrinsic
 def power_of_two(_, a):
     """2**a, of whole numbers from -126 to 127."""
 

@@ -1,7 +1,8 @@
-"""3x3 convolution with a third of the multiplications: Winograd's F(2, 3) by F(4, 3) (Lavin and Gray, arXiv:1509.09308).
+"""3x3 convolution with fewer multiplications: Winograd's algorithm in two dimensions (Lavin and Gray, arXiv:1509.09308).
 
-Two rows of four outputs need 24 products for an input channel instead of 72. F(4, 3) in both directions would need 36
-for 16 outputs, with errors five times as large.
+Two rows of two outputs, F(2, 3) by F(2, 3), need 16 products for an input channel instead of 36, and differ from a sum
+no more than sums of another order do. Two rows of four, F(2, 3) by F(4, 3), need 24 instead of 72, but have ten times
+the errors; F(4, 3) by F(4, 3) would need 36 instead of 144, with five times as large ones again.
 """
 
 from llvmlite import ir
@@ -14,6 +15,7 @@ from tcm_jax.kernels.emit import (
     ROWS,
     VECTOR,
     Loop,
+    copy,
     floats,
     fma,
     function,
@@ -25,18 +27,19 @@ from tcm_jax.kernels.emit import (
     word,
 )
 
-OUT_ROWS, OUT_COLUMNS = 2, 4  # outputs of a patch
-IN_ROWS, IN_COLUMNS = 4, 6
-POINTS = IN_ROWS * IN_COLUMNS
-PATCHES = 48  # at a time: their transforms stay in a second-level cache
 CHANNELS = 8  # of a kernel that are transformed at a time
+CACHE = 600_000  # bytes of transformed inputs at a time, for a second-level cache
 
 
 def _constant(value: float) -> ir.Constant:
     return ir.Constant(VECTOR, [value] * LANES)
 
 
-def _column_inputs(b, d):
+def _inputs2(b, d):
+    return [b.fsub(d[0], d[2]), b.fadd(d[1], d[2]), b.fsub(d[2], d[1]), b.fsub(d[1], d[3])]
+
+
+def _inputs4(b, d):
     even1, odd1 = fma(b, _constant(-4.0), d[2], d[4]), fma(b, _constant(-4.0), d[1], d[3])
     even2, odd2 = b.fsub(d[4], d[2]), b.fsub(d[3], d[1])
     return [
@@ -49,11 +52,12 @@ def _column_inputs(b, d):
     ]
 
 
-def _row_inputs(b, d):
-    return [b.fsub(d[0], d[2]), b.fadd(d[1], d[2]), b.fsub(d[2], d[1]), b.fsub(d[1], d[3])]
+def _kernel2(b, k):
+    even, odd = b.fmul(_constant(1 / 2), b.fadd(k[0], k[2])), b.fmul(_constant(1 / 2), k[1])
+    return [k[0], b.fadd(even, odd), b.fsub(even, odd), k[2]]
 
 
-def _column_kernel(b, k):
+def _kernel4(b, k):
     even = b.fmul(_constant(-1 / 6), b.fadd(k[0], k[2]))
     outer = fma(b, _constant(1 / 24), k[0], b.fmul(_constant(1 / 6), k[2]))
     return [
@@ -66,12 +70,11 @@ def _column_kernel(b, k):
     ]
 
 
-def _row_kernel(b, k):
-    even, odd = b.fmul(_constant(1 / 2), b.fadd(k[0], k[2])), b.fmul(_constant(1 / 2), k[1])
-    return [k[0], b.fadd(even, odd), b.fsub(even, odd), k[2]]
+def _outputs2(b, m):
+    return [b.fadd(m[0], b.fadd(m[1], m[2])), b.fsub(b.fsub(m[1], m[2]), m[3])]
 
 
-def _column_outputs(b, m):
+def _outputs4(b, m):
     even1, odd1, even2, odd2 = b.fadd(m[1], m[2]), b.fsub(m[1], m[2]), b.fadd(m[3], m[4]), b.fsub(m[3], m[4])
     return [
         b.fadd(m[0], b.fadd(even1, even2)),
@@ -81,8 +84,8 @@ def _column_outputs(b, m):
     ]
 
 
-def _row_outputs(b, m):
-    return [b.fadd(m[0], b.fadd(m[1], m[2])), b.fsub(b.fsub(m[1], m[2]), m[3])]
+# By the number of outputs: transforms of inputs, kernel and products, for the points 0, 1, -1, (2, -2,) infinity.
+_TRANSFORMS = {2: (_inputs2, _kernel2, _outputs2), 4: (_inputs4, _kernel4, _outputs4)}
 
 
 def _addresses(builder, table, count):
@@ -90,137 +93,183 @@ def _addresses(builder, table, count):
     return [builder.load(builder.gep(pointer, [word(i)])) for i in range(count)]
 
 
-@intrinsic
-def _transform(_, table, v, stride, channels):
-    """One patch's inputs: `table` has the addresses of its 4 x 6 pixels; transformed, they go to v + i * stride."""
-
-    def emit(context, builder, signature, arguments):
-        table, v, stride, channels = arguments
-        sources = _addresses(builder, table, POINTS)
-        with Loop(builder, channels, LANES) as loop:
-            pixels = [load_vector(builder, source, loop.i) for source in sources]
-            rows = [_column_inputs(builder, pixels[r * IN_COLUMNS :][:IN_COLUMNS]) for r in range(IN_ROWS)]
-            for j in range(IN_COLUMNS):
-                for r, value in enumerate(_row_inputs(builder, [row[j] for row in rows])):
-                    offset = builder.mul(stride, word(r * IN_COLUMNS + j))
-                    store_vector(builder, value, v, builder.add(loop.i, offset))
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), emit
+def _two_dimensions(builder, by_row, by_column, values, rows, columns):
+    """Transforms rows of `columns` values, then each column; returns the results by rows."""
+    done = [by_row(builder, values[r * columns :][:columns]) for r in range(rows)]
+    return [list(row) for row in zip(*(by_column(builder, list(column)) for column in zip(*done)), strict=True)]
 
 
-@intrinsic
-def _transform_kernel(_, kernel, between, u, stride, features):
-    """One channel's kernel: its nine elements, `between` floats apart, transformed, go to u + i * stride."""
+def _intrinsics(out_columns):
+    """Loops over vectors of channels or features that transform one patch, one channel's kernel, and products."""
+    points, columns = 4 * (out_columns + 2), out_columns + 2
+    (row_inputs, row_kernel, row_outputs), (inputs, kernels, outputs) = _TRANSFORMS[out_columns], _TRANSFORMS[2]
 
-    def emit(context, builder, signature, arguments):
-        kernel, between, u, stride, features = arguments
-        with Loop(builder, features, LANES) as loop:
-            places = [builder.add(loop.i, builder.mul(between, word(i))) for i in range(9)]
-            taps = [load_vector(builder, kernel, place) for place in places]
-            rows = [_column_kernel(builder, taps[3 * r : 3 * r + 3]) for r in range(3)]
-            for j in range(IN_COLUMNS):
-                for r, value in enumerate(_row_kernel(builder, [row[j] for row in rows])):
-                    offset = builder.mul(stride, word(r * IN_COLUMNS + j))
-                    store_vector(builder, value, u, builder.add(loop.i, offset))
-        return context.get_dummy_value()
+    def put_points(builder, results, target, stride, i):
+        for point, value in enumerate(value for row in results for value in row):
+            store_vector(builder, value, target, builder.add(i, builder.mul(stride, word(point))))
 
-    return types.void(*[types.int64] * 5), emit
+    @intrinsic
+    def patch(_, table, v, stride, channels):
+        """`table` has the addresses of its pixels; transformed, they go to v + point * stride."""
+
+        def emit(context, builder, signature, arguments):
+            table, v, stride, channels = arguments
+            sources = _addresses(builder, table, points)
+            with Loop(builder, channels, LANES) as loop:
+                pixels = [load_vector(builder, source, loop.i) for source in sources]
+                put_points(builder, _two_dimensions(builder, row_inputs, inputs, pixels, 4, columns), v, stride, loop.i)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4), emit
+
+    @intrinsic
+    def kernel(_, first, between, u, stride, features):
+        """Its nine elements, `between` floats apart from `first` on, transformed, go to u + point * stride."""
+
+        def emit(context, builder, signature, arguments):
+            first, between, u, stride, features = arguments
+            with Loop(builder, features, LANES) as loop:
+                places = [builder.add(loop.i, builder.mul(between, word(i))) for i in range(9)]
+                taps = [load_vector(builder, first, place) for place in places]
+                put_points(builder, _two_dimensions(builder, row_kernel, kernels, taps, 3, 3), u, stride, loop.i)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 5), emit
+
+    @intrinsic
+    def products(_, m, stride, bias, slope, table):
+        """A vector of one patch's outputs from products at m + point * stride, plus bias, max(x, slope * x)."""
+
+        def emit(context, builder, signature, arguments):
+            m, stride, bias, slope, table = arguments
+            greater = function(builder, f"llvm.maxnum.v{LANES}f32", VECTOR, VECTOR, VECTOR)
+            slope, bias = splat(builder, slope), load_vector(builder, bias, word(0))
+            values = [load_vector(builder, m, builder.mul(stride, word(i))) for i in range(points)]
+            results = _two_dimensions(builder, row_outputs, outputs, values, 4, columns)
+            for target, value in zip(
+                _addresses(builder, table, 2 * out_columns), (value for row in results for value in row), strict=True
+            ):
+                value = builder.fadd(value, bias)
+                store_vector(builder, builder.call(greater, [value, builder.fmul(value, slope)]), target, word(0))
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64, types.float32, types.int64), emit
+
+    return patch, kernel, products
 
 
-@intrinsic
-def _outputs(_, m, stride, table, bias, slope, channels):
-    """One patch's outputs from its products at m + i * stride, plus bias, max(x, slope * x), to the 2 x 4 in `table`."""
-
-    def emit(context, builder, signature, arguments):
-        m, stride, table, bias, slope, channels = arguments
-        greater = function(builder, f"llvm.maxnum.v{LANES}f32", VECTOR, VECTOR, VECTOR)
-        targets, slope = _addresses(builder, table, OUT_ROWS * OUT_COLUMNS), splat(builder, slope)
-        with Loop(builder, channels, LANES) as loop:
-            offsets = [builder.add(loop.i, builder.mul(stride, word(i))) for i in range(POINTS)]
-            products = [load_vector(builder, m, offset) for offset in offsets]
-            rows = [_column_outputs(builder, products[r * IN_COLUMNS :][:IN_COLUMNS]) for r in range(IN_ROWS)]
-            bias = load_vector(builder, bias, loop.i)
-            for j in range(OUT_COLUMNS):
-                for r, value in enumerate(_row_outputs(builder, [row[j] for row in rows])):
-                    value = builder.fadd(value, bias)
-                    value = builder.call(greater, [value, builder.fmul(value, slope)])
-                    store_vector(builder, value, targets[r * OUT_COLUMNS + j], loop.i)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4, types.float32, types.int64), emit
+_patch2, _kernel_of_channel2, _outputs_of_patch2 = _intrinsics(2)
+_patch4, _kernel_of_channel4, _outputs_of_patch4 = _intrinsics(4)
 
 
 @njit
-def prepare(part, kernel, channels, features, u):
-    """Transforms part of a kernel [3, 3, channels, features] to u [POINTS, panels, channels, COLUMNS]."""
+def _filled(channels, unit):
+    return -(-channels // unit) * unit
+
+
+@njit
+def points(out_columns):
+    """Products that a patch of two rows of outputs takes."""
+    return 4 * (out_columns + 2)
+
+
+@njit
+def prepare(part, kernel, channels, features, out_columns, u):
+    """Transforms part of a kernel [3, 3, channels, features] to u [points, panels, channels, COLUMNS]."""
     panels = -(-features // COLUMNS)
     for channel in range(part * CHANNELS, min(channels, (part + 1) * CHANNELS)):
         for panel in range(panels):
             first = kernel + 4 * (channel * features + panel * COLUMNS)
-            target = u + 4 * (panel * channels + channel) * COLUMNS
+            target, stride = u + 4 * (panel * channels + channel) * COLUMNS, panels * channels * COLUMNS
             count = min(COLUMNS, features - panel * COLUMNS)
-            _transform_kernel(first, channels * features, target, panels * channels * COLUMNS, count)
+            if out_columns == 2:
+                _kernel_of_channel2(first, channels * features, target, stride, count)
+            else:
+                _kernel_of_channel4(first, channels * features, target, stride, count)
 
 
 @njit
-def parts(batch, height, width):
+def _patches(channels, out_columns):
+    """How many at a time."""
+    return max(1, min(48, CACHE // (4 * points(out_columns) * _filled(channels, LANES))) // ROWS) * ROWS
+
+
+@njit
+def parts(batch, height, width, channels, out_columns):
     """Into how many parts a call is divided."""
-    patches = batch * -(-height // OUT_ROWS) * -(-width // OUT_COLUMNS)
-    return -(-patches // PATCHES)
+    patches = batch * -(-height // 2) * -(-width // out_columns)
+    return -(-patches // _patches(channels, out_columns))
 
 
 @njit
-def scratch(channels):
+def scratch(channels, out_columns):
     """Bytes of memory that `convolve` wants."""
-    return 4 * (POINTS * PATCHES * (channels + COLUMNS) + max(channels, COLUMNS) + COLUMNS) + 8 * POINTS
+    filled, count = _filled(channels, LANES), points(out_columns)
+    return 4 * (count * _patches(channels, out_columns) * (filled + COLUMNS) + 2 * filled + 10 * COLUMNS) + 8 * count
 
 
 @njit
-def convolve(part, scratch, x, batch, height, width, channels, u, bias, slope, y, features, factor):
+def convolve(part, scratch, x, batch, height, width, channels, u, bias, slope, y, features, factor, out_columns):
     """Part of a convolution with zero padding 1, by addresses of float32 arrays.
 
-    x [batch, height, width, channels], u from `prepare`, bias [panels * COLUMNS], and y
-    [batch, factor * height, factor * width, features]: factor**2 * features in all, ordered (row, column, feature).
-    Channels and features are multiples of LANES.
+    x [batch, height, width, channels], u from `prepare`, bias [panels * COLUMNS], and y [batch, factor * height, factor
+    * width, features]: factor**2 * features in all, ordered (row, column, feature); whole vectors, unless factor is 1.
     """
-    total = features * factor * factor
-    panels = -(-total // COLUMNS)
+    total, filled = features * factor * factor, _filled(channels, LANES)
+    panels, patches, count_points = -(-total // COLUMNS), _patches(channels, out_columns), points(out_columns)
+    in_columns = out_columns + 2
     v = scratch  # inputs, transformed
-    m = v + 4 * POINTS * PATCHES * channels  # their products with the kernel
-    zeros = m + 4 * POINTS * PATCHES * COLUMNS
-    outside = zeros + 4 * max(channels, COLUMNS)  # where outputs beyond the map go
-    table = outside + 4 * COLUMNS
-    carray(floats(zeros), (max(channels, COLUMNS),))[:] = 0
-    rows, columns = -(-height // OUT_ROWS), -(-width // OUT_COLUMNS)
-    first = part * PATCHES
-    count = min(PATCHES, batch * rows * columns - first)
+    m = v + 4 * count_points * patches * filled  # their products with the kernel
+    zeros = m + 4 * count_points * patches * COLUMNS
+    last = zeros + 4 * max(filled, COLUMNS)  # copy of the last pixel, behind which no vector can be read
+    results = last + 4 * filled  # of a patch, where they are no whole vector or no part of the map
+    table = results + 4 * 8 * LANES
+    carray(floats(zeros), (max(filled, COLUMNS),))[:] = 0
+    pixels = batch * height * width
+    copy(last, x + 4 * (pixels - 1) * channels, 4 * channels)
+    rows, columns = -(-height // 2), -(-width // out_columns)
+    first = part * patches
+    count = min(patches, batch * rows * columns - first)
     for patch in range(count):
         picture = (first + patch) // (rows * columns)
-        row, column = (first + patch) // columns % rows * OUT_ROWS - 1, (first + patch) % columns * OUT_COLUMNS - 1
-        for i in range(POINTS):
-            r, c = row + i // IN_COLUMNS, column + i % IN_COLUMNS
-            inside = 0 <= r < height and 0 <= c < width
-            pixel = (picture * height + r) * width + c
-            store(table + 8 * i, x + 4 * channels * pixel if inside else zeros)
-        _transform(table, v + 4 * patch * channels, PATCHES * channels, channels)
+        row, column = (first + patch) // columns % rows * 2 - 1, (first + patch) % columns * out_columns - 1
+        for i in range(count_points):
+            r, c = row + i // in_columns, column + i % in_columns
+            inside, pixel = 0 <= r < height and 0 <= c < width, (picture * height + r) * width + c
+            source = last if pixel == pixels - 1 else x + 4 * channels * pixel
+            store(table + 8 * i, source if inside else zeros)
+        if out_columns == 2:
+            _patch2(table, v + 4 * patch * filled, patches * filled, filled)
+        else:
+            _patch4(table, v + 4 * patch * filled, patches * filled, filled)
     for panel in range(panels):
-        for i in range(POINTS):
+        for i in range(count_points):
             for patch in range(0, count, ROWS):
-                store(table, v + 4 * (i * PATCHES + patch) * channels)
+                store(table, v + 4 * (i * patches + patch) * filled)
                 of_point = u + 4 * (i * panels + panel) * channels * COLUMNS
-                to = m + 4 * (i * PATCHES + patch) * COLUMNS
-                tile(table, 1, channels, 1, of_point, COLUMNS, channels, zeros, 0, to, COLUMNS)
+                to = m + 4 * (i * patches + patch) * COLUMNS
+                tile(table, 1, filled, 1, of_point, COLUMNS, channels, zeros, 0, to, COLUMNS)
         for at in range(panel * COLUMNS, min(total, (panel + 1) * COLUMNS), LANES):
             place, feature = at // features, at % features
+            valid = min(LANES, total - at)
             for patch in range(count):
                 picture = (first + patch) // (rows * columns)
-                row, column = (first + patch) // columns % rows * OUT_ROWS, (first + patch) % columns * OUT_COLUMNS
-                for i in range(OUT_ROWS * OUT_COLUMNS):
-                    r, c = row + i // OUT_COLUMNS, column + i % OUT_COLUMNS
+                row, column = (first + patch) // columns % rows * 2, (first + patch) % columns * out_columns
+                of_patch = m + 4 * (patch * COLUMNS + at % COLUMNS)
+                for i in range(2 * out_columns):
+                    r, c = row + i // out_columns, column + i % out_columns
                     up, left = r * factor + place // factor, c * factor + place % factor
                     pixel = (picture * height * factor + up) * width * factor + left
-                    inside = r < height and c < width
-                    store(table + 8 * i, y + 4 * (pixel * features + feature) if inside else outside)
-                of_patch = m + 4 * (patch * COLUMNS + at % COLUMNS)
-                _outputs(of_patch, PATCHES * COLUMNS, table, bias + 4 * at, slope, LANES)
+                    whole = r < height and c < width and valid == LANES
+                    target = y + 4 * (pixel * features + feature)
+                    store(table + 8 * i, target if whole else results + 4 * i * LANES)
+                if out_columns == 2:
+                    _outputs_of_patch2(of_patch, patches * COLUMNS, bias + 4 * at, slope, table)
+                else:
+                    _outputs_of_patch4(of_patch, patches * COLUMNS, bias + 4 * at, slope, table)
+                if valid < LANES:
+                    for i in range(2 * out_columns):
+                        r, c = row + i // out_columns, column + i % out_columns
+                        if r < height and c < width:
+                            pixel = (picture * height + r) * width + c
+                            copy(y + 4 * (pixel * features + feature), results + 4 * i * LANES, 4 * valid)

@@ -5,6 +5,8 @@ from the reference's weights wants them: 3x3 kernels HWIO, 1x1 kernels [in, out]
 parameters re-parametrised.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -33,8 +35,10 @@ def gelu(x: jax.Array) -> jax.Array:
 
 def _convolved(x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, leaky: bool, factor: int) -> jax.Array:
     """Convolution, bias, shuffle by `factor` of outputs ordered (row, column, feature), and maybe LeakyReLU."""
-    if stride == 1 and kernels.can_convolve(x, bias.size // factor**2):
+    if stride == 1 and kernels.can_convolve(x, bias.size // factor**2, factor):
         return kernels.convolve(x, kernel, bias, LEAKY_SLOPE if leaky else 1.0, factor)
+    if stride == 2 and kernels.can_multiply(x):
+        return kernels.convolve_strided(x, kernel, bias, LEAKY_SLOPE if leaky else 1.0)
     x = convolve(x, kernel.astype(x.dtype), stride) + bias.astype(x.dtype)
     x = ops.pixel_shuffle(x, factor) if factor > 1 else x
     return leaky_relu(x) if leaky else x
@@ -58,19 +62,31 @@ class Conv3x3(nn.Module):
 
 
 class Conv1x1(nn.Module):
-    """1x1 convolution as a matrix product over the last axis: [..., C] to [..., features]."""
+    """1x1 convolution as a matrix product over the last axis: [..., C] to [..., features].
+
+    Of several maps it sees the channels side by side; `residual` is added; `halves` gives two maps instead of one.
+    """
 
     features: int
+    halves: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features))
+    def __call__(self, *xs: jax.Array, residual: jax.Array | None = None) -> Any:
+        dtype = xs[0].dtype
+        kernel = self.param("kernel", kernel_init, (sum(x.shape[-1] for x in xs), self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        return product(x, kernel.astype(x.dtype)) + bias.astype(x.dtype)
+        if kernels.can_multiply(xs[0]):
+            ys = kernels.product(list(xs), kernel, bias, residual, 2 if self.halves else 1)
+            return ys if self.halves else ys[0]
+        y = product(xs[0] if len(xs) == 1 else jnp.concatenate(xs, axis=-1), kernel.astype(dtype)) + bias.astype(dtype)
+        y = y if residual is None else residual + y
+        return jnp.split(y, 2, axis=-1) if self.halves else y
 
 
 class GDN(nn.Module):
     """Generalized divisive normalization (Balle et al. 2016), `inverse=True` multiplies: [B, H, W, C], shape kept.
+
+    `residual`, of the same shape, is added to the result.
 
     `x / sqrt(beta + gamma @ x**2)` with `beta` [C] and `gamma` [out, in] stored as square roots over a pedestal, so
     that they stay positive while training.
@@ -79,7 +95,7 @@ class GDN(nn.Module):
     inverse: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, residual: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         beta = self.param("beta", lambda _, shape: jnp.full(shape, (1 + GDN_PEDESTAL) ** 0.5, jnp.float32), (channels,))
         gamma = self.param(
@@ -87,8 +103,10 @@ class GDN(nn.Module):
         )
         beta = ops.lower_bound(beta, (GDN_BETA_MIN + GDN_PEDESTAL) ** 0.5) ** 2 - GDN_PEDESTAL
         gamma = ops.lower_bound(gamma, GDN_PEDESTAL**0.5) ** 2 - GDN_PEDESTAL
+        if kernels.can_normalize(x):
+            return kernels.gdn(x, gamma.T, beta, residual, self.inverse)
         norm = jnp.matmul(x**2, gamma.T.astype(x.dtype), preferred_element_type=jnp.float32) + beta
-        return x * (jnp.sqrt(norm) if self.inverse else jax.lax.rsqrt(norm)).astype(x.dtype)
+        return x * (jnp.sqrt(norm) if self.inverse else jax.lax.rsqrt(norm)).astype(x.dtype) + residual
 
 
 class Conv3x3Shuffled(nn.Module):
@@ -141,9 +159,8 @@ class ResidualBlockWithStride(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = Conv3x3(self.features, stride=2, leaky=True, name="conv1")(x)
-        y = GDN(name="gdn")(Conv3x3(self.features, name="conv2")(y))
         x = ops.pixel_unshuffle(x) if self.shuffled else x[:, ::2, ::2]
-        return y + Conv1x1(self.features, name="skip")(x)
+        return GDN(name="gdn")(Conv3x3(self.features, name="conv2")(y), Conv1x1(self.features, name="skip")(x))
 
 
 class ResidualBlockUpsample(nn.Module):
@@ -154,8 +171,8 @@ class ResidualBlockUpsample(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = SubpelConv(self.features, leaky=True, name="subpel_conv")(x)
-        y = GDN(inverse=True, name="igdn")(Conv3x3(self.features, name="conv")(y))
-        return y + SubpelConv(self.features, name="upsample")(x)
+        y = Conv3x3(self.features, name="conv")(y)
+        return GDN(inverse=True, name="igdn")(y, SubpelConv(self.features, name="upsample")(x))
 
 
 class ResidualUnit(nn.Module):

@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from tcm_jax.layers.attention import swin_block
 from tcm_jax.layers.conv import Conv1x1, ResidualBlock
@@ -22,7 +21,7 @@ class TCMBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        local, non_local = jnp.split(Conv1x1(channels, name="conv1_1")(x), 2, axis=-1)
+        local, non_local = Conv1x1(channels, halves=True, name="conv1_1")(x)
         if self.kind != "transformer":
             local = self.convolve(local, "conv_block")
         else:
@@ -31,7 +30,7 @@ class TCMBlock(nn.Module):
             non_local = self.attend(non_local, "trans_block")
         else:
             non_local = self.convolve(non_local, "conv_block_2")
-        return x + Conv1x1(channels, name="conv1_2")(jnp.concatenate([local, non_local], axis=-1))
+        return Conv1x1(channels, name="conv1_2")(local, non_local, residual=x)
 
     def convolve(self, x: jax.Array, name: str) -> jax.Array:
         """The residual block; the reference adds its input twice, inside the block and here."""
