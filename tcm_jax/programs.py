@@ -25,7 +25,6 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 from tcm_jax import kernels
 from tcm_jax.cache import cache_folder, write_quietly
 
-CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}  # YNNPACK for sums alone
 MADE = "/tcm_jax/programs/made"  # event of `jax.monitoring`: a program was compiled or loaded, in so many seconds
 
 _folder: Path | None = None
@@ -104,41 +103,22 @@ class Program:
 
     def _make(self, key: Any, params: Parameters, grids: Any) -> Executable:
         config, device, static, tree, shapes = key
+        by_kernels = device.platform == "cpu" and kernels.available()  # which XLA must know to load a program, too
 
         def function(leaves, *grids):
             precision = jax.default_matmul_precision("highest" if self.precise else None)
-            with precision, kernels.use(device.platform == "cpu"):
+            with precision, kernels.use(by_kernels):
                 return self.function(config, params.structure.unflatten(leaves), *static, *grids)
 
         where = f"{device.platform} {device.client.platform_version} {device.device_kind} {device.id}"
-        path = kept(f"{self.function.__name__} {config.to_json()} {where} {static} {tree} {shapes}")
+        path = kept(f"{self.function.__name__} {config.to_json()} {where} {by_kernels} {static} {tree} {shapes}")
         if path is None:
-            compiled = jax.jit(function).lower(params.leaves, *grids).compile(compiler_options=self._options(device))
+            compiled = jax.jit(function).lower(params.leaves, *grids).compile()
             return Executable(range(len(params.leaves)), compiled)
         try:
             return _load(path.read_bytes(), device)
         except Exception:  # not there, or damaged
-            return _make_and_keep(path, device, self._options(device), function, params, grids)
-
-    def _options(self, device: jax.Device) -> dict[str, str]:
-        # Eigen's sums depend on the number of threads, YNNPACK's do not.
-        return {} if self.precise else quick_options(device)
-
-
-@functools.cache
-def quick_options(device: jax.Device) -> dict[str, str]:
-    """XLA's options for `device`: on a CPU Eigen's matrix products and convolutions, which are quicker than YNNPACK's.
-
-    The option is experimental, so an XLA that does not know it compiles without.
-    """
-    if device.platform != "cpu":
-        return {}
-    try:
-        with jax.default_device(device):
-            jax.jit(lambda: 0).lower().compile(compiler_options=CPU_OPTIONS)
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return CPU_OPTIONS
+            return _make_and_keep(path, device, function, params, grids)
 
 
 def _grids(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -148,7 +128,6 @@ def _grids(args: tuple[Any, ...]) -> tuple[Any, ...]:
 def _make_and_keep(
     path: Path,
     device: jax.Device,
-    options: dict[str, str],
     function: Callable[..., Any],
     params: Parameters,
     grids: Any,
@@ -161,7 +140,7 @@ def _make_and_keep(
         seconds = jax.config.jax_persistent_cache_min_compile_time_secs
         jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
         try:
-            compiled = lowered.compile(compiler_options=options)
+            compiled = lowered.compile()
         finally:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
     try:

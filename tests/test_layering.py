@@ -18,6 +18,7 @@ FLOORS = {
     "container": 0,
     "lossless": 0,
     "tiles": 0,
+    "kernels": 0.5,
     "layers": 1,
     "entropy": 1,
     "model_config": 0,

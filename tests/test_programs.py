@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcm_jax import programs
+from tcm_jax import kernels, programs
 from tcm_jax.programs import Parameters, Program
 
 pytestmark = pytest.mark.skipif(jax.__version_info__ < (0, 6, 2), reason="nothing is kept on older ones")
@@ -121,11 +121,10 @@ def test_devices_that_keep_no_programs(folder, monkeypatch):
     assert not folder.exists()
 
 
-@pytest.mark.skipif(jax.__version_info__ < (0, 10), reason="an XLA before the option")
-def test_this_xla_knows_the_options():
-    assert programs.quick_options(jax.devices("cpu")[0])
-
-
-def test_an_xla_that_does_not_know_the_options_compiles_without(monkeypatch):
-    monkeypatch.setattr(programs, "CPU_OPTIONS", {"xla_no_such_option": "1"})
-    assert programs.quick_options.__wrapped__(jax.devices("cpu")[0]) == {}
+def test_without_kernels_a_program_is_another_one(folder, monkeypatch):
+    run(traced([]), Config("a"))
+    monkeypatch.setattr(kernels, "available", lambda: False)
+    calls = []
+    np.testing.assert_allclose(run(traced(calls), Config("a"))[0], 4 * X @ X.T + 3, rtol=1e-5, atol=1e-5)
+    assert calls
+    assert len(list(folder.iterdir())) == 2

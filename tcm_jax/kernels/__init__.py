@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcm_jax.ops import pixel_shuffle
+
 _state = threading.local()
 
 
@@ -31,9 +33,9 @@ def available() -> bool:
 
 @contextlib.contextmanager
 def use(wanted: bool) -> Iterator[None]:
-    """What is traced within, by this thread, goes through the kernels, if they are `available`."""
+    """What is traced within, by this thread, goes through the kernels, which must be `available`, or does not."""
     before = in_use()
-    _state.used = wanted and available()
+    _state.used = wanted
     try:
         yield
     finally:
@@ -45,18 +47,9 @@ def in_use() -> bool:
     return getattr(_state, "used", False)
 
 
-def can_multiply(x: jax.Array) -> bool:
-    """Whether `product` and `convolve_strided` take a map."""
+def take(x: jax.Array) -> bool:
+    """Whether to go through the kernels with a map: all of them are for float32."""
     return in_use() and x.dtype == jnp.float32
-
-
-def can_convolve(x: jax.Array, features: int, factor: int = 1) -> bool:
-    """Whether `convolve` takes a map [B, H, W, C] to so many features."""
-    if not can_multiply(x):
-        return False
-    from tcm_jax.kernels.emit import LANES
-
-    return factor == 1 or features % LANES == 0
 
 
 def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, factor: int = 1) -> jax.Array:
@@ -65,13 +58,18 @@ def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, fac
     `kernel` [3, 3, C, f*f*features], with the outputs ordered (row, column, feature). With JAX's precision "highest"
     it is as exact as sums are.
     """
-    from tcm_jax.kernels import winograd
+    from tcm_jax.kernels.emit import LANES
 
+    missing = max(0, LANES - x.shape[-1])
+    if missing:
+        x, kernel = jnp.pad(x, [(0, 0)] * 3 + [(0, missing)]), jnp.pad(kernel, [(0, 0)] * 2 + [(0, missing), (0, 0)])
+    if factor > 1 and kernel.shape[3] // factor**2 % LANES:  # the kernel shuffles whole vectors
+        return pixel_shuffle(convolve(x, kernel, bias, slope), factor)
     out_columns = 2 if jax.config.jax_default_matmul_precision == "highest" else 4
     batch, height, width, channels = x.shape
     bias = _filled(bias)
     y = (batch, factor * height, factor * width, kernel.shape[3] // factor**2)
-    transformed = (winograd.points(out_columns), channels, bias.size)
+    transformed = (4 * (out_columns + 2), channels, bias.size)
     results = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in (y, transformed)]
     slope, sizes = jnp.full(1, slope, jnp.float32), {"factor": np.int64(factor), "out_columns": np.int64(out_columns)}
     return jax.ffi.ffi_call("tcm_jax_winograd", results)(x, kernel, bias, slope, **sizes)[0]
@@ -102,30 +100,12 @@ def product(
     return [y.reshape(*shape, -1) for y in call(xs[0], second, _packed(kernel), _filled(bias), residual)[:outputs]]
 
 
-def can_normalize(x: jax.Array) -> bool:
-    """Whether `gdn` takes a map [..., C]."""
-    if not can_multiply(x):
-        return False
-    from tcm_jax.kernels.emit import COLUMNS, ROWS
-
-    return x.shape[-1] % COLUMNS == 0 and x[..., 0].size % ROWS == 0
-
-
 def gdn(x: jax.Array, gamma: jax.Array, beta: jax.Array, residual: jax.Array, inverse: bool) -> jax.Array:
     """`x / sqrt(beta + x**2 @ gamma) + residual`, or times the root if `inverse`: [..., C], shape kept."""
     rows = (-1, x.shape[-1])
     call = jax.ffi.ffi_call("tcm_jax_gdn", jax.ShapeDtypeStruct((x[..., 0].size, x.shape[-1]), x.dtype))
-    y = call(x.reshape(rows), _packed(gamma), beta, residual.reshape(rows), inverse=np.int64(inverse))
+    y = call(x.reshape(rows), _packed(gamma), _filled(beta), residual.reshape(rows), inverse=np.int64(inverse))
     return y.reshape(x.shape)
-
-
-def can_attend(x: jax.Array, window: int) -> bool:
-    """Whether `swin_block` takes a map [B, H, W, C]."""
-    if not can_multiply(x):
-        return False
-    from tcm_jax.kernels.emit import COLUMNS
-
-    return window**2 % COLUMNS == 0
 
 
 def swin_block(x: jax.Array, biases: jax.Array, layers: list[jax.Array], window: int, head_dim: int, shifted: bool):
@@ -135,10 +115,11 @@ def swin_block(x: jax.Array, biases: jax.Array, layers: list[jax.Array], window:
     column, the last row, both. `layers` are scale and bias of the first layer norm, kernel and bias of the embedding
     and of the linear layer, the second norm's, and those of both layers of the MLP.
     """
+    biases = _filled(biases.swapaxes(2, 3))
     layers = [_packed(layer) if layer.ndim == 2 else _filled(layer) for layer in layers]
     call = jax.ffi.ffi_call("tcm_jax_swin", jax.ShapeDtypeStruct(x.shape, x.dtype))
     sizes = {"window": np.int64(window), "head_dim": np.int64(head_dim), "shifted": np.int64(shifted)}
-    return call(x, biases.swapaxes(2, 3), *layers, **sizes)
+    return call(x, biases, *layers, **sizes)
 
 
 def _packed(kernel: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ Addresses are int64, as Numba's `array.ctypes.data` gives them; offsets and stri
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 _FEATURES = llvm.get_host_cpu_features()
@@ -14,6 +14,8 @@ LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4
 ROWS = 4 if LANES == 8 else 8  # of a tile: its sums fill the registers, of which AVX has 16 and others 32
 COLUMNS = 2 * LANES  # of a tile
 
+# For functions that only others like them call: wrappers for the rest take Numba as long as the functions.
+internal = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 FLOAT, WORD = ir.FloatType(), ir.IntType(64)
 VECTOR = ir.VectorType(FLOAT, LANES)
 
@@ -94,14 +96,7 @@ class Loop:
 
 
 @intrinsic
-def tile(_, taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_row):
-    """ROWS x COLUMNS of a sum of `count` matrix products: C = start + sum of A_t B_t over t.
-
-    `taps` is the address of the addresses of A_t; A_t[r, k] lies r * a_row + k * a_inner floats after them. The rows of
-    B_0, B_1, ..., `inner` each, follow each other, `b_inner` floats apart, from `b` on; those of `start` are `start_row`
-    apart, those of C, which may be the same, `c_row`. The sum is taken in this order, with fused products.
-    """
-
+def _tile(_, taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_row):
     def emit(context, builder, signature, arguments):
         taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_row = arguments
         places = [(r, v) for r in range(ROWS) for v in range(2)]
@@ -129,6 +124,23 @@ def tile(_, taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c,
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 11), emit
+
+
+@internal
+def tile(taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_row):
+    """ROWS x COLUMNS of a sum of `count` matrix products: C = start + sum of A_t B_t over t.
+
+    `taps` is the address of the addresses of A_t; A_t[r, k] lies r * a_row + k * a_inner floats after them. The rows of
+    B_0, B_1, ..., `inner` each, follow each other, `b_inner` floats apart, from `b` on; those of `start` are `start_row`
+    apart, those of C, which may be the same, `c_row`. The sum is taken in this order, with fused products.
+    """
+    _tile(taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_row)
+
+
+@internal
+def filled(features):
+    """Up to whole tiles."""
+    return -(-features // COLUMNS) * COLUMNS
 
 
 @intrinsic
@@ -197,6 +209,16 @@ def fetch_add(_, address, value):
         return builder.atomic_rmw("add", target, arguments[1], "seq_cst")
 
     return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def load_shared(_, address):
+    """A word that other threads change, and after it all that they wrote before."""
+
+    def emit(context, builder, signature, arguments):
+        return builder.load_atomic(builder.inttoptr(arguments[0], WORD.as_pointer()), "acquire", 8)
+
+    return types.int64(types.int64), emit
 
 
 @intrinsic

@@ -5,10 +5,10 @@ another one.
 """
 
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import intrinsic
 
-from tcm_jax.kernels.emit import WORD, call, fetch_add, floats, function, load, store
+from tcm_jax.kernels.emit import WORD, call, fetch_add, floats, function, internal, load, load_shared, store
 
 HANDLER = types.int64(types.int64)  # of a call frame to an error, 0 for none
 WORK = types.int64(types.int64, types.int64, types.int64)  # a call frame, which part to do, scratch memory; 0
@@ -41,13 +41,13 @@ def _free(_, address):
     return types.void(types.int64), emit
 
 
-@njit
+@internal
 def _leave(shared):
     if fetch_add(shared + _USERS, -1) == 1:
         _free(shared)
 
 
-@njit
+@internal
 def _take_parts(shared):
     parts = load(shared + _PARTS)
     part = fetch_add(shared + _TAKEN, 1)
@@ -67,7 +67,7 @@ def task(shared):
     return 0
 
 
-@njit
+@internal
 def _threads(frame, shared):
     """Threads of XLA's pool."""
     arguments = shared + _ARGUMENTS
@@ -80,7 +80,7 @@ def _threads(frame, shared):
     return 1 if error else max(1, load(shared + _THREADS))
 
 
-@njit
+@internal
 def share(frame, work, task, parts, scratch):
     """Has the function at `work` do all parts of a call, on as many threads as there are, and waits for them.
 
@@ -103,12 +103,12 @@ def share(frame, work, task, parts, scratch):
         if call(load(load(frame + 16) + _SCHEDULE), arguments, 0, 0):  # an error
             fetch_add(shared + _USERS, -1)
     _take_parts(shared)
-    while fetch_add(shared + _DONE, 0) < parts:
+    while load_shared(shared + _DONE) < parts:
         pass
     _leave(shared)
 
 
-@njit
+@internal
 def asked_for_version(frame):
     """Answers if XLA only wants to know the version of its interface that a handler is made for."""
     extension = load(frame + 8)
@@ -120,43 +120,43 @@ def asked_for_version(frame):
     return True
 
 
-@njit
+@internal
 def argument(frame, i):
     """Address of the values of an argument."""
     return load(load(load(frame + 72) + 8 * i) + 24)
 
 
-@njit
+@internal
 def number(frame, i):
     """The float32 of an argument that has one value."""
     return carray(floats(argument(frame, i)), (1,))[0]
 
 
-@njit
+@internal
 def dimension(frame, i, axis):
     """Size of an argument."""
     return load(load(load(load(frame + 72) + 8 * i) + 40) + 8 * axis)
 
 
-@njit
+@internal
 def map_size(frame, i):
     """Sizes of an argument that is a map: batch, height, width, channels."""
     return dimension(frame, i, 0), dimension(frame, i, 1), dimension(frame, i, 2), dimension(frame, i, 3)
 
 
-@njit
+@internal
 def result(frame, i):
     """Address of the values of a result."""
     return load(load(load(frame + 112) + 8 * i) + 24)
 
 
-@njit
+@internal
 def result_dimension(frame, i, axis):
     """Size of a result."""
     return load(load(load(load(frame + 112) + 8 * i) + 40) + 8 * axis)
 
 
-@njit
+@internal
 def attribute(frame, i):
     """An attribute, int64, by its place in the order of their names."""
     return load(load(load(load(frame + 160) + 8 * i) + 8))

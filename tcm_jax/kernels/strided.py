@@ -1,32 +1,25 @@
 """3x3 convolution with stride 2, as sums of three products, one for each of the kernel's rows."""
 
-from numba import njit
-
-from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, clear, copy, store, tile
+from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, clear, copy, filled, internal, store, tile
 from tcm_jax.kernels.vectors import everywhere, get, greater, put
 
 OUTPUTS = 32  # of a row at a time
 _VECTOR = 4 * LANES  # bytes
 
 
-@njit
-def _filled(features):
-    return -(-features // COLUMNS) * COLUMNS
-
-
-@njit
+@internal
 def parts(batch, height, width):
     """Into how many parts a call is divided."""
     return batch * -(-height // 2) * -(-(-(-width // 2)) // OUTPUTS)
 
 
-@njit
+@internal
 def scratch(channels, features):
     """Bytes of memory that `convolve` wants."""
-    return 4 * (3 * (2 * OUTPUTS + 1) * channels + OUTPUTS * _filled(features)) + 24
+    return 4 * (3 * (2 * OUTPUTS + 1) * channels + OUTPUTS * filled(features)) + 24
 
 
-@njit
+@internal
 def convolve(part, scratch, x, batch, height, width, channels, kernel, bias, slope, y, features):
     """Part of a convolution with zero padding 1, then max(x, slope * x), by addresses of float32 arrays.
 
@@ -36,10 +29,10 @@ def convolve(part, scratch, x, batch, height, width, channels, kernel, bias, slo
     rows, columns = -(-height // 2), -(-width // 2)
     in_row = -(-columns // OUTPUTS)
     picture, row, column = part // (rows * in_row), part // in_row % rows, part % in_row * OUTPUTS
-    outputs, filled = min(OUTPUTS, columns - column), _filled(features)
+    outputs, stride = min(OUTPUTS, columns - column), filled(features)
     taps = scratch
     result = taps + 24
-    patch = result + 4 * OUTPUTS * filled
+    patch = result + 4 * OUTPUTS * stride
     of_row = 4 * (2 * OUTPUTS + 1) * channels
     left, right = 2 * column - 1, min(width, 2 * (column + OUTPUTS))
     for i in range(3):
@@ -50,16 +43,16 @@ def convolve(part, scratch, x, batch, height, width, channels, kernel, bias, slo
         clear(at, begin)
         copy(at + begin, x + 4 * ((picture * height + max(0, r)) * width + first) * channels, end - begin)
         clear(at + end, of_row - end)
-    for panel in range(filled // COLUMNS):
+    for panel in range(stride // COLUMNS):
         b, start = kernel + 4 * panel * 9 * channels * COLUMNS, bias + 4 * panel * COLUMNS
         for output in range(0, outputs, ROWS):
             for i in range(3):
                 store(taps + 8 * i, patch + i * of_row + 8 * output * channels)
-            to = result + 4 * (output * filled + panel * COLUMNS)
-            tile(taps, 3, 2 * channels, 1, b, COLUMNS, 3 * channels, start, 0, to, filled)
+            to = result + 4 * (output * stride + panel * COLUMNS)
+            tile(taps, 3, 2 * channels, 1, b, COLUMNS, 3 * channels, start, 0, to, stride)
     slope = everywhere(slope)
-    for at in range(result, result + 4 * outputs * filled, _VECTOR):
+    for at in range(result, result + 4 * outputs * stride, _VECTOR):
         put(greater(get(at), slope * get(at)), at)
     for output in range(outputs):
         pixel = (picture * rows + row) * columns + column + output
-        copy(y + 4 * pixel * features, result + 4 * output * filled, 4 * features)
+        copy(y + 4 * pixel * features, result + 4 * output * stride, 4 * features)

@@ -6,9 +6,9 @@ positions that attend are columns, so that maxima and sums go down vectors.
 
 import math
 
-from numba import float32, njit
+from numba import float32
 
-from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, copy, store, tile
+from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, copy, filled, internal, store, tile
 from tcm_jax.kernels.vectors import (
     everywhere,
     floor,
@@ -24,16 +24,15 @@ from tcm_jax.kernels.vectors import (
 
 WINDOWS = 8  # of a part of the work
 _VECTOR = 4 * LANES  # bytes
-_inlined = njit(inline="always")
 
 
-@_inlined
+@internal
 def _next(value, x, coefficient):
     """A step of Horner's rule."""
     return fused(value, x, everywhere(float32(coefficient)))
 
 
-@_inlined
+@internal
 def _exp(x):
     """Of numbers up to 0, within two units in the last place: Cephes' polynomial."""
     x = greater(x, everywhere(float32(-87.0)))
@@ -49,7 +48,7 @@ def _exp(x):
     return (fused(p, x * x, x) + everywhere(float32(1.0))) * power_of_two(exponent)
 
 
-@_inlined
+@internal
 def _erf(x):
     """Within a few units in the last place: the rational approximation of Eigen and XLA."""
     end = everywhere(float32(3.832506856900711))
@@ -70,7 +69,7 @@ def _erf(x):
     return x * p / q
 
 
-@njit
+@internal
 def _gelu(x, size):
     for at in range(x, x + 4 * size, _VECTOR):
         value = get(at)
@@ -78,7 +77,7 @@ def _gelu(x, size):
         put(fused(half, _erf(value * everywhere(float32(math.sqrt(0.5)))), half), at)
 
 
-@njit
+@internal
 def _layer_norm(x, rows, channels, stride, scale, bias, y):
     """Of `channels` of each row of `stride` floats; the rest, which is 0 in `x`, `scale` and `bias`, stays 0."""
     share, rest = float32(1 / channels), float32(stride - channels)
@@ -99,16 +98,16 @@ def _layer_norm(x, rows, channels, stride, scale, bias, y):
             put(fused(deviation * factor, get(scale + at), get(bias + at)), y + row + at)
 
 
-@njit
+@internal
 def _add(x, size, y):
     for at in range(0, 4 * size, _VECTOR):
         put(get(x + at) + get(y + at), x + at)
 
 
-@njit
-def _exponentials(scores, count, factors):
-    """Scores [keys, queries] to their exponentials, less each query's greatest score; 1 / their sums to `factors`."""
-    row = 4 * count
+@internal
+def _exponentials(scores, count, columns, factors):
+    """Scores [keys, columns] to their exponentials, less each query's greatest score; 1 / their sums to `factors`."""
+    row = 4 * columns
     for column in range(0, row, _VECTOR):
         greatest = get(scores + column)
         for at in range(scores + column + row, scores + column + count * row, row):
@@ -121,85 +120,80 @@ def _exponentials(scores, count, factors):
         put(everywhere(float32(1)) / sums, factors + column)
 
 
-@njit
-def _multiply_rows(x, rows, count, factors):
-    for row in range(0, 4 * rows * count, 4 * count):
-        for at in range(0, 4 * count, _VECTOR):
+@internal
+def _multiply_rows(x, rows, columns, factors):
+    for row in range(0, 4 * rows * columns, 4 * columns):
+        for at in range(0, 4 * columns, _VECTOR):
             put(get(x + row + at) * get(factors + at), x + row + at)
 
 
-@njit
-def _filled(features):
-    """Up to whole panels."""
-    return -(-features // COLUMNS) * COLUMNS
-
-
-@njit
+@internal
 def _product(taps, a, a_row, a_inner, rows, inner, kernel, bias, features, c, c_row):
     """C [rows, filled features] = A [rows, inner] times a packed kernel, plus bias; by addresses."""
-    for panel in range(_filled(features) // COLUMNS):
+    for panel in range(filled(features) // COLUMNS):
         start, b = bias + 4 * panel * COLUMNS, kernel + 4 * panel * inner * COLUMNS
         for row in range(0, rows, ROWS):
             store(taps, a + 4 * row * a_row)
             tile(taps, 1, a_row, a_inner, b, COLUMNS, inner, start, 0, c + 4 * (row * c_row + panel * COLUMNS), c_row)
 
 
-@njit
+@internal
 def _attend(qkv, stride, count, channels, head_dim, biases, q, scores, factors, zeros, taps, y):
-    """Attention of one window from its queries, keys and values [count, stride] to y [channels, count]."""
-    scale = float32(1 / math.sqrt(head_dim))
+    """Attention of one window from its queries, keys and values [count, stride] to y [channels, filled count]."""
+    scale, columns = float32(1 / math.sqrt(head_dim)), filled(count)
     for at in range(0, channels, LANES):
         for row in range(0, count, LANES):
-            transpose(qkv + 4 * (row * stride + at), stride, q + 4 * (at * count + row), count, scale)
+            transpose(qkv + 4 * (row * stride + at), stride, q + 4 * (at * columns + row), columns, scale)
     keys, values = qkv + 4 * channels, qkv + 8 * channels
     for at in range(0, channels, head_dim):
         for row in range(0, count, ROWS):
             store(taps, keys + 4 * (row * stride + at))
-            for column in range(0, count, COLUMNS):
-                place, b = 4 * (row * count + column), q + 4 * (at * count + column)
-                tile(taps, 1, stride, 1, b, count, head_dim, biases + place, count, scores + place, count)
-        biases += 4 * count * count
-        _exponentials(scores, count, factors)
+            for column in range(0, columns, COLUMNS):
+                place, b = 4 * (row * columns + column), q + 4 * (at * columns + column)
+                tile(taps, 1, stride, 1, b, columns, head_dim, biases + place, columns, scores + place, columns)
+        biases += 4 * count * columns
+        _exponentials(scores, count, columns, factors)
         for row in range(at, at + head_dim, ROWS):  # what goes beyond the head is the next head's, and overwritten
             store(taps, values + 4 * row)
-            for column in range(0, count, COLUMNS):
-                tile(taps, 1, 1, stride, scores + 4 * column, count, count, zeros, 0, y + 4 * (row * count + column), count)
-        _multiply_rows(y + 4 * at * count, head_dim, count, factors)
+            for column in range(0, columns, COLUMNS):
+                to = y + 4 * (row * columns + column)
+                tile(taps, 1, 1, stride, scores + 4 * column, columns, count, zeros, 0, to, columns)
+        _multiply_rows(y + 4 * at * columns, head_dim, columns, factors)
 
 
-@njit
+@internal
 def scratch(channels, window):
     """Bytes of memory that `block` wants."""
-    count = window * window
-    rows = 2 * _filled(channels) + _filled(3 * channels) + _filled(4 * channels) + 2 * (channels + COLUMNS) + count
+    count = filled(window * window)
+    rows = 2 * filled(channels) + filled(3 * channels) + filled(4 * channels) + 2 * (channels + COLUMNS) + count
     return 4 * (count * rows + 2 * COLUMNS + count) + 8
 
 
-@njit
+@internal
 def block(part, scratch, x, batch, height, width, channels, window, head_dim, shifted, parameters, y):
     """The Swin block for part of the windows of x [batch, height, width, channels], by addresses of float32 arrays.
 
-    `parameters`: biases [4, heads, keys, queries] (with nothing masked, the last column's, the last row's, both) or, if
-    not shifted, [1, ...]; scale and bias of the first layer norm; kernel and bias of the embedding and of the linear
+    `parameters`: biases [4, heads, keys, filled queries] (with nothing masked, the last column's, the last row's, both)
+    or, if not shifted, [1, ...]; scale and bias of the first layer norm; kernel and bias of the embedding and of the linear
     layer; the second norm's; the MLP's. Kernels are [panels, inner, COLUMNS], the others filled up to whole panels.
     """
     (biases, scale1, bias1, to_qkv, qkv_bias, linear, linear_bias, scale2, bias2, widen, wide_bias, narrow,
      narrow_bias) = parameters  # fmt: skip
-    count = window * window
-    stride, of_qkv, of_wide = _filled(channels), _filled(3 * channels), _filled(4 * channels)
+    count, room = window * window, filled(window * window)  # positions, and rows for whole tiles of them
+    stride, of_qkv, of_wide = filled(channels), filled(3 * channels), filled(4 * channels)
     values = scratch
-    normed = values + 4 * count * stride
-    wide = normed + 4 * count * stride
-    qkv = wide + 4 * count * of_wide
-    attended = qkv + 4 * (count * of_qkv + COLUMNS)
-    q = attended + 4 * count * (channels + COLUMNS)
-    scores = q + 4 * count * (channels + COLUMNS)
-    factors = scores + 4 * count * count
-    zeros = factors + 4 * count
+    normed = values + 4 * room * stride
+    wide = normed + 4 * room * stride
+    qkv = wide + 4 * room * of_wide
+    attended = qkv + 4 * (room * of_qkv + COLUMNS)
+    q = attended + 4 * room * (channels + COLUMNS)
+    scores = q + 4 * room * (channels + COLUMNS)
+    factors = scores + 4 * room * room
+    zeros = factors + 4 * room
     taps = zeros + 4 * COLUMNS
     for at in range(0, 2 * _VECTOR, _VECTOR):
         put(everywhere(float32(0)), zeros + at)
-    for at in range(values, values + 4 * count * stride, _VECTOR):
+    for at in range(values, values + 4 * room * stride, _VECTOR):
         put(everywhere(float32(0)), at)
     rows, columns = height // window, width // window
     half = window // 2 if shifted else 0
@@ -212,9 +206,9 @@ def block(part, scratch, x, batch, height, width, channels, window, head_dim, sh
         _layer_norm(values, count, channels, stride, scale1, bias1, normed)
         _product(taps, normed, stride, 1, count, channels, to_qkv, qkv_bias, 3 * channels, qkv, of_qkv)
         masked = (2 * (row == rows - 1) + (column == columns - 1)) if shifted else 0
-        of_window = biases + 4 * masked * (channels // head_dim) * count * count
+        of_window = biases + 4 * masked * (channels // head_dim) * count * room
         _attend(qkv, of_qkv, count, channels, head_dim, of_window, q, scores, factors, zeros, taps, attended)
-        _product(taps, attended, 1, count, count, channels, linear, linear_bias, channels, normed, stride)
+        _product(taps, attended, 1, room, count, channels, linear, linear_bias, channels, normed, stride)
         _add(values, count * stride, normed)
         _layer_norm(values, count, channels, stride, scale2, bias2, normed)
         _product(taps, normed, stride, 1, count, channels, widen, wide_bias, 4 * channels, wide, of_wide)

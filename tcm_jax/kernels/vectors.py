@@ -5,7 +5,9 @@ import operator
 from llvmlite import ir
 from numba import float32, int64, types
 from numba.core.datamodel import models
-from numba.extending import intrinsic, overload, register_model
+from numba.core.typing import signature
+from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba.extending import intrinsic, lower_builtin, register_model
 
 from tcm_jax.kernels.emit import LANES, VECTOR, function, load_vector, splat, store_vector, word
 
@@ -59,18 +61,14 @@ def everywhere(_, value):
 
 
 def _operator(symbol, instruction):
-    @intrinsic
-    def apply(_, a, b):
-        def emit(context, builder, signature, arguments):
-            return getattr(builder, instruction)(*arguments)
+    @infer_global(symbol)
+    class _(AbstractTemplate):
+        def generic(self, args, kws):
+            return signature(vector, vector, vector) if args == (vector, vector) else None
 
-        return vector(vector, vector), emit
-
-    @overload(symbol, inline="always")
-    def implementation(a, b):
-        if isinstance(a, Vector) and isinstance(b, Vector):
-            return lambda a, b: apply(a, b)
-        return None
+    @lower_builtin(symbol, Vector, Vector)
+    def _(context, builder, _, arguments):
+        return getattr(builder, instruction)(*arguments)
 
 
 for _symbol, _instruction in (

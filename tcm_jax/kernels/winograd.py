@@ -6,7 +6,7 @@ the errors; F(4, 3) by F(4, 3) would need 36 instead of 144, with five times as 
 """
 
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import intrinsic
 
 from tcm_jax.kernels.emit import (
@@ -19,6 +19,7 @@ from tcm_jax.kernels.emit import (
     floats,
     fma,
     function,
+    internal,
     load_vector,
     splat,
     store,
@@ -162,18 +163,18 @@ _patch2, _kernel_of_channel2, _outputs_of_patch2 = _intrinsics(2)
 _patch4, _kernel_of_channel4, _outputs_of_patch4 = _intrinsics(4)
 
 
-@njit
-def _filled(channels, unit):
-    return -(-channels // unit) * unit
+@internal
+def _whole_vectors(channels):
+    return -(-channels // LANES) * LANES
 
 
-@njit
+@internal
 def points(out_columns):
     """Products that a patch of two rows of outputs takes."""
     return 4 * (out_columns + 2)
 
 
-@njit
+@internal
 def prepare(part, kernel, channels, features, out_columns, u):
     """Transforms part of a kernel [3, 3, channels, features] to u [points, panels, channels, COLUMNS]."""
     panels = -(-features // COLUMNS)
@@ -188,34 +189,35 @@ def prepare(part, kernel, channels, features, out_columns, u):
                 _kernel_of_channel4(first, channels * features, target, stride, count)
 
 
-@njit
+@internal
 def _patches(channels, out_columns):
     """How many at a time."""
-    return max(1, min(48, CACHE // (4 * points(out_columns) * _filled(channels, LANES))) // ROWS) * ROWS
+    return max(1, min(48, CACHE // (4 * points(out_columns) * _whole_vectors(channels))) // ROWS) * ROWS
 
 
-@njit
+@internal
 def parts(batch, height, width, channels, out_columns):
     """Into how many parts a call is divided."""
     patches = batch * -(-height // 2) * -(-width // out_columns)
     return -(-patches // _patches(channels, out_columns))
 
 
-@njit
+@internal
 def scratch(channels, out_columns):
     """Bytes of memory that `convolve` wants."""
-    filled, count = _filled(channels, LANES), points(out_columns)
+    filled, count = _whole_vectors(channels), points(out_columns)
     return 4 * (count * _patches(channels, out_columns) * (filled + COLUMNS) + 2 * filled + 10 * COLUMNS) + 8 * count
 
 
-@njit
+@internal
 def convolve(part, scratch, x, batch, height, width, channels, u, bias, slope, y, features, factor, out_columns):
     """Part of a convolution with zero padding 1, by addresses of float32 arrays.
 
     x [batch, height, width, channels], u from `prepare`, bias [panels * COLUMNS], and y [batch, factor * height, factor
     * width, features]: factor**2 * features in all, ordered (row, column, feature); whole vectors, unless factor is 1.
+    There are LANES channels or more.
     """
-    total, filled = features * factor * factor, _filled(channels, LANES)
+    total, filled = features * factor * factor, _whole_vectors(channels)
     panels, patches, count_points = -(-total // COLUMNS), _patches(channels, out_columns), points(out_columns)
     in_columns = out_columns + 2
     v = scratch  # inputs, transformed

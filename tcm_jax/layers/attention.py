@@ -137,7 +137,7 @@ def swin_block(head_dim: int, window: int, shifted: bool, name: str):
     """A Swin block as a function of a map [B, H, W, C]; its parameters live under `name` in the calling module."""
 
     def apply(x: jax.Array) -> jax.Array:
-        if kernels.can_attend(x, window):
+        if kernels.take(x):
             return StripBlock(head_dim, window, shifted, name=name).by_kernel(x)
         batch, height, width, channels = x.shape
         rows, half = height // window, window // 2

@@ -35,10 +35,11 @@ def gelu(x: jax.Array) -> jax.Array:
 
 def _convolved(x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, leaky: bool, factor: int) -> jax.Array:
     """Convolution, bias, shuffle by `factor` of outputs ordered (row, column, feature), and maybe LeakyReLU."""
-    if stride == 1 and kernels.can_convolve(x, bias.size // factor**2, factor):
-        return kernels.convolve(x, kernel, bias, LEAKY_SLOPE if leaky else 1.0, factor)
-    if stride == 2 and kernels.can_multiply(x):
-        return kernels.convolve_strided(x, kernel, bias, LEAKY_SLOPE if leaky else 1.0)
+    if kernels.take(x):
+        slope = LEAKY_SLOPE if leaky else 1.0
+        if stride == 2:
+            return kernels.convolve_strided(x, kernel, bias, slope)
+        return kernels.convolve(x, kernel, bias, slope, factor)
     x = convolve(x, kernel.astype(x.dtype), stride) + bias.astype(x.dtype)
     x = ops.pixel_shuffle(x, factor) if factor > 1 else x
     return leaky_relu(x) if leaky else x
@@ -75,7 +76,7 @@ class Conv1x1(nn.Module):
         dtype = xs[0].dtype
         kernel = self.param("kernel", kernel_init, (sum(x.shape[-1] for x in xs), self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        if kernels.can_multiply(xs[0]):
+        if kernels.take(xs[0]):
             ys = kernels.product(list(xs), kernel, bias, residual, 2 if self.halves else 1)
             return ys if self.halves else ys[0]
         y = product(xs[0] if len(xs) == 1 else jnp.concatenate(xs, axis=-1), kernel.astype(dtype)) + bias.astype(dtype)
@@ -103,7 +104,7 @@ class GDN(nn.Module):
         )
         beta = ops.lower_bound(beta, (GDN_BETA_MIN + GDN_PEDESTAL) ** 0.5) ** 2 - GDN_PEDESTAL
         gamma = ops.lower_bound(gamma, GDN_PEDESTAL**0.5) ** 2 - GDN_PEDESTAL
-        if kernels.can_normalize(x):
+        if kernels.take(x):
             return kernels.gdn(x, gamma.T, beta, residual, self.inverse)
         norm = jnp.matmul(x**2, gamma.T.astype(x.dtype), preferred_element_type=jnp.float32) + beta
         return x * (jnp.sqrt(norm) if self.inverse else jax.lax.rsqrt(norm)).astype(x.dtype) + residual

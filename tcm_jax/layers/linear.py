@@ -9,8 +9,6 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from tcm_jax.layers import winograd
-
 CPU_LARGE_MAP = 2048  # positions of a map from which XLA's gradient of its kernel is slow
 CPU_LARGE_KERNEL = 1 << 14  # channels in times out from which it is slow for any map
 CPU_BLOCK = 1 << 16  # values of a map whose part of a kernel's gradient is taken at once, small enough for the cache
@@ -34,27 +32,10 @@ product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _product_backward)
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Map [B, H, W, C] and kernel [3, 3, C, features] to [B, ceil(H/stride), ceil(W/stride), features]; zero padding 1.
 
-    In float32 on a CPU, where no gradient is wanted and JAX's precision is not "highest", large maps of many channels
-    go through `winograd`, and for few features products come before sums. The kernel's gradient over a large map is
-    taken by matrix products, a few rows at a time, and that of a large kernel or of stride 2 by one for each of its
-    nine elements.
+    The kernel's gradient over a large map is taken by matrix products, a few rows at a time, and that of a large kernel
+    or of stride 2 by one for each of its nine elements.
     """
-    precise = jax.config.jax_default_matmul_precision == "highest"
-    if jax.default_backend() == "cpu" and not precise and stride == 1 and x.dtype == jnp.float32:
-        if winograd.pays(x, kernel):
-            return winograd.convolve(x, kernel)
-        if 9 * kernel.shape[3] <= kernel.shape[2]:  # no more products than channels
-            return _products_first(x, kernel)
     return _convolve(x, kernel, stride)
-
-
-def _products_first(x, kernel):
-    """One matrix product with all nine elements, then the sum of nine shifted maps; for stride 1."""
-    _, height, width, channels = x.shape
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    products = x @ kernel.reshape(9, channels, -1).swapaxes(0, 1).reshape(channels, -1)
-    products = products.reshape(*x.shape[:3], 9, -1)
-    return sum(products[:, i // 3 : i // 3 + height, i % 3 : i % 3 + width, i] for i in range(9))
 
 
 def _convolve(x, kernel, stride):

@@ -1,0 +1,187 @@
+"""The kernels for CPUs against XLA's operations; run as a script it prints a digest of what they compute."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tcm_jax import kernels
+from tcm_jax.layers.attention import swin_block
+from tcm_jax.layers.conv import GDN, Conv1x1, Conv3x3, SubpelConv
+from tcm_jax.layers.tcm_block import TCMBlock
+
+
+class Swin(nn.Module):
+    """A Swin block as a module."""
+
+    head_dim: int
+    window: int
+    shifted: bool
+
+    @nn.compact
+    def __call__(self, x):
+        return swin_block(self.head_dim, self.window, self.shifted, "block")(x)
+
+
+class Normalized(nn.Module):
+    """GDN plus something."""
+
+    inverse: bool
+
+    @nn.compact
+    def __call__(self, x):
+        return GDN(self.inverse)(x, jnp.sin(x))
+
+
+class Halves(nn.Module):
+    """1x1 convolutions around a TCM block's halves."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x):
+        left, right = Conv1x1(2 * self.features, halves=True)(x)
+        return Conv1x1(x.shape[-1])(left, right, residual=x)
+
+
+# Vectors have 4, 8 or 16 floats, tiles 4 or 8 rows and 2 vectors, by the machine: sizes that are whole and that are not.
+CASES = [
+    (Conv3x3(64), (2, 16, 24, 32)),  # (batch, height, width, channels)
+    (Conv3x3(33, leaky=True), (1, 9, 13, 20)),
+    (Conv3x3(5), (2, 1, 3, 2)),
+    (Conv3x3(32, leaky=True), (1, 40, 50, 64)),  # more patches than are done at a time
+    (SubpelConv(32, leaky=True), (1, 6, 9, 16)),
+    (SubpelConv(3), (2, 5, 6, 24)),
+    (Conv3x3(64, stride=2, leaky=True), (1, 10, 140, 3)),
+    (Conv3x3(7, stride=2), (2, 7, 9, 33)),
+    (Conv1x1(64), (1, 30, 40, 32)),
+    (Conv1x1(7), (1, 1, 3, 5)),
+    (Halves(32), (1, 7, 23, 48)),
+    (Halves(5), (2, 3, 5, 9)),
+    (Normalized(False), (1, 12, 13, 64)),
+    (Normalized(True), (2, 3, 5, 9)),
+    (Swin(8, 8, False), (1, 16, 24, 32)),
+    (Swin(8, 8, True), (2, 24, 16, 32)),
+    (Swin(9, 8, True), (1, 16, 8, 36)),
+    (Swin(4, 4, True), (2, 8, 12, 8)),
+    (Swin(3, 1, True), (1, 4, 6, 6)),
+    (TCMBlock(8, 8, True), (1, 16, 24, 32)),
+]
+
+
+def name(case) -> str:
+    module, size = case
+    return f"{type(module).__name__} {size}"
+
+
+def with_params(module: nn.Module, size):
+    """(params, x), drawn so that every part counts; by NumPy, as JAX would compile for each shape."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(size, np.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+
+    def draw(path, leaf):
+        around = 1.0 if path[-1].key in ("scale", "beta") else 0.0
+        fan_in = np.prod(leaf.shape[:-1]) if path[-1].key in ("kernel", "gamma") else 10
+        return (around + rng.standard_normal(leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes), x
+
+
+def by_kernels(module: nn.Module, precise: bool = False):
+    def apply(params, x):
+        with kernels.use(True), jax.default_matmul_precision("highest" if precise else None):
+            return module.apply(params, x)
+
+    return jax.jit(apply)
+
+
+def by_xla(module: nn.Module):
+    def apply(params, x):
+        with jax.default_matmul_precision("highest"):
+            return module.apply(params, x)
+
+    return jax.jit(apply)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    assert kernels.available()
+
+
+@pytest.mark.parametrize("precise", [False, True], ids=["quick", "precise"])
+@pytest.mark.parametrize("case", CASES, ids=map(name, CASES))
+def test_kernels_compute_what_xla_does(case, precise):
+    params, x = with_params(*case)
+    expected = by_xla(case[0])(params, x)
+    size = float(jnp.abs(expected).max())
+    computed = by_kernels(case[0], precise)
+    assert "custom-call" in computed.lower(params, x).compile().as_text()
+    np.testing.assert_allclose(computed(params, x), expected, rtol=0, atol=size * (1e-6 if precise else 1e-5))
+
+
+def test_what_is_traced_once_is_traced_for_each_way():
+    module, size = CASES[-1]
+    params, x = with_params(module, size)
+    assert "custom_call" in by_kernels(module).lower(params, x).as_text()
+    assert "custom_call" not in by_xla(module).lower(params, x).as_text()
+
+
+def test_attention_weights_far_apart():
+    """Logits from -1e4 to 1e4: no overflow, and what is masked has no weight."""
+    module = Swin(8, 8, True)
+    params, x = with_params(module, (1, 16, 16, 16))
+    params = jax.tree.map(lambda p: 30 * p, params)
+    expected = by_xla(module)(params, x)
+    size = float(jnp.abs(expected).max())
+    np.testing.assert_allclose(by_kernels(module)(params, x), expected, rtol=0, atol=2e-5 * size)
+
+
+def test_many_calls_at_once():
+    module = TCMBlock(8, 8, True)
+    params, x = with_params(module, (1, 16, 16, 32))
+    computed = by_kernels(module)
+    expected = np.asarray(computed(params, x))
+    with ThreadPoolExecutor(6) as pool:
+        for result in pool.map(lambda _: np.asarray(computed(params, x)), range(200)):
+            np.testing.assert_array_equal(result, expected)
+
+
+def digest() -> str:
+    kernels.available()
+    total = hashlib.sha256()
+    for case in CASES:
+        params, x = with_params(*case)
+        total.update(np.asarray(by_kernels(case[0], precise=True)(params, x)).tobytes())
+    return total.hexdigest()
+
+
+@pytest.mark.parametrize("command", [["taskset", "-c", "0"], []], ids=["one core", "memory not cleared"])
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="by taskset and glibc's malloc")
+def test_results_depend_neither_on_threads_nor_on_old_memory(command):
+    environment = os.environ | {"MALLOC_PERTURB_": "85"}
+    run = subprocess.run(
+        [*command, sys.executable, __file__], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == digest()
+
+
+def test_an_xla_that_refuses_them(monkeypatch):
+    from tcm_jax.kernels import handlers
+
+    def refuse():
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: version")
+
+    monkeypatch.setattr(handlers, "register", refuse)
+    assert not kernels.available.__wrapped__()
+
+
+if __name__ == "__main__":
+    print(digest())
