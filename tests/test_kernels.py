@@ -51,7 +51,7 @@ class Halves(nn.Module):
         return Conv1x1(x.shape[-1])(left, right, residual=x)
 
 
-# Vectors have 4, 8 or 16 floats, tiles 4 or 8 rows and 2 vectors, by the machine: sizes that are whole and that are not.
+# Vectors have 4, 8 or 16 floats, by the machine, tiles 4 or 8 rows and 2 vectors: whole sizes, and others.
 CASES = [
     (Conv3x3(64), (2, 16, 24, 32)),  # (batch, height, width, channels)
     (Conv3x3(33, leaky=True), (1, 9, 13, 20)),
@@ -163,7 +163,7 @@ def digest() -> str:
     return total.hexdigest()
 
 
-@pytest.mark.parametrize("command", [["taskset", "-c", "0"], []], ids=["one core", "memory not cleared"])
+@pytest.mark.parametrize("command", [["taskset", "-c", "0"], []], ids=["one core", "all cores"])
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="by taskset and glibc's malloc")
 def test_results_depend_neither_on_threads_nor_on_old_memory(command):
     environment = os.environ | {"MALLOC_PERTURB_": "85"}

@@ -59,7 +59,7 @@ def fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Valu
 
 
 class Loop:
-    """`with Loop(builder, count, step, values) as loop`: a body that runs at least once, for 0, step, ... below `count`.
+    """`with Loop(builder, count, step, values) as loop`: a body that runs for 0, and for step, ... below `count`.
 
     `loop.i` counts; `loop.values` are carried from one round to the next, given by `loop.next(values)` at the body's
     end; after it, `loop.results` are those of the last round.
@@ -131,8 +131,8 @@ def tile(taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_
     """ROWS x COLUMNS of a sum of `count` matrix products: C = start + sum of A_t B_t over t.
 
     `taps` is the address of the addresses of A_t; A_t[r, k] lies r * a_row + k * a_inner floats after them. The rows of
-    B_0, B_1, ..., `inner` each, follow each other, `b_inner` floats apart, from `b` on; those of `start` are `start_row`
-    apart, those of C, which may be the same, `c_row`. The sum is taken in this order, with fused products.
+    B_0, B_1, ..., `inner` each, follow each other, `b_inner` floats apart, from `b` on; those of `start` are
+    `start_row` apart, those of C `c_row`. The sum is taken in this order, with fused products, whatever the machine.
     """
     _tile(taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_row)
 

@@ -10,7 +10,8 @@ _VECTOR = 4 * LANES  # bytes
 @internal
 def parts(batch, height, width):
     """Into how many parts a call is divided."""
-    return batch * -(-height // 2) * -(-(-(-width // 2)) // OUTPUTS)
+    columns = -(-width // 2)
+    return batch * -(-height // 2) * -(-columns // OUTPUTS)
 
 
 @internal

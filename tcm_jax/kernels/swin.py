@@ -173,8 +173,8 @@ def scratch(channels, window):
 def block(part, scratch, x, batch, height, width, channels, window, head_dim, shifted, parameters, y):
     """The Swin block for part of the windows of x [batch, height, width, channels], by addresses of float32 arrays.
 
-    `parameters`: biases [4, heads, keys, filled queries] (with nothing masked, the last column's, the last row's, both)
-    or, if not shifted, [1, ...]; scale and bias of the first layer norm; kernel and bias of the embedding and of the linear
+    `parameters`: biases [4, heads, keys, filled queries] (nothing masked, the last column, the last row, both) or, if
+    not shifted, [1, ...]; scale and bias of the first layer norm; kernel and bias of the embedding and of the linear
     layer; the second norm's; the MLP's. Kernels are [panels, inner, COLUMNS], the others filled up to whole panels.
     """
     (biases, scale1, bias1, to_qkv, qkv_bias, linear, linear_bias, scale2, bias2, widen, wide_bias, narrow,

@@ -62,12 +62,12 @@ def everywhere(_, value):
 
 def _operator(symbol, instruction):
     @infer_global(symbol)
-    class _(AbstractTemplate):
+    class Template(AbstractTemplate):
         def generic(self, args, kws):
             return signature(vector, vector, vector) if args == (vector, vector) else None
 
     @lower_builtin(symbol, Vector, Vector)
-    def _(context, builder, _, arguments):
+    def emit(context, builder, _, arguments):
         return getattr(builder, instruction)(*arguments)
 
 

@@ -1,4 +1,4 @@
-"""3x3 convolution with fewer multiplications: Winograd's algorithm in two dimensions (Lavin and Gray, arXiv:1509.09308).
+"""3x3 convolution with fewer multiplications: Winograd's algorithm (Lavin and Gray, arXiv:1509.09308).
 
 Two rows of two outputs, F(2, 3) by F(2, 3), need 16 products for an input channel instead of 36, and differ from a sum
 no more than sums of another order do. Two rows of four, F(2, 3) by F(4, 3), need 24 instead of 72, but have ten times
@@ -97,7 +97,8 @@ def _addresses(builder, table, count):
 def _two_dimensions(builder, by_row, by_column, values, rows, columns):
     """Transforms rows of `columns` values, then each column; returns the results by rows."""
     done = [by_row(builder, values[r * columns :][:columns]) for r in range(rows)]
-    return [list(row) for row in zip(*(by_column(builder, list(column)) for column in zip(*done)), strict=True)]
+    transformed = [by_column(builder, column) for column in zip(*done, strict=True)]
+    return list(zip(*transformed, strict=True))
 
 
 def _intrinsics(out_columns):
