@@ -114,9 +114,9 @@ def asked_for_version(frame):
     extension = load(frame + 8)
     if extension == 0 or load(extension + 8) & 0xFFFFFFFF != _METADATA:
         return False
-    metadata = load(extension + 24)
-    minor = load(load(frame + 16) + 32) >> 32
-    store(metadata + 24, minor << 32)  # major version 0
+    api = load(frame + 16)
+    minor = load(api + 32) >> 32 if api else 1  # XLA of JAX 0.5 does not tell its own
+    store(load(extension + 24) + 24, minor << 32)  # major version 0
     return True
 
 
