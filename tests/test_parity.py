@@ -12,7 +12,7 @@ from skimage import data
 from synthetic_weights import synthesize
 
 from configs.default import make_config
-from tcm_jax import convert, step
+from tcm_jax import convert, kernels, step
 from tcm_jax.entropy.boundaries import boundary_positions
 from tcm_jax.entropy.tables import build_indexes
 from tcm_jax.flat_params import unflatten
@@ -45,6 +45,18 @@ def crop(meta):
     return data.astronaut()[top : top + 256, left : left + 256]
 
 
+# Whose arithmetic, and JAX's precision: training's, and the kernels', which the codec uses on CPUs.
+WAYS = {"XLA": (False, None), "kernels": (True, None), "precise kernels": (True, "highest")}
+
+
+def compiled(way, function, *args):
+    """What `function` gives, jitted, in one of the `WAYS`."""
+    by_kernels, precision = WAYS[way]
+    assert kernels.available()
+    with kernels.use(by_kernels), jax.default_matmul_precision(precision):
+        return jax.jit(lambda *args: function(*args))(*args)
+
+
 def bits(likelihood):
     return -np.log2(np.asarray(likelihood, np.float64)).sum()
 
@@ -54,12 +66,13 @@ def test_parameter_counts(name):
     assert sum(np.prod(shape) for shape in flat_shapes(reference_config(SIZES[name])).values()) == COUNTS[name]
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CASES)
-def test_forward(name):
+def test_forward(name, way):
     golden, meta, x = load_case(name)
     config = reference_config(SIZES[name])
     model, params = TCM(config), reference_params(config)
-    x_hat, out = jax.jit(model.apply)({"params": params}, x)
+    x_hat, out = compiled(way, model.apply, {"params": params}, x)
     for key in ("y", "z", "z_hat", "latent_means", "latent_scales", "means", "scales", "x_hat"):
         ours = np.asarray(x_hat if key == "x_hat" else out[key]).ravel()
         ours = ours[np.linspace(0, ours.size - 1, 400).astype(np.int64)]
@@ -99,7 +112,7 @@ def test_training_loss_and_gradients(name, monkeypatch):
     assert float(metrics["aux_loss"]) == pytest.approx(meta["aux_loss"], rel=1e-5)
 
 
-def forced_forward(model, params, means, scales, symbols):
+def forced_forward(way, model, params, means, scales, symbols):
     """(means, scales, x_hat) when every slice's symbols are given: one tie must not change all that comes after it."""
 
     def run(params, latent_means, latent_scales, symbols):
@@ -113,21 +126,22 @@ def forced_forward(model, params, means, scales, symbols):
         x_hat = model.apply({"params": params}, jnp.concatenate(decoded, axis=-1), method="synthesis")
         return jnp.concatenate(means, axis=-1), jnp.concatenate(scales, axis=-1), x_hat
 
-    return jax.jit(run)(params, means, scales, symbols)
+    return compiled(way, run, params, means, scales, symbols)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the project's shared golden outputs")
 @pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", SIZES)
-def test_shared_golden(name):
+def test_shared_golden(name, way):
     """Every value of the shared outputs; a symbol may differ only where y - mu is a tie, and then later ones may."""
     golden = np.load(SHARED / f"{name}.npz")
     model = TCM(reference_config(SIZES[name]))
     params = reference_params(model.config)
     x = golden["image"][None].astype(np.float32) / 255
-    _, out = jax.jit(model.apply)({"params": params}, x)
+    _, out = compiled(way, model.apply, {"params": params}, x)
     symbols = golden["symbols"][None].astype(np.float32)
-    means, scales, x_hat = forced_forward(model, params, out["latent_means"], out["latent_scales"], symbols)
+    means, scales, x_hat = forced_forward(way, model, params, out["latent_means"], out["latent_scales"], symbols)
     for key, ours in {**out, "means": means, "scales": scales, "x_hat": x_hat}.items():
         if key in golden and key != "symbols":
             np.testing.assert_allclose(ours[0], golden[key], rtol=0, atol=5e-5, err_msg=key)
