@@ -103,7 +103,8 @@ class Program:
 
     def _make(self, key: Any, params: Parameters, grids: Any) -> Executable:
         config, device, static, tree, shapes = key
-        by_kernels = device.platform == "cpu" and kernels.available()  # which XLA must know to load a program, too
+        # XLA must know them to load a program, too.
+        by_kernels = "all" if device.platform == "cpu" and kernels.available() else "none"
 
         def function(leaves, *grids):
             precision = jax.default_matmul_precision("highest" if self.precise else None)

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from tcm_jax import losses
+from tcm_jax import kernels, losses
 from tcm_jax.adam import adam
 from tcm_jax.entropy import factorized
 from tcm_jax.errors import ConfigError
@@ -172,7 +172,15 @@ def jit_step(config: ml_collections.ConfigDict, **shardings: Any) -> Any:
     """`make_step`, jitted; the state is donated. `shardings` as `jax.jit` takes them."""
     # As fast as LLVM's level 3, and compiled in about nine tenths of the time.
     options = {"xla_backend_optimization_level": 2} if jax.default_backend() == "cpu" else None
-    return jax.jit(make_step(config), donate_argnums=0, compiler_options=options, **shardings)
+    # The kernels know nothing of how several devices divide a batch.
+    one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
+    by_kernels, step = "convolutions" if one_cpu and kernels.available() else "none", make_step(config)
+
+    def traced(state: TrainState, batch: jax.Array):
+        with kernels.use(by_kernels):
+            return step(state, batch)
+
+    return jax.jit(traced, donate_argnums=0, compiler_options=options, **shardings)
 
 
 def _mean_gradient(

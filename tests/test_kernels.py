@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tcm_jax import kernels
+from tcm_jax.layers import linear
 from tcm_jax.layers.attention import swin_block
 from tcm_jax.layers.conv import GDN, Conv1x1, Conv3x3, SubpelConv
 from tcm_jax.layers.tcm_block import TCMBlock
@@ -97,7 +98,7 @@ def with_params(module: nn.Module, size):
 
 def by_kernels(module: nn.Module, precise: bool = False):
     def apply(params, x):
-        with kernels.use(True), jax.default_matmul_precision("highest" if precise else None):
+        with kernels.use("all"), jax.default_matmul_precision("highest" if precise else None):
             return module.apply(params, x)
 
     return jax.jit(apply)
@@ -142,6 +143,25 @@ def test_attention_weights_far_apart():
     expected = by_xla(module)(params, x)
     size = float(jnp.abs(expected).max())
     np.testing.assert_allclose(by_kernels(module)(params, x), expected, rtol=0, atol=2e-5 * size)
+
+
+@pytest.mark.parametrize("size", [(2, 16, 16, 32), (1, 17, 19, 24)])
+def test_training_goes_through_their_convolutions(size):
+    """Forward and the input's gradient; the kernel's gradient is XLA's."""
+    rng = np.random.default_rng(0)
+    x, kernel = rng.standard_normal(size, np.float32), rng.standard_normal((3, 3, size[3], 40), np.float32) / 17
+    gradient = rng.standard_normal((*size[:3], 40), np.float32)
+
+    def both(x, kernel, gradient):
+        y, pull_back = jax.vjp(linear.convolve, x, kernel)
+        return y, *pull_back(gradient)
+
+    expected = jax.jit(lambda *args: both(*args))(x, kernel, gradient)
+    with kernels.use("convolutions"):
+        program = jax.jit(both).lower(x, kernel, gradient)
+    assert program.as_text().count("@tcm_jax_winograd") == 2
+    for ours, theirs in zip(program.compile()(x, kernel, gradient), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * float(jnp.abs(theirs).max()))
 
 
 def test_many_calls_at_once():

@@ -46,14 +46,14 @@ def crop(meta):
 
 
 # Whose arithmetic, and JAX's precision: training's, and the kernels', which the codec uses on CPUs.
-WAYS = {"XLA": (False, None), "kernels": (True, None), "precise kernels": (True, "highest")}
+WAYS = {"XLA": ("none", None), "kernels": ("all", None), "precise kernels": ("all", "highest")}
 
 
 def compiled(way, function, *args):
     """What `function` gives, jitted, in one of the `WAYS`."""
-    by_kernels, precision = WAYS[way]
+    which, precision = WAYS[way]
     assert kernels.available()
-    with kernels.use(by_kernels), jax.default_matmul_precision(precision):
+    with kernels.use(which), jax.default_matmul_precision(precision):
         return jax.jit(lambda *args: function(*args))(*args)
 
 

@@ -32,8 +32,11 @@ def available() -> bool:
 
 
 @contextlib.contextmanager
-def use(wanted: bool) -> Iterator[None]:
-    """What is traced within, by this thread, goes through the kernels, which must be `available`, or does not."""
+def use(wanted: str) -> Iterator[None]:
+    """What is traced within, by this thread, goes through the kernels, which must be `available`, "all" or "none".
+
+    "convolutions", for training, are 3x3 convolutions and the gradients of their inputs alone.
+    """
     before = in_use()
     _state.used = wanted
     try:
@@ -42,14 +45,14 @@ def use(wanted: bool) -> Iterator[None]:
         _state.used = before
 
 
-def in_use() -> bool:
-    """Whether to go through the kernels."""
-    return getattr(_state, "used", False)
+def in_use() -> str:
+    """Which kernels to go through."""
+    return getattr(_state, "used", "none")
 
 
 def take(x: jax.Array) -> bool:
     """Whether to go through the kernels with a map: all of them are for float32."""
-    return in_use() and x.dtype == jnp.float32
+    return in_use() == "all" and x.dtype == jnp.float32
 
 
 def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, factor: int = 1) -> jax.Array:

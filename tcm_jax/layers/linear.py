@@ -9,8 +9,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from tcm_jax import kernels
+
 CPU_LARGE_MAP = 2048  # positions of a map from which XLA's gradient of its kernel is slow
 CPU_LARGE_KERNEL = 1 << 14  # channels in times out from which it is slow for any map
+LEAST_MAP, LEAST_CHANNELS = 256, 16  # positions and channels from which the CPU kernels' convolution is faster
 CPU_BLOCK = 1 << 16  # values of a map whose part of a kernel's gradient is taken at once, small enough for the cache
 
 
@@ -35,6 +38,13 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     The kernel's gradient over a large map is taken by matrix products, a few rows at a time, and that of a large kernel
     or of stride 2 by one for each of its nine elements.
     """
+    return _forward(x, kernel, stride)
+
+
+def _forward(x, kernel, stride):
+    large = x[..., 0].size >= LEAST_MAP and x.shape[-1] >= LEAST_CHANNELS
+    if kernels.in_use() == "convolutions" and large and stride == 1 and x.dtype == jnp.float32:
+        return kernels.convolve(x, kernel, jnp.zeros(kernel.shape[3], x.dtype), 1.0)
     return _convolve(x, kernel, stride)
 
 
@@ -45,15 +55,18 @@ def _convolve(x, kernel, stride):
 
 def _backward(stride, residuals, gradient):
     x, kernel = residuals
+    if kernels.in_use() == "convolutions" and stride == 1:
+        dx = _forward(gradient, kernel[::-1, ::-1].swapaxes(2, 3), stride)
+    else:
+        (dx,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
     large_map = gradient[0, :, :, 0].size >= CPU_LARGE_MAP
     if jax.default_backend() == "cpu" and (large_map or kernel[0, 0].size >= CPU_LARGE_KERNEL):
-        (dx,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
         in_blocks = large_map and stride == 1
         return dx, _in_blocks(x, gradient) if in_blocks else _by_elements(x, gradient, stride)
-    return jax.vjp(lambda x, kernel: _convolve(x, kernel, stride), x, kernel)[1](gradient)
+    return dx, *jax.vjp(lambda kernel: _convolve(x, kernel, stride), kernel)[1](gradient)
 
 
-convolve.defvjp(lambda x, kernel, stride: (_convolve(x, kernel, stride), (x, kernel)), _backward)
+convolve.defvjp(lambda x, kernel, stride: (_forward(x, kernel, stride), (x, kernel)), _backward)
 
 
 def _by_elements(x, gradient, stride):
