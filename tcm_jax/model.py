@@ -19,6 +19,7 @@ from tcm_jax.layers.conv import (
     ResidualBlockWithStride,
     SubpelConv,
     gelu,
+    tanh,
 )
 from tcm_jax.layers.gain import Gain
 from tcm_jax.layers.remat import Stack, rematerialized
@@ -142,7 +143,7 @@ class TCM(nn.Module):
         if not self.config.lrp:
             return y_hat
         residual = self._run(self.lrp_transforms[i], jnp.concatenate([support, y_hat], axis=-1))
-        return y_hat + 0.5 * jnp.tanh(residual)
+        return y_hat + 0.5 * tanh(residual)
 
     def __call__(
         self, x: jax.Array, noise: dict[str, jax.Array] | None = None, level: jax.Array | None = None

@@ -15,7 +15,9 @@ import pytest
 from tcm_jax import kernels
 from tcm_jax.layers import linear
 from tcm_jax.layers.attention import swin_block
-from tcm_jax.layers.conv import GDN, Conv1x1, Conv3x3, SubpelConv
+from tcm_jax.layers.conv import GDN, Conv1x1, Conv3x3, SubpelConv, gelu, tanh
+from tcm_jax.layers.gain import Gain
+from tcm_jax.layers.swatten import SWAtten
 from tcm_jax.layers.tcm_block import TCMBlock
 
 
@@ -52,6 +54,15 @@ class Halves(nn.Module):
         return Conv1x1(x.shape[-1])(left, right, residual=x)
 
 
+class Pointwise(nn.Module):
+    """GELU, tanh and gains of values from far below to far above 0."""
+
+    @nn.compact
+    def __call__(self, x):
+        level = jnp.linspace(0.0, 3.0, len(x))
+        return jnp.stack([gelu(20 * x), tanh(2 * x), Gain(4)(x, level)])
+
+
 # Vectors have 4, 8 or 16 floats, by the machine, tiles 4 or 8 rows and 2 vectors: whole sizes, and others.
 CASES = [
     (Conv3x3(64), (2, 16, 24, 32)),  # (batch, height, width, channels)
@@ -73,6 +84,8 @@ CASES = [
     (Swin(9, 8, True), (1, 16, 8, 36)),
     (Swin(4, 4, True), (2, 8, 12, 8)),
     (Swin(3, 1, True), (1, 4, 6, 6)),
+    (SWAtten(16, 8, 8), (1, 8, 16, 24)),
+    (Pointwise(), (2, 97, 101, 1)),
     (TCMBlock(8, 8, True), (1, 16, 24, 32)),
 ]
 

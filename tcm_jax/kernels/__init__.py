@@ -111,6 +111,34 @@ def gdn(x: jax.Array, gamma: jax.Array, beta: jax.Array, residual: jax.Array, in
     return y.reshape(x.shape)
 
 
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact GELU."""
+    return _pointwise("GELU", x, x, x)
+
+
+def tanh(x: jax.Array) -> jax.Array:
+    """The hyperbolic tangent, within 1e-7."""
+    return _pointwise("TANH", x, x, x)
+
+
+def gate(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
+    """`x * sigmoid(y) + z`."""
+    return _pointwise("GATE", x, y, z)
+
+
+def exp(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
+    """`exp(x * y + z)`."""
+    return _pointwise("EXP", x, y, z)
+
+
+def _pointwise(function: str, *xs: jax.Array) -> jax.Array:
+    from tcm_jax.kernels import functions
+
+    shape = xs[0].shape
+    call = jax.ffi.ffi_call("tcm_jax_pointwise", jax.ShapeDtypeStruct((math.prod(shape),), xs[0].dtype))
+    return call(*(x.reshape(-1) for x in xs), function=np.int64(getattr(functions, function))).reshape(shape)
+
+
 def swin_block(x: jax.Array, biases: jax.Array, layers: list[jax.Array], window: int, head_dim: int, shifted: bool):
     """A Swin block on a map [B, H, W, C].
 

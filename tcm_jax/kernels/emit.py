@@ -11,8 +11,9 @@ from numba.extending import intrinsic
 
 _FEATURES = llvm.get_host_cpu_features()
 LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4
-ROWS = 4 if LANES == 8 else 8  # of a tile: its sums fill the registers, of which AVX has 16 and others 32
-COLUMNS = 2 * LANES  # of a tile
+# Of a tile: its sums fill half of the registers, of which AVX has 16 and others 32.
+ROWS, COLUMNS = {16: (8, 32), 8: (4, 16), 4: (4, 16)}[LANES]
+VECTORS = COLUMNS // LANES
 
 # For functions that only others like them call: wrappers for the rest take Numba as long as the functions.
 internal = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -99,7 +100,7 @@ class Loop:
 def _tile(_, taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_row):
     def emit(context, builder, signature, arguments):
         taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_row = arguments
-        places = [(r, v) for r in range(ROWS) for v in range(2)]
+        places = [(r, v) for r in range(ROWS) for v in range(VECTORS)]
 
         def place(row, r, v):
             return builder.add(builder.mul(row, word(r)), word(v * LANES))
@@ -110,13 +111,13 @@ def _tile(_, taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c
             rows_before = builder.mul(over_taps.i, inner)
             with Loop(builder, inner, 1, over_taps.values) as loop:
                 at_b = builder.mul(builder.add(rows_before, loop.i), b_inner)
-                row_of_b = [load_vector(builder, b, builder.add(at_b, word(v * LANES))) for v in range(2)]
+                row_of_b = [load_vector(builder, b, builder.add(at_b, word(v * LANES))) for v in range(VECTORS)]
                 at_a = builder.mul(loop.i, a_inner)
                 sums = []
                 for r in range(ROWS):
                     offset = builder.add(at_a, builder.mul(a_row, word(r)))
                     factor = splat(builder, builder.load(pointer(builder, a, offset, FLOAT), align=4))
-                    sums += [fma(builder, factor, row_of_b[v], loop.values[2 * r + v]) for v in range(2)]
+                    sums += [fma(builder, factor, row_of_b[v], loop.values[VECTORS * r + v]) for v in range(VECTORS)]
                 loop.next(sums)
             over_taps.next(loop.results)
         for (r, v), total in zip(places, over_taps.results, strict=True):

@@ -11,7 +11,7 @@ from numba import cfunc, config, types
 from numba.extending import intrinsic
 
 from tcm_jax.cache import cache_folder
-from tcm_jax.kernels import dense, share, strided, swin, winograd
+from tcm_jax.kernels import dense, functions, share, strided, swin, winograd
 from tcm_jax.kernels.emit import WORD, function
 
 
@@ -161,6 +161,27 @@ def _gdn_handler(frame):
     return 0
 
 
+def _pointwise(frame, part, scratch):
+    functions.apply(
+        part,
+        scratch,
+        share.attribute(frame, 0),
+        share.argument(frame, 0),
+        share.argument(frame, 1),
+        share.argument(frame, 2),
+        share.dimension(frame, 0, 0),
+        share.result(frame, 0),
+    )
+    return 0
+
+
+def _pointwise_handler(frame):
+    if not share.asked_for_version(frame):
+        parts, scratch = -(-share.dimension(frame, 0, 0) // functions.VALUES), 12 * functions.LANES
+        share.share(frame, _address("tcm_jax_pointwise"), _address("tcm_jax_task"), parts, scratch)
+    return 0
+
+
 def _swin(frame, part, scratch):
     parameters = (
         share.argument(frame, 1), share.argument(frame, 2), share.argument(frame, 3), share.argument(frame, 4),
@@ -197,6 +218,7 @@ _PARTS = {
     "tcm_jax_strided": _strided,
     "tcm_jax_product": _product,
     "tcm_jax_gdn": _gdn,
+    "tcm_jax_pointwise": _pointwise,
     "tcm_jax_swin": _swin,
 }
 _HANDLERS = {
@@ -204,6 +226,7 @@ _HANDLERS = {
     "tcm_jax_strided": _strided_handler,
     "tcm_jax_product": _product_handler,
     "tcm_jax_gdn": _gdn_handler,
+    "tcm_jax_pointwise": _pointwise_handler,
     "tcm_jax_swin": _swin_handler,
 }
 

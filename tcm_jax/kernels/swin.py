@@ -9,89 +9,42 @@ import math
 from numba import float32
 
 from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, copy, filled, internal, store, tile
-from tcm_jax.kernels.vectors import (
-    everywhere,
-    floor,
-    fused,
-    get,
-    greater,
-    less,
-    power_of_two,
-    put,
-    total,
-    transpose,
-)
+from tcm_jax.kernels.functions import exp, gelu
+from tcm_jax.kernels.vectors import everywhere, fused, get, greater, put, total, transpose
 
 WINDOWS = 8  # of a part of the work
 _VECTOR = 4 * LANES  # bytes
 
 
 @internal
-def _next(value, x, coefficient):
-    """A step of Horner's rule."""
-    return fused(value, x, everywhere(float32(coefficient)))
-
-
-@internal
-def _exp(x):
-    """Of numbers up to 0, within two units in the last place: Cephes' polynomial."""
-    x = greater(x, everywhere(float32(-87.0)))
-    exponent = floor(_next(x, everywhere(float32(1.44269504)), 0.5))
-    x = fused(exponent, everywhere(float32(-0.693359375)), x)
-    x = fused(exponent, everywhere(float32(2.12194440e-4)), x)
-    p = everywhere(float32(1.9875691500e-4))
-    p = _next(p, x, 1.3981999507e-3)
-    p = _next(p, x, 8.3334519073e-3)
-    p = _next(p, x, 4.1665795894e-2)
-    p = _next(p, x, 1.6666665459e-1)
-    p = _next(p, x, 5.0000001201e-1)
-    return (fused(p, x * x, x) + everywhere(float32(1.0))) * power_of_two(exponent)
-
-
-@internal
-def _erf(x):
-    """Within a few units in the last place: the rational approximation of Eigen and XLA."""
-    end = everywhere(float32(3.832506856900711))
-    x = less(greater(x, everywhere(float32(-3.832506856900711))), end)
-    t = x * x
-    p = everywhere(float32(0.00022905065861350646))
-    p = _next(p, t, 0.0034082910107109506)
-    p = _next(p, t, 0.050955695062380861)
-    p = _next(p, t, 0.18520832239976145)
-    p = _next(p, t, 1.128379143519084)
-    q = everywhere(float32(-1.1791602954361697e-7))
-    q = _next(q, t, 0.000023547966471313185)
-    q = _next(q, t, 0.0010179625278914885)
-    q = _next(q, t, 0.014070470171167667)
-    q = _next(q, t, 0.11098505178285362)
-    q = _next(q, t, 0.49746925110067538)
-    q = _next(q, t, 1.0)
-    return x * p / q
-
-
-@internal
 def _gelu(x, size):
     for at in range(x, x + 4 * size, _VECTOR):
-        value = get(at)
-        half = everywhere(float32(0.5)) * value
-        put(fused(half, _erf(value * everywhere(float32(math.sqrt(0.5)))), half), at)
+        put(gelu(get(at)), at)
 
 
 @internal
-def _layer_norm(x, rows, channels, stride, scale, bias, y):
+def _sum(x, stride, minus, squared, sums):
+    """Of `stride` values less `minus`, or of their squares; in the same order for vectors of 4, 8 and 16."""
+    for lanes in range(0, 64, _VECTOR):
+        part = everywhere(float32(0))
+        for at in range(lanes, 4 * stride, 64):
+            value = get(x + at) - everywhere(minus)
+            part = fused(value, value, part) if squared else part + value
+        put(part, sums + lanes)
+    if LANES == 16:
+        return total(get(sums))
+    if LANES == 8:
+        return total(get(sums) + get(sums + 32))
+    return total((get(sums) + get(sums + 32)) + (get(sums + 16) + get(sums + 48)))
+
+
+@internal
+def _layer_norm(x, rows, channels, stride, scale, bias, sums, y):
     """Of `channels` of each row of `stride` floats; the rest, which is 0 in `x`, `scale` and `bias`, stays 0."""
     share, rest = float32(1 / channels), float32(stride - channels)
     for row in range(0, 4 * rows * stride, 4 * stride):
-        sums = get(x + row)
-        for at in range(_VECTOR, 4 * stride, _VECTOR):
-            sums = sums + get(x + row + at)
-        mean = total(sums) * share
-        deviation = get(x + row) - everywhere(mean)
-        squares = deviation * deviation
-        for at in range(_VECTOR, 4 * stride, _VECTOR):
-            deviation = get(x + row + at) - everywhere(mean)
-            squares = fused(deviation, deviation, squares)
-        variance = (total(squares) - rest * mean * mean) * share
+        mean = _sum(x + row, stride, float32(0), False, sums) * share
+        variance = (_sum(x + row, stride, mean, True, sums) - rest * mean * mean) * share
         factor = everywhere(float32(1 / math.sqrt(variance + float32(1e-5))))
         for at in range(0, 4 * stride, _VECTOR):
             deviation = get(x + row + at) - everywhere(mean)
@@ -114,7 +67,7 @@ def _exponentials(scores, count, columns, factors):
             greatest = greater(greatest, get(at))
         sums = everywhere(float32(0))
         for at in range(scores + column, scores + column + count * row, row):
-            weights = _exp(get(at) - greatest)
+            weights = exp(get(at) - greatest)
             put(weights, at)
             sums = sums + weights
         put(everywhere(float32(1)) / sums, factors + column)
@@ -203,14 +156,14 @@ def block(part, scratch, x, batch, height, width, channels, window, head_dim, sh
             pixel_row = (row * window + half + place // window) % height
             pixel = (picture * height + pixel_row) * width + (column * window + half + place % window) % width
             copy(values + 4 * place * stride, x + 4 * pixel * channels, 4 * channels)
-        _layer_norm(values, count, channels, stride, scale1, bias1, normed)
+        _layer_norm(values, count, channels, stride, scale1, bias1, scores, normed)
         _product(taps, normed, stride, 1, count, channels, to_qkv, qkv_bias, 3 * channels, qkv, of_qkv)
         masked = (2 * (row == rows - 1) + (column == columns - 1)) if shifted else 0
         of_window = biases + 4 * masked * (channels // head_dim) * count * room
         _attend(qkv, of_qkv, count, channels, head_dim, of_window, q, scores, factors, zeros, taps, attended)
         _product(taps, attended, 1, room, count, channels, linear, linear_bias, channels, normed, stride)
         _add(values, count * stride, normed)
-        _layer_norm(values, count, channels, stride, scale2, bias2, normed)
+        _layer_norm(values, count, channels, stride, scale2, bias2, scores, normed)
         _product(taps, normed, stride, 1, count, channels, widen, wide_bias, 4 * channels, wide, of_wide)
         _gelu(wide, count * of_wide)
         _product(taps, wide, of_wide, 1, count, 4 * channels, narrow, narrow_bias, channels, normed, stride)

@@ -30,6 +30,8 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 
 def gelu(x: jax.Array) -> jax.Array:
     """The exact GELU, x * Phi(x) with the error function; JAX's own takes the slower erfc."""
+    if kernels.take(x):
+        return kernels.gelu(x)
     return x * (0.5 * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype))))
 
 
@@ -43,6 +45,11 @@ def _convolved(x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, le
     x = convolve(x, kernel.astype(x.dtype), stride) + bias.astype(x.dtype)
     x = ops.pixel_shuffle(x, factor) if factor > 1 else x
     return leaky_relu(x) if leaky else x
+
+
+def tanh(x: jax.Array) -> jax.Array:
+    """The hyperbolic tangent."""
+    return kernels.tanh(x) if kernels.take(x) else jnp.tanh(x)
 
 
 class Conv3x3(nn.Module):

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tcm_jax import kernels
+
 
 class Gain(nn.Module):
     """Multiplies each channel by a factor that depends on the level: [B, H, W, C], shape kept.
@@ -21,5 +23,9 @@ class Gain(nn.Module):
         lower = jnp.clip(jnp.floor(level), 0, self.levels - 2)
         share = (level - lower)[:, None]
         lower = lower.astype(jnp.int32)
-        log_gain = (1 - share) * table[lower] + share * table[lower + 1]
-        return x * jnp.exp(log_gain)[:, None, None].astype(x.dtype)
+        low, high = table[lower], table[lower + 1]
+        if kernels.take(x):
+            factor = kernels.exp(jnp.broadcast_to(share, low.shape), high - low, low)
+        else:
+            factor = jnp.exp((1 - share) * low + share * high)
+        return x * factor[:, None, None].astype(x.dtype)

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 
+from tcm_jax import kernels
 from tcm_jax.layers.attention import swin_block
 from tcm_jax.layers.conv import Conv1x1, ResidualUnit
 from tcm_jax.layers.remat import Stack, traced_once
@@ -33,7 +34,9 @@ class SWAtten(nn.Module):
         attended = traced_once(SwinPair(self.head_dim, self.window, name="non_local_block"), squeezed)
         features = Stack(self.units(), name="conv_a")(squeezed)
         gate = Stack([*self.units(), Conv1x1(self.width, parent=None)], name="conv_b")(attended)
-        return Conv1x1(x.shape[-1], name="out_conv")(features * nn.sigmoid(gate) + squeezed)
+        by_kernel = kernels.take(squeezed)
+        gated = kernels.gate(features, gate, squeezed) if by_kernel else features * nn.sigmoid(gate) + squeezed
+        return Conv1x1(x.shape[-1], name="out_conv")(gated)
 
     @staticmethod
     def units() -> list[ResidualUnit]:
