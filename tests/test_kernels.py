@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import flax.linen as nn
 import jax
@@ -196,14 +197,23 @@ def digest() -> str:
     return total.hexdigest()
 
 
+def digest_elsewhere(*command, **environment):
+    command = [*command[:-1], sys.executable, __file__, *command[-1:]]
+    environment = os.environ | {"MALLOC_PERTURB_": "85"} | environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
 @pytest.mark.parametrize("command", [["taskset", "-c", "0"], []], ids=["one core", "all cores"])
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="by taskset and glibc's malloc")
 def test_results_depend_neither_on_threads_nor_on_old_memory(command):
-    environment = os.environ | {"MALLOC_PERTURB_": "85"}
-    run = subprocess.run(
-        [*command, sys.executable, __file__], env=environment, capture_output=True, text=True, check=True
-    )
-    assert run.stdout.strip() == digest()
+    assert digest_elsewhere(*command, "16") == digest()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lanes", [8, 4])
+def test_results_do_not_depend_on_the_size_of_vectors(lanes, tmp_path):
+    """Those of this machine may have 16; whatever it has, smaller ones give the same."""
+    assert digest_elsewhere(str(lanes), NUMBA_CACHE_DIR=str(tmp_path)) == digest()
 
 
 def test_an_xla_that_refuses_them(monkeypatch):
@@ -216,5 +226,17 @@ def test_an_xla_that_refuses_them(monkeypatch):
     assert not kernels.available.__wrapped__()
 
 
+def at_most(lanes: int) -> None:
+    """Hides instructions for larger vectors from the kernels."""
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    features |= {"avx512f": features.get("avx512f") and lanes >= 16, "avx": features.get("avx") and lanes >= 8}
+    with mock.patch.object(llvm, "get_host_cpu_features", lambda: features):
+        from tcm_jax.kernels import emit
+    assert lanes >= emit.LANES
+
+
 if __name__ == "__main__":
+    at_most(int(sys.argv[1]))
     print(digest())

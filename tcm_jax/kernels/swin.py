@@ -6,9 +6,9 @@ positions that attend are columns, so that maxima and sums go down vectors.
 
 import math
 
-from numba import float32
+from numba import carray, float32
 
-from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, copy, filled, internal, store, tile
+from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, clear, copy, filled, floats, internal, store, tile
 from tcm_jax.kernels.functions import exp, gelu
 from tcm_jax.kernels.vectors import everywhere, fused, get, greater, put, total, transpose
 
@@ -41,10 +41,13 @@ def _sum(x, stride, minus, squared, sums):
 @internal
 def _layer_norm(x, rows, channels, stride, scale, bias, sums, y):
     """Of `channels` of each row of `stride` floats; the rest, which is 0 in `x`, `scale` and `bias`, stays 0."""
-    share, rest = float32(1 / channels), float32(stride - channels)
+    share = float32(1 / channels)
     for row in range(0, 4 * rows * stride, 4 * stride):
+        rest = carray(floats(x + row + 4 * channels), (stride - channels,))
         mean = _sum(x + row, stride, float32(0), False, sums) * share
-        variance = (_sum(x + row, stride, mean, True, sums) - rest * mean * mean) * share
+        rest[:] = mean  # without a deviation
+        variance = _sum(x + row, stride, mean, True, sums) * share
+        rest[:] = 0
         factor = everywhere(float32(1 / math.sqrt(variance + float32(1e-5))))
         for at in range(0, 4 * stride, _VECTOR):
             deviation = get(x + row + at) - everywhere(mean)
@@ -144,10 +147,8 @@ def block(part, scratch, x, batch, height, width, channels, window, head_dim, sh
     factors = scores + 4 * room * room
     zeros = factors + 4 * room
     taps = zeros + 4 * COLUMNS
-    for at in range(0, 2 * _VECTOR, _VECTOR):
-        put(everywhere(float32(0)), zeros + at)
-    for at in range(values, values + 4 * room * stride, _VECTOR):
-        put(everywhere(float32(0)), at)
+    clear(zeros, 4 * COLUMNS)
+    clear(values, 4 * room * stride)
     rows, columns = height // window, width // window
     half = window // 2 if shifted else 0
     for i in range(part * WINDOWS, min((part + 1) * WINDOWS, batch * rows * columns)):
