@@ -4,9 +4,9 @@ The arithmetic is tensorflow-compression's (docs/format.md). Every integer is in
 uint64 into float64, and no product here exceeds 2**48.
 """
 
-from numba import config, float32, int32, int64, njit, types, uint8, uint16, uint32, uint64
+from numba import float32, int32, int64, njit, types, uint8, uint16, uint32, uint64
 
-from tcm_jax.cache import cache_folder
+from tcm_jax.cache import keep_compiled
 
 PRECISION = 16
 MASK = 0xFFFFFFFF
@@ -29,20 +29,10 @@ _BITS = types.Array(uint32, 1, "C", readonly=True)
 
 
 def _compiled(signature):
-    """`njit` without the interpreter's lock, its result kept in the user's cache folder where that can be written.
-
-    Beside the source, where Numba keeps it by itself, pip would leave it behind: a package without modules.
-    """
+    """`njit` without the interpreter's lock, its result kept."""
 
     def decorate(function):
-        before = config.CACHE_DIR  # NUMBA_CACHE_DIR; other people's functions in this process go on as they were
-        try:
-            config.CACHE_DIR = before or str(cache_folder() / "numba")
-            return njit(signature, cache=True, nogil=True)(function)
-        except RuntimeError:
-            return njit(signature, nogil=True)(function)
-        finally:
-            config.CACHE_DIR = before
+        return keep_compiled(lambda keep: njit(signature, cache=keep, nogil=True)(function))
 
     return decorate
 

@@ -1,10 +1,9 @@
 """Matrix products over positions: 1x1 convolutions, and GDN."""
 
-from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, copy, filled, internal, store, tile
+from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, STEP, copy, filled, internal, store, tile
 from tcm_jax.kernels.vectors import get, put, square_root
 
 POSITIONS = 128  # at a time
-_VECTOR = 4 * LANES  # bytes
 
 
 @internal
@@ -53,7 +52,7 @@ def product(part, scratch, x, channels, x2, channels2, positions, kernel, bias, 
             if not vectors:
                 copy(added, source, 4 * total)
                 source = added
-            for i in range(0, 4 * total, _VECTOR):
+            for i in range(0, 4 * total, STEP):
                 put(get(at + i) + get(source + i), at + i)
         copy(y + 4 * place * features, at, 4 * features)
         if features2:
@@ -78,7 +77,7 @@ def gdn(part, scratch, x, channels, positions, gamma, beta, residual, inverse, y
         if not vectors:
             copy(row_of_x, source, 4 * channels)
             source = row_of_x
-        for i in range(0, 4 * channels, _VECTOR):
+        for i in range(0, 4 * channels, STEP):
             put(get(source + i) * get(source + i), squares + 4 * row * stride + i)
     for panel in range(stride // COLUMNS):
         b, start = gamma + 4 * panel * channels * COLUMNS, beta + 4 * panel * COLUMNS
@@ -93,7 +92,7 @@ def gdn(part, scratch, x, channels, positions, gamma, beta, residual, inverse, y
             copy(row_of_x, source, 4 * channels)
             copy(row_of_residual, added, 4 * channels)
             source, added, target = row_of_x, row_of_residual, row_of_x
-        for i in range(0, 4 * channels, _VECTOR):
+        for i in range(0, 4 * channels, STEP):
             value, root = get(source + i), square_root(get(norm + 4 * row * stride + i))
             value = value * root if inverse else value / root
             put(value + get(added + i), target + i)

@@ -14,6 +14,7 @@ LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4
 # Of a tile: its sums fill half of the registers, of which AVX has 16 and others 32.
 ROWS, COLUMNS = {16: (8, 32), 8: (4, 16), 4: (4, 16)}[LANES]
 VECTORS = COLUMNS // LANES
+STEP = 4 * LANES  # bytes from one vector to the next
 
 # For functions that only others like them call: wrappers for the rest take Numba as long as the functions.
 internal = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)

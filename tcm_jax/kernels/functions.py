@@ -4,12 +4,11 @@ import math
 
 from numba import float32
 
-from tcm_jax.kernels.emit import LANES, copy, internal
+from tcm_jax.kernels.emit import STEP, copy, internal
 from tcm_jax.kernels.vectors import everywhere, floor, fused, get, greater, less, power_of_two, put
 
 GELU, GATE, TANH, EXP = range(4)
 VALUES = 1 << 13  # of a part of the work
-_VECTOR = 4 * LANES  # bytes
 
 
 @internal
@@ -80,11 +79,11 @@ def _value(function, x, y, z):
 def apply(part, scratch, function, x, y, z, size, result):
     """Part of GELU(x), x * sigmoid(y) + z, tanh(x) or exp(x * y + z), by addresses of `size` floats each."""
     first, last = 4 * part * VALUES, 4 * min(size, (part + 1) * VALUES)
-    whole = first + (last - first) // _VECTOR * _VECTOR
-    for at in range(first, whole, _VECTOR):
+    whole = first + (last - first) // STEP * STEP
+    for at in range(first, whole, STEP):
         put(_value(function, get(x + at), get(y + at), get(z + at)), result + at)
     if whole < last:
-        x2, y2, z2 = scratch, scratch + _VECTOR, scratch + 2 * _VECTOR
+        x2, y2, z2 = scratch, scratch + STEP, scratch + 2 * STEP
         copy(x2, x + whole, last - whole)
         copy(y2, y + whole, last - whole)
         copy(z2, z + whole, last - whole)

@@ -7,36 +7,28 @@ from pathlib import Path
 import jax
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import cfunc, config, types
+from numba import cfunc, types
 from numba.extending import intrinsic
 
-from tcm_jax.cache import cache_folder
+from tcm_jax.cache import keep_compiled
 from tcm_jax.kernels import dense, functions, share, strided, swin, winograd
 from tcm_jax.kernels.emit import WORD, function
 
 
 @functools.cache
 def _version() -> str:
-    """Of this package's sources: Numba itself asks only whether the file of the function has changed."""
+    """Of this package's sources."""
     sources = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
 
 
 def _compiled(signature, python_function):
-    """`cfunc`, its result kept in the user's cache folder where that can be written."""
-    before = config.CACHE_DIR
-    try:
-        config.CACHE_DIR = str(Path(before or cache_folder() / "numba") / _version())
-        return cfunc(signature, cache=True)(python_function)
-    except RuntimeError:
-        return cfunc(signature)(python_function)
-    finally:
-        config.CACHE_DIR = before
+    return keep_compiled(lambda keep: cfunc(signature, cache=keep)(python_function), _version())
 
 
 @intrinsic(prefer_literal=True)
 def _address(_, name):
-    """Address of a C function that `_named` has made known."""
+    """Address of a C function that `register` has made known."""
 
     def emit(context, builder, signature, arguments):
         return builder.ptrtoint(function(builder, name.literal_value, ir.VoidType()), WORD)
@@ -177,7 +169,7 @@ def _pointwise(frame, part, scratch):
 
 def _pointwise_handler(frame):
     if not share.asked_for_version(frame):
-        parts, scratch = -(-share.dimension(frame, 0, 0) // functions.VALUES), 12 * functions.LANES
+        parts, scratch = -(-share.dimension(frame, 0, 0) // functions.VALUES), 3 * functions.STEP
         share.share(frame, _address("tcm_jax_pointwise"), _address("tcm_jax_task"), parts, scratch)
     return 0
 

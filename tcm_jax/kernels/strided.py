@@ -1,10 +1,9 @@
 """3x3 convolution with stride 2, as sums of three products, one for each of the kernel's rows."""
 
-from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, clear, copy, filled, internal, store, tile
+from tcm_jax.kernels.emit import COLUMNS, ROWS, STEP, clear, copy, filled, internal, store, tile
 from tcm_jax.kernels.vectors import everywhere, get, greater, put
 
 OUTPUTS = 32  # of a row at a time
-_VECTOR = 4 * LANES  # bytes
 
 
 @internal
@@ -52,7 +51,7 @@ def convolve(part, scratch, x, batch, height, width, channels, kernel, bias, slo
             to = result + 4 * (output * stride + panel * COLUMNS)
             tile(taps, 3, 2 * channels, 1, b, COLUMNS, 3 * channels, start, 0, to, stride)
     slope = everywhere(slope)
-    for at in range(result, result + 4 * outputs * stride, _VECTOR):
+    for at in range(result, result + 4 * outputs * stride, STEP):
         put(greater(get(at), slope * get(at)), at)
     for output in range(outputs):
         pixel = (picture * rows + row) * columns + column + output

@@ -8,24 +8,23 @@ import math
 
 from numba import carray, float32
 
-from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, clear, copy, filled, floats, internal, store, tile
+from tcm_jax.kernels.emit import COLUMNS, LANES, ROWS, STEP, clear, copy, filled, floats, internal, store, tile
 from tcm_jax.kernels.functions import exp, gelu
 from tcm_jax.kernels.vectors import everywhere, fused, get, greater, put, total, transpose
 
 WINDOWS = 8  # of a part of the work
-_VECTOR = 4 * LANES  # bytes
 
 
 @internal
 def _gelu(x, size):
-    for at in range(x, x + 4 * size, _VECTOR):
+    for at in range(x, x + 4 * size, STEP):
         put(gelu(get(at)), at)
 
 
 @internal
 def _sum(x, stride, minus, squared, sums):
     """Of `stride` values less `minus`, or of their squares; in the same order for vectors of 4, 8 and 16."""
-    for lanes in range(0, 64, _VECTOR):
+    for lanes in range(0, 64, STEP):
         part = everywhere(float32(0))
         for at in range(lanes, 4 * stride, 64):
             value = get(x + at) - everywhere(minus)
@@ -49,14 +48,14 @@ def _layer_norm(x, rows, channels, stride, scale, bias, sums, y):
         variance = _sum(x + row, stride, mean, True, sums) * share
         rest[:] = 0
         factor = everywhere(float32(1 / math.sqrt(variance + float32(1e-5))))
-        for at in range(0, 4 * stride, _VECTOR):
+        for at in range(0, 4 * stride, STEP):
             deviation = get(x + row + at) - everywhere(mean)
             put(fused(deviation * factor, get(scale + at), get(bias + at)), y + row + at)
 
 
 @internal
 def _add(x, size, y):
-    for at in range(0, 4 * size, _VECTOR):
+    for at in range(0, 4 * size, STEP):
         put(get(x + at) + get(y + at), x + at)
 
 
@@ -64,7 +63,7 @@ def _add(x, size, y):
 def _exponentials(scores, count, columns, factors):
     """Scores [keys, columns] to their exponentials, less each query's greatest score; 1 / their sums to `factors`."""
     row = 4 * columns
-    for column in range(0, row, _VECTOR):
+    for column in range(0, row, STEP):
         greatest = get(scores + column)
         for at in range(scores + column + row, scores + column + count * row, row):
             greatest = greater(greatest, get(at))
@@ -79,7 +78,7 @@ def _exponentials(scores, count, columns, factors):
 @internal
 def _multiply_rows(x, rows, columns, factors):
     for row in range(0, 4 * rows * columns, 4 * columns):
-        for at in range(0, 4 * columns, _VECTOR):
+        for at in range(0, 4 * columns, STEP):
             put(get(x + row + at) * get(factors + at), x + row + at)
 
 
