@@ -70,8 +70,9 @@ def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, fac
         return pixel_shuffle(convolve(x, kernel, bias, slope), factor)
     out_columns = 2 if jax.config.jax_default_matmul_precision == "highest" else 4
     batch, height, width, channels = x.shape
-    bias = _filled(bias)
-    y = (batch, factor * height, factor * width, kernel.shape[3] // factor**2)
+    features, bias = kernel.shape[3] // factor**2, _filled(bias)
+    kernel = jnp.pad(kernel, [(0, 0)] * 3 + [(0, -kernel.shape[3] % LANES)])  # read by whole vectors
+    y = (batch, factor * height, factor * width, features)
     transformed = (4 * (out_columns + 2), channels, bias.size)
     results = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in (y, transformed)]
     slope, sizes = jnp.full(1, slope, jnp.float32), {"factor": np.int64(factor), "out_columns": np.int64(out_columns)}
@@ -146,7 +147,7 @@ def swin_block(x: jax.Array, biases: jax.Array, layers: list[jax.Array], window:
     column, the last row, both. `layers` are scale and bias of the first layer norm, kernel and bias of the embedding
     and of the linear layer, the second norm's, and those of both layers of the MLP.
     """
-    biases = _filled(biases.swapaxes(2, 3))
+    biases = _filled(_filled(biases).swapaxes(2, 3))
     layers = [_packed(layer) if layer.ndim == 2 else _filled(layer) for layer in layers]
     call = jax.ffi.ffi_call("tcm_jax_swin", jax.ShapeDtypeStruct(x.shape, x.dtype))
     sizes = {"window": np.int64(window), "head_dim": np.int64(head_dim), "shifted": np.int64(shifted)}

@@ -106,7 +106,7 @@ def _attend(qkv, stride, count, channels, head_dim, biases, q, scores, factors, 
             for column in range(0, columns, COLUMNS):
                 place, b = 4 * (row * columns + column), q + 4 * (at * columns + column)
                 tile(taps, 1, stride, 1, b, columns, head_dim, biases + place, columns, scores + place, columns)
-        biases += 4 * count * columns
+        biases += 4 * columns * columns
         _exponentials(scores, count, columns, factors)
         for row in range(at, at + head_dim, ROWS):  # what goes beyond the head is the next head's, and overwritten
             store(taps, values + 4 * row)
@@ -128,9 +128,9 @@ def scratch(channels, window):
 def block(part, scratch, x, batch, height, width, channels, window, head_dim, shifted, parameters, y):
     """The Swin block for part of the windows of x [batch, height, width, channels], by addresses of float32 arrays.
 
-    `parameters`: biases [4, heads, keys, filled queries] (nothing masked, the last column, the last row, both) or, if
-    not shifted, [1, ...]; scale and bias of the first layer norm; kernel and bias of the embedding and of the linear
-    layer; the second norm's; the MLP's. Kernels are [panels, inner, COLUMNS], the others filled up to whole panels.
+    `parameters`: biases [4, heads, filled keys, filled queries] (nothing masked, the last column, the last row, both)
+    or, if not shifted, [1, ...]; scale and bias of the first layer norm; kernel and bias of the embedding and of the
+    linear layer; the second norm's; the MLP's. Kernels are [panels, inner, COLUMNS], the others filled up likewise.
     """
     (biases, scale1, bias1, to_qkv, qkv_bias, linear, linear_bias, scale2, bias2, widen, wide_bias, narrow,
      narrow_bias) = parameters  # fmt: skip
@@ -159,7 +159,7 @@ def block(part, scratch, x, batch, height, width, channels, window, head_dim, sh
         _layer_norm(values, count, channels, stride, scale1, bias1, scores, normed)
         _product(taps, normed, stride, 1, count, channels, to_qkv, qkv_bias, 3 * channels, qkv, of_qkv)
         masked = (2 * (row == rows - 1) + (column == columns - 1)) if shifted else 0
-        of_window = biases + 4 * masked * (channels // head_dim) * count * room
+        of_window = biases + 4 * masked * (channels // head_dim) * room * room
         _attend(qkv, of_qkv, count, channels, head_dim, of_window, q, scores, factors, zeros, taps, attended)
         _product(taps, attended, 1, room, count, channels, linear, linear_bias, channels, normed, stride)
         _add(values, count * stride, normed)
