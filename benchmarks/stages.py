@@ -3,8 +3,9 @@
     PYTHONPATH=. python benchmarks/stages.py --models tiny,small,medium,large --sizes 768x512,2048x1365 --repeats 3
 
 Prints JSON: for each model and size the medians of the stages (seconds; those of the slices as lists), each network
-stage's GFLOP, its GFLOP/s and the share of the speed of a matrix product of 2048x2048, measured right before and after,
-and the share of the memory's bandwidth that XLA's own count of its bytes would take (over 1: they came from the cache).
+stage's GFLOP, its GFLOP/s and the share of the speed of a matrix product of 2048x2048, measured right before and after
+(over 1: Winograd's algorithm leaves multiplications out), and the share of the memory's bandwidth that XLA's own count
+of its bytes would take (over 1: they came from the cache; what kernels of our own read and write it does not count).
 `other` is what is left of the whole: conversions, transfers to and from the device, Python. The weights of tiny are the
 embedded ones; those of the others are untrained, with latents that the range coder has work with. `first_seconds` is
 the first encoding and decoding; in a first run with compilation, which leaves the heap in pieces and what comes after

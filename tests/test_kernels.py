@@ -178,9 +178,10 @@ def test_training_goes_through_their_convolutions(size):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * float(jnp.abs(theirs).max()))
 
 
-def test_many_calls_at_once():
-    module = TCMBlock(8, 8, True)
-    params, x = with_params(module, (1, 16, 16, 32))
+@pytest.mark.parametrize("module, channels", [(TCMBlock(8, 8, True), 32), (Conv1x1(1024), 512)], ids=["short", "long"])
+def test_many_calls_at_once(module, channels):
+    """Of parts that end before another thread has begun, and of two parts that end at different times."""
+    params, x = with_params(module, (1, 16, 16, channels))
     computed = by_kernels(module)
     expected = np.asarray(computed(params, x))
     with ThreadPoolExecutor(6) as pool:
