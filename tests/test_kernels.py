@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
@@ -225,6 +226,22 @@ def test_an_xla_that_refuses_them(monkeypatch):
 
     monkeypatch.setattr(handlers, "register", refuse)
     assert not kernels.available.__wrapped__()
+
+
+def test_one_thread_registers_them(monkeypatch):
+    from tcm_jax.kernels import handlers
+
+    inside = []
+
+    def register():
+        inside.append(True)
+        time.sleep(0.01)
+        assert len(inside) == 1
+        inside.pop()
+
+    monkeypatch.setattr(handlers, "register", register)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda _: kernels.available.__wrapped__(), range(8)))
 
 
 def at_most(lanes: int) -> None:

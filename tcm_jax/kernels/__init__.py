@@ -17,6 +17,7 @@ import numpy as np
 from tcm_jax.ops import pixel_shuffle
 
 _state = threading.local()
+_registering = threading.Lock()  # XLA takes a name once
 
 
 @functools.cache
@@ -25,7 +26,8 @@ def available() -> bool:
     from tcm_jax.kernels import handlers
 
     try:
-        handlers.register()
+        with _registering:
+            handlers.register()
     except jax.errors.JaxRuntimeError:
         return False
     return True
