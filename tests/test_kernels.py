@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tcm_jax import kernels
 from tcm_jax.layers import linear
@@ -141,6 +143,27 @@ def test_kernels_compute_what_xla_does(case, precise):
     computed = by_kernels(case[0], precise)
     assert "custom-call" in computed.lower(params, x).compile().as_text()
     np.testing.assert_allclose(computed(params, x), expected, rtol=0, atol=size * (1e-6 if precise else 1e-5))
+
+
+SIZES = st.integers(1, 40)
+MODULES = {
+    "convolution": lambda features: Conv3x3(features, leaky=True),
+    "stride 2": lambda features: Conv3x3(features, stride=2),
+    "sub-pixel": lambda features: SubpelConv(features),
+    "product": lambda features: Conv1x1(features),
+    "halves": lambda features: Halves(features),
+    "GDN": lambda _: Normalized(True),
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(MODULES)), st.integers(1, 3), SIZES, SIZES, SIZES, SIZES)
+def test_maps_of_any_size(kind, batch, height, width, channels, features):
+    module = MODULES[kind](features)
+    params, x = with_params(module, (batch, height, width, channels))
+    expected = by_xla(module)(params, x)
+    size = max(1.0, float(jnp.abs(expected).max()))
+    np.testing.assert_allclose(by_kernels(module, precise=True)(params, x), expected, rtol=0, atol=2e-6 * size)
 
 
 def test_what_is_traced_once_is_traced_for_each_way():
