@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from tcm_jax.ops import pixel_shuffle
 
@@ -34,17 +35,18 @@ def available() -> bool:
 
 
 @contextlib.contextmanager
-def use(wanted: str) -> Iterator[None]:
+def use(wanted: str, mesh: Mesh | None = None) -> Iterator[None]:
     """What is traced within, by this thread, goes through the kernels, which must be `available`, "all" or "none".
 
-    "convolutions", for training, are 3x3 convolutions and the gradients of their inputs alone.
+    "convolutions", for training, are 3x3 convolutions and the gradients of their inputs alone; batches are divided over
+    the devices of `mesh`.
     """
-    before = in_use()
-    _state.used = wanted
+    before = in_use(), getattr(_state, "mesh", None)
+    _state.used, _state.mesh = wanted, mesh
     try:
         yield
     finally:
-        _state.used = before
+        _state.used, _state.mesh = before
 
 
 def in_use() -> str:
@@ -79,6 +81,33 @@ def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, fac
     results = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in (y, transformed)]
     slope, sizes = jnp.full(1, slope, jnp.float32), {"factor": np.int64(factor), "out_columns": np.int64(out_columns)}
     return jax.ffi.ffi_call("tcm_jax_winograd", results)(x, kernel, bias, slope, **sizes)[0]
+
+
+def convolve_shards(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`convolve` alone, each device of the mesh in `use` its part of the batch, if it `can_divide` it."""
+    mesh = getattr(_state, "mesh", None)
+
+    def part(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return convolve(x, kernel, jnp.zeros(kernel.shape[3], x.dtype), 1.0)
+
+    if mesh is None or mesh.size == 1:
+        return part(x, kernel)
+    batch = PartitionSpec(mesh.axis_names)
+    return _shard_map(part, mesh=mesh, in_specs=(batch, PartitionSpec()), out_specs=batch)(x, kernel)
+
+
+def _shard_map(function, **sizes):
+    if hasattr(jax, "shard_map"):
+        return jax.shard_map(function, check_vma=False, **sizes)
+    from jax.experimental.shard_map import shard_map
+
+    return shard_map(function, check_rep=False, **sizes)
+
+
+def can_divide(batch: int) -> bool:
+    """Whether the devices can have equal parts of a batch."""
+    mesh = getattr(_state, "mesh", None)
+    return mesh is None or batch % mesh.size == 0
 
 
 def convolve_strided(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float) -> jax.Array:

@@ -42,9 +42,10 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
 
 def _forward(x, kernel, stride):
-    large = x[..., 0].size >= LEAST_MAP and x.shape[-1] >= LEAST_CHANNELS
-    if kernels.in_use() == "convolutions" and large and stride == 1 and x.dtype == jnp.float32:
-        return kernels.convolve(x, kernel, jnp.zeros(kernel.shape[3], x.dtype), 1.0)
+    large = x[0, :, :, 0].size >= LEAST_MAP and x.shape[-1] >= LEAST_CHANNELS
+    wanted = kernels.in_use() == "convolutions" and stride == 1 and x.dtype == jnp.float32
+    if wanted and large and kernels.can_divide(len(x)):
+        return kernels.convolve_shards(x, kernel)
     return _convolve(x, kernel, stride)
 
 
