@@ -41,7 +41,7 @@ def use(wanted: str, mesh: Mesh | None = None) -> Iterator[None]:
     "convolutions", for training, are 3x3 convolutions and the gradients of their inputs alone; batches are divided over
     the devices of `mesh`.
     """
-    before = in_use(), getattr(_state, "mesh", None)
+    before = setting()
     _state.used, _state.mesh = wanted, mesh
     try:
         yield
@@ -49,9 +49,14 @@ def use(wanted: str, mesh: Mesh | None = None) -> Iterator[None]:
         _state.used, _state.mesh = before
 
 
+def setting() -> tuple[str, Mesh | None]:
+    """What `use` says: all that a trace depends on."""
+    return getattr(_state, "used", "none"), getattr(_state, "mesh", None)
+
+
 def in_use() -> str:
     """Which kernels to go through."""
-    return getattr(_state, "used", "none")
+    return setting()[0]
 
 
 def take(x: jax.Array) -> bool:
@@ -85,7 +90,7 @@ def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, fac
 
 def convolve_shards(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """`convolve` alone, each device of the mesh in `use` its part of the batch, if it `can_divide` it."""
-    mesh = getattr(_state, "mesh", None)
+    mesh = setting()[1]
 
     def part(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return convolve(x, kernel, jnp.zeros(kernel.shape[3], x.dtype), 1.0)
@@ -106,7 +111,7 @@ def _shard_map(function, **sizes):
 
 def can_divide(batch: int) -> bool:
     """Whether the devices can have equal parts of a batch."""
-    mesh = getattr(_state, "mesh", None)
+    mesh = setting()[1]
     return mesh is None or batch % mesh.size == 0
 
 

@@ -19,11 +19,11 @@ def traced_once(block: nn.Module, x: jax.Array) -> jax.Array:
     """
     if block.is_initializing():
         return block(x)
-    return _apply(block.clone(parent=None, name=None), kernels.in_use(), block.variables["params"], x)
+    return _apply(block.clone(parent=None, name=None), kernels.setting(), block.variables["params"], x)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _apply(block, _, params, x):  # what is traced depends on whether kernels are in use
+def _apply(block, _, params, x):  # the setting of the kernels, on which the trace depends
     return block.apply({"params": params}, x)
 
 
