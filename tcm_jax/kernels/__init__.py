@@ -1,7 +1,7 @@
 """Kernels for CPUs, as JAX functions: what the codec's programs spend their time on, in vectors of this machine.
 
-XLA leaves half of a CPU's speed unused in them (docs/performance.md). They have no gradients and know one device, so
-that they are used only where `use` says so. Numba and llvmlite, which make them, are imported by then.
+XLA leaves half of a CPU's speed unused in them (docs/performance.md). They have no gradients, and a call knows one
+device, so that they are used only where `use` says so. Numba and llvmlite, which make them, are imported by then.
 """
 
 import contextlib
@@ -126,7 +126,7 @@ def convolve_strided(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: fl
 def product(
     xs: list[jax.Array], kernel: jax.Array, bias: jax.Array, residual: jax.Array | None = None, outputs: int = 1
 ) -> list[jax.Array]:
-    """1x1 convolution of one map [..., C] or two, side by side, to one of [..., features] or two halves of it.
+    """1x1 convolution of one map [..., C] or two of as many channels side by side, to [..., features] or two halves.
 
     `kernel` [all C, all features]; `residual` is added to the result.
     """

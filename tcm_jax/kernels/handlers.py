@@ -226,7 +226,7 @@ _HANDLERS = {
 @functools.cache
 def register() -> list:
     """Makes the kernels known to XLA; what is returned must live as long as the process."""
-    parts = {"tcm_jax_task": _compiled(share.TASK, share.task)}
+    parts = {"tcm_jax_task": _compiled(share.HANDLER, share.task)}
     parts |= {name: _compiled(share.WORK, part) for name, part in _PARTS.items()}
     for name, part in parts.items():
         llvm.add_symbol(name, part.address)

@@ -10,9 +10,8 @@ from numba.extending import intrinsic
 
 from tcm_jax.kernels.emit import WORD, call, fetch_add, floats, function, internal, load, load_shared, store
 
-HANDLER = types.int64(types.int64)  # of a call frame to an error, 0 for none
+HANDLER = types.int64(types.int64)  # of a call frame to an error, 0 for none; and of a `task`
 WORK = types.int64(types.int64, types.int64, types.int64)  # a call frame, which part to do, scratch memory; 0
-TASK = types.int64(types.int64)
 
 # What the threads share: how many still may read it, parts taken, parts done, parts, call frame, work, bytes of scratch
 # memory, and the arguments of the pool's two functions.
@@ -100,7 +99,7 @@ def share(frame, work, task, parts, scratch):
     store(arguments + 24, task)
     store(arguments + 32, shared)
     for _ in range(helpers):
-        if call(load(load(frame + 16) + _SCHEDULE), arguments, 0, 0):  # an error
+        if call(load(load(frame + 16) + _SCHEDULE), arguments, 0, 0):  # an error: one thread less
             fetch_add(shared + _USERS, -1)
     _take_parts(shared)
     while load_shared(shared + _DONE) < parts:
