@@ -2,7 +2,7 @@
 
 import sys
 
-from tcm_jax.evaluation import main
+from tcm_jax.evaluation.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -44,9 +44,9 @@ def main(argv: list[str]) -> None:
     connect()
     import jax
 
-    from tcm_jax import training
-    from tcm_jax.memory import prepare_training
-    from tcm_jax.programs import keep_compiled_programs
+    from tcm_jax.system.compilation import keep_compiled_programs
+    from tcm_jax.system.memory import prepare_training
+    from tcm_jax.training import loop
 
     prepare_training()
     first = jax.process_index() == 0
@@ -55,16 +55,16 @@ def main(argv: list[str]) -> None:
     config = CONFIG.value
     workdir = Path(WORKDIR.value or Path("runs") / config.name)
     if DRY_RUN.value:
-        path, speed = training.dry_run(config, workdir)
+        path, speed = loop.dry_run(config, workdir)
         print(f"{speed:.1f} images/s from {config.data.source}; contact sheet: {path}")
     elif EXPORT.value:
         path = Path(EXPORT.value)
-        training.export(config, workdir, path, STEP.value, DTYPE.value, FIT_TABLES.value)
+        loop.export(config, workdir, path, STEP.value, DTYPE.value, FIT_TABLES.value)
         print(f"weights: {path}")
     else:
         if first:
             print(config)
-        weights = training.train(config, workdir)
+        weights = loop.train(config, workdir)
         if first:
             print(f"trained {config.steps:,} steps; weights: {weights}")
 

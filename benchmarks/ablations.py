@@ -25,16 +25,17 @@ import numpy as np
 
 from configs import tcm_tiny
 from configs.default import make_config
-from tcm_jax import data, losses
-from tcm_jax.analysis import complexity
 from tcm_jax.evaluation.provenance import provenance
-from tcm_jax.evaluation.testsets import open_dataset
-from tcm_jax.flat_params import unflatten
-from tcm_jax.image import atomic_write
-from tcm_jax.model import TCM
-from tcm_jax.model_config import ModelConfig
-from tcm_jax.start import first_state
-from tcm_jax.step import jit_step, level_weights, model_config
+from tcm_jax.images.datasets import open_dataset
+from tcm_jax.model import complexity
+from tcm_jax.model.config import ModelConfig
+from tcm_jax.model.tcm import TCM
+from tcm_jax.system.files import atomic_write
+from tcm_jax.training import losses
+from tcm_jax.training.batches import Batches
+from tcm_jax.training.start import first_state
+from tcm_jax.training.step import jit_step, level_weights, model_config
+from tcm_jax.training.vectors import unflatten
 
 BASE = ModelConfig(
     widths=(16, 24, 32),
@@ -120,7 +121,7 @@ def run(model: ModelConfig, flags: argparse.Namespace, pictures: np.ndarray) -> 
     for seed in range(flags.seeds):
         seeded = config.copy_and_resolve_references()
         seeded.seed = seed
-        state, batches = first_state(seeded), data.Batches(flags.train, flags.batch, 128, seed)
+        state, batches = first_state(seeded), Batches(flags.train, flags.batch, 128, seed)
         for _ in range(flags.steps):
             batch, before = next(batches), time.perf_counter()
             state, _ = jax.block_until_ready(step(state, batch))

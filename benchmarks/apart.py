@@ -5,7 +5,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from tcm_jax.memory import peak_resident_bytes
+from tcm_jax.system.memory import peak_resident_bytes
 
 _made: list[Any] = []
 

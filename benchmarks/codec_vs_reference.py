@@ -29,14 +29,14 @@ import torch
 from apart import Apart
 from flax.traverse_util import unflatten_dict
 
-from tcm_jax import checkpoint, convert
 from tcm_jax.codec import Codec
 from tcm_jax.entropy import factorized
-from tcm_jax.image import read_image
-from tcm_jax.model import flat_shapes
-from tcm_jax.model_config import reference_config
-from tcm_jax.parameters import Weights
-from tcm_jax.programs import keep_compiled_programs
+from tcm_jax.images.pictures import read_image
+from tcm_jax.model.config import reference_config
+from tcm_jax.model.tcm import flat_shapes
+from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.weights import files, pytorch
+from tcm_jax.weights.weights import Weights
 
 PADDING = 128  # the reference takes pictures whose sides are multiples of this
 LAST_OF_G_A = "g_a/layers_9/kernel"
@@ -71,8 +71,8 @@ def main() -> None:
 def load(path: Path) -> Weights:
     """Weights of a safetensors file or a checkpoint of the reference."""
     if path.suffix == ".safetensors":
-        return checkpoint.load_weights(path)
-    return checkpoint.make_weights(*convert.convert(path), {})
+        return files.load_weights(path)
+    return files.make_weights(*pytorch.convert(path), {})
 
 
 def synthetic_weights(n: int) -> Weights:
@@ -93,7 +93,7 @@ def synthetic_weights(n: int) -> Weights:
             value[...] = 1.5 + 0.8 * rng.standard_normal(value.shape)
     params = unflatten_dict(flat, sep="/")
     params["entropy_bottleneck"] = factorized.init(jax.random.key(0), config.hyper_channels)
-    return checkpoint.make_weights(config, params, {})
+    return files.make_weights(config, params, {})
 
 
 def synthetic_image(height: int, width: int) -> np.ndarray:
@@ -131,10 +131,10 @@ class Reference:
         if weights.config != reference_config(n):
             sys.exit("the reference has no model of this configuration")
         self.model = import_reference(folder)(N=n).eval()
-        state = {name: torch.from_numpy(value) for name, value in convert.from_flax(weights.params).items()}
+        state = {name: torch.from_numpy(value) for name, value in pytorch.from_flax(weights.params).items()}
         # Their own load_state_dict wants the coder's buffers as well; update() computes them.
         missing, unexpected = torch.nn.Module.load_state_dict(self.model, state, strict=False)
-        if unexpected or any(not convert.BUFFERS.search(name) for name in missing):
+        if unexpected or any(not pytorch.BUFFERS.search(name) for name in missing):
             sys.exit(f"the reference's parameters have other names: {missing[:5]} {unexpected[:5]}")
         self.model.update()
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.memory import keep_freed_memory
+from tcm_jax.system.memory import keep_freed_memory
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 
-from tcm_jax.layers import linear
+from tcm_jax.model.layers import linear
 
 SHAPES = [
     (2, 128, 128, 128, 128),

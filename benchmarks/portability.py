@@ -23,14 +23,14 @@ from unittest import mock
 import jax
 import numpy as np
 
-from tcm_jax import network
-from tcm_jax.codec import GUARD_BAND, Codec
-from tcm_jax.container import parse
-from tcm_jax.entropy.boundaries import boundary_positions
+from tcm_jax.codec import tiled_network
+from tcm_jax.codec.boundaries import boundary_positions
+from tcm_jax.codec.codec import GUARD_BAND, Codec
+from tcm_jax.codec.container import parse
 from tcm_jax.entropy.tables import build_indexes, scale_table
 from tcm_jax.errors import TcmError
 from tcm_jax.evaluation import open_weights
-from tcm_jax.evaluation.testsets import open_dataset, short_names
+from tcm_jax.images.datasets import open_dataset, short_names
 
 PARTS = ("mu", "sigma", "picture")
 BANDS = (2e-6, 5e-6, 1e-5, 2e-5, 4e-5, 8e-5)
@@ -94,13 +94,13 @@ def decode(flags: argparse.Namespace) -> dict:
 
 def observed(codec: Codec, data: bytes) -> tuple[dict[str, np.ndarray], str | None]:
     """(mu, sigma [slices, h, w, channels] and, if there is no error, the picture; the error)."""
-    slices, exact, arrays, error = [], network._slice_params, {}, None
+    slices, exact, arrays, error = [], tiled_network._slice_params, {}, None
 
     def observer(*args):
         slices.append(exact(*args))
         return slices[-1]
 
-    with mock.patch.object(network, "_slice_params", observer):
+    with mock.patch.object(tiled_network, "_slice_params", observer):
         try:
             arrays["picture"] = codec.decompress(data)
         except TcmError as problem:

@@ -28,16 +28,17 @@ import jax.numpy as jnp
 import numpy as np
 from codec_vs_reference import synthetic_image, synthetic_weights
 
-from tcm_jax import checkpoint, codec, network
-from tcm_jax.analysis import complexity
-from tcm_jax.image import read_image, write_png
-from tcm_jax.memory import keep_freed_memory
-from tcm_jax.model import TCM
-from tcm_jax.parameters import Weights
-from tcm_jax.programs import keep_compiled_programs
+from tcm_jax.codec import codec, tiled_network
+from tcm_jax.images.pictures import read_image, write_png
+from tcm_jax.model import complexity
+from tcm_jax.model.tcm import TCM
+from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.system.memory import keep_freed_memory
+from tcm_jax.weights import files
+from tcm_jax.weights.weights import Weights
 
 SIZES = {"small": 64, "medium": 96, "large": 128}  # N
-STAGES = {  # program of network.py: stage, and the parts of `complexity.macs` that it is
+STAGES = {  # program of tiled_network.py: stage, and the parts of `complexity.macs` that it is
     "_analysis": ("g_a", ("g_a",)),
     "_hyper_analysis": ("h_a", ("h_a",)),
     "_hyper_synthesis": ("h_s", ("h_s",)),
@@ -71,7 +72,7 @@ def main() -> None:
 
 def make_weights(name: str) -> Weights:
     """Weights of a size of the network."""
-    return checkpoint.load_weights() if name == "tiny" else synthetic_weights(SIZES[name])
+    return files.load_weights() if name == "tiny" else synthetic_weights(SIZES[name])
 
 
 class Clock:
@@ -116,7 +117,7 @@ class TimedCoder:
 def measure(weights: Weights, height: int, width: int, repeats: int) -> dict[str, Any]:
     """Both directions of one picture."""
     image, ours = synthetic_image(height, width), codec.Codec(weights, coder="native")
-    programs = {name: getattr(network, name) for name in STAGES}
+    programs = {name: getattr(tiled_network, name) for name in STAGES}
     start = time.perf_counter()
     data = ours.compress(image)
     ours.decompress(data)
@@ -129,7 +130,7 @@ def measure(weights: Weights, height: int, width: int, repeats: int) -> dict[str
         for direction, work in directions.items():
             runs[direction].append(watched(work, programs, Clock.wrap).seconds)
     peak.append(product_speed())
-    rows, columns = network.padded_size(height, width)
+    rows, columns = tiled_network.padded_size(height, width)
     gflop = {part: 2 * macs.total / 1e9 for part, macs in complexity.macs(weights.config, rows, columns).items()}
     machine = max(peak), memory_bandwidth()
     result = {"first_seconds": round(first, 2), "product_gflops": round(machine[0]), "memory_gbs": round(machine[1], 1)}
@@ -143,7 +144,7 @@ def watched(work: Callable, programs: dict[str, Any], watch: Callable) -> Clock:
     """What a clock's method `watch` finds out about the stages of one run; the seconds of the whole are "whole"."""
     clock, coders = Clock(), (codec.range_coder.encoder, codec.range_coder.decoder)
     for name, program in programs.items():
-        setattr(network, name, watch(clock, STAGES[name][0], program))
+        setattr(tiled_network, name, watch(clock, STAGES[name][0], program))
     codec.range_coder.encoder = lambda *args: TimedCoder(coders[0](*args), clock)
     codec.range_coder.decoder = lambda *args: TimedCoder(coders[1](*args), clock)
     try:
@@ -151,7 +152,7 @@ def watched(work: Callable, programs: dict[str, Any], watch: Callable) -> Clock:
     finally:
         codec.range_coder.encoder, codec.range_coder.decoder = coders
         for name, program in programs.items():
-            setattr(network, name, program)
+            setattr(tiled_network, name, program)
     return clock
 
 

@@ -33,11 +33,12 @@ def stages(file: Path) -> dict[str, float]:
         import jax
 
         lap("JAX")
-        from tcm_jax.any_weights import open_weights
         from tcm_jax.codec import Codec
+        from tcm_jax.codec.programs import Program
         from tcm_jax.entropy import range_coder
-        from tcm_jax.image import encode_png
-        from tcm_jax.programs import Program, keep_compiled_programs
+        from tcm_jax.images.pictures import encode_png
+        from tcm_jax.system.compilation import keep_compiled_programs
+        from tcm_jax.training.weights import open_weights
 
         lap("our own modules")
         range_coder.load("auto")

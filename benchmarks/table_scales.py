@@ -12,11 +12,11 @@ from unittest import mock
 
 import numpy as np
 
-from tcm_jax.checkpoint import load_weights
 from tcm_jax.codec import Codec
 from tcm_jax.entropy import tables
-from tcm_jax.evaluation.testsets import open_dataset
-from tcm_jax.programs import keep_compiled_programs
+from tcm_jax.images.datasets import open_dataset
+from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.weights.files import load_weights
 
 
 def main() -> None:

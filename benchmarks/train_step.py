@@ -22,9 +22,9 @@ import jax
 import numpy as np
 from apart import Apart
 
-from tcm_jax import step
-from tcm_jax.initialization import init_params
-from tcm_jax.memory import prepare_training
+from tcm_jax.model.initialization import init_params
+from tcm_jax.system.memory import prepare_training
+from tcm_jax.training import step
 
 
 def main() -> None:
@@ -88,13 +88,13 @@ class Reference:
         import torch
         from codec_vs_reference import import_reference
 
-        from tcm_jax import convert
+        from tcm_jax.weights import pytorch
 
         torch.set_num_threads(threads)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.torch, self.lam = torch, config.lam
         self.model = import_reference(folder)(N=config.model.widths[0] // 2).to(device).train()
-        state = {name: torch.from_numpy(np.array(value)) for name, value in convert.from_flax(params).items()}
+        state = {name: torch.from_numpy(np.array(value)) for name, value in pytorch.from_flax(params).items()}
         torch.nn.Module.load_state_dict(self.model, state, strict=False)
         named = dict(self.model.named_parameters())
         if named.keys() != state.keys():

@@ -8,7 +8,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from tcm_jax.errors import ConfigError
-from tcm_jax.model_config import ModelConfig, reference_config
+from tcm_jax.model.config import ModelConfig, reference_config
 
 EPOCH = 300_000 // 8  # steps of one epoch of the paper
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from configs.default import make_config
-from tcm_jax.model_config import ModelConfig
+from tcm_jax.model.config import ModelConfig
 
 MODEL = ModelConfig(
     widths=(8, 8, 8),

@@ -7,7 +7,7 @@ Should reach on Kodak at lambda 0.0067 (the authors' RD_data.md): 32.59 dB at 0.
 """
 
 from configs.default import make_config
-from tcm_jax.model_config import reference_config
+from tcm_jax.model.config import reference_config
 
 
 def get_config(rate: str = "mse-3"):

@@ -7,7 +7,7 @@ docs/models/tiny/README.md has all in full, with hardware, hours and results.
 
 from configs.default import make_config
 from tcm_jax.errors import ConfigError
-from tcm_jax.model_config import ModelConfig
+from tcm_jax.model.config import ModelConfig
 
 MODEL = ModelConfig(
     widths=(24, 64, 72),

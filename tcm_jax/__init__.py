@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from tcm_jax.codec import Codec
-    from tcm_jax.image import Picture
+    from tcm_jax.images.pictures import Picture
 
 __all__ = ["compress", "decompress"]
 
@@ -43,7 +43,7 @@ def compress(
     """
     from PIL import Image
 
-    from tcm_jax.image import from_pil
+    from tcm_jax.images.pictures import from_pil
 
     return _codec(weights).compress(from_pil(image) if isinstance(image, Image.Image) else image, quality)
 
@@ -67,7 +67,7 @@ def decompress(
         StreamError: no intact file, one of other weights, or one that this device's arithmetic cannot decode.
         WeightsError: the weights cannot be used.
     """
-    from tcm_jax.image import to_pil
+    from tcm_jax.images.pictures import to_pil
 
     picture = _codec(weights).decode(data)
     return to_pil(picture) if as_pil else picture.array
@@ -79,9 +79,9 @@ def _codec(weights: str | PathLike[str] | None) -> Codec:
 
 @functools.lru_cache(maxsize=2)
 def _opened(weights: str | None) -> Codec:
-    from tcm_jax.checkpoint import load_weights
     from tcm_jax.codec import Codec
-    from tcm_jax.programs import keep_compiled_programs
+    from tcm_jax.system.compilation import keep_compiled_programs
+    from tcm_jax.weights.files import load_weights
 
     keep_compiled_programs()
     return Codec(load_weights(weights))

@@ -17,9 +17,9 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 import tcm_jax
-from tcm_jax.container import MAGIC, parse
-from tcm_jax.image import EXIF_PREFIX, from_pil
-from tcm_jax.lossless import unpack_metadata
+from tcm_jax.codec.container import MAGIC, parse
+from tcm_jax.codec.lossless import unpack_metadata
+from tcm_jax.images.pictures import EXIF_PREFIX, from_pil
 
 _MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
 _weights: str | None = None

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from tcm_jax.checkpoint import make_weights
 from tcm_jax.codec import Codec
 from tcm_jax.entropy import factorized
-from tcm_jax.model import flat_shapes
-from tcm_jax.model_config import ModelConfig
-from tcm_jax.parameters import Weights
+from tcm_jax.model.config import ModelConfig
+from tcm_jax.model.tcm import flat_shapes
+from tcm_jax.weights.files import make_weights
+from tcm_jax.weights.weights import Weights
 
 # Drawn at 0.7 / sqrt(fan in) but for these: latents of several units, scales from below the table to tens, pictures
 # that do not clip everywhere.

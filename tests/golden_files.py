@@ -14,11 +14,11 @@ import numpy as np
 from conftest import drawn_weights, photograph
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tcm_jax import checkpoint
 from tcm_jax.codec import Codec
-from tcm_jax.image import Picture
-from tcm_jax.model_config import ModelConfig
-from tcm_jax.parameters import Weights
+from tcm_jax.images.pictures import Picture
+from tcm_jax.model.config import ModelConfig
+from tcm_jax.weights import files
+from tcm_jax.weights.weights import Weights
 
 GOLDEN = Path(__file__).parent / "golden"
 WEIGHTS = GOLDEN / "tiny.safetensors"
@@ -57,7 +57,7 @@ def golden_codec(name: str) -> Codec:
 
 @functools.cache
 def _weights() -> Weights:
-    return checkpoint.load_weights(WEIGHTS)
+    return files.load_weights(WEIGHTS)
 
 
 def _variable(weights: Weights) -> Weights:
@@ -80,8 +80,8 @@ def main() -> None:
     GOLDEN.mkdir(exist_ok=True)
     if not WEIGHTS.exists():
         weights = drawn_weights(CONFIG, seed=0)
-        rounded = checkpoint.make_weights(CONFIG, weights.params, {"name": "golden"}, np.float16)
-        checkpoint.save_weights(WEIGHTS, rounded, np.float16)
+        rounded = files.make_weights(CONFIG, weights.params, {"name": "golden"}, np.float16)
+        files.save_weights(WEIGHTS, rounded, np.float16)
     for name, (picture, _, quality) in FILES.items():
         path, codec = GOLDEN / f"{name}.tcm", golden_codec(name)
         if not path.exists():

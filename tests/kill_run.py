@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from configs import smoke
-from tcm_jax import checkpoint, training
 from tcm_jax.errors import Preempted, TcmError
-from tcm_jax.step import TrainState
+from tcm_jax.training import loop
+from tcm_jax.training.step import TrainState
+from tcm_jax.weights import files
 from train import show_messages
 
 
@@ -35,11 +36,11 @@ def compile_step(config, replicated, sharded):
 
 
 show_messages()
-training.first_state = state_of_nothing
-training.abstract_state = lambda config: jax.eval_shape(lambda: state_of_nothing(config))
-training.compile_step = compile_step
-training.averaged = lambda *args: {}
-checkpoint.export = lambda path, *args: path
+loop.first_state = state_of_nothing
+loop.abstract_state = lambda config: jax.eval_shape(lambda: state_of_nothing(config))
+loop.compile_step = compile_step
+loop.averaged = lambda *args: {}
+files.export = lambda path, *args: path
 
 config = smoke.get_config()
 config.validation.source = ""
@@ -47,7 +48,7 @@ config.log_every = config.checkpoint_every = 1
 if len(sys.argv) > 2:
     jax.distributed.initialize(sys.argv[2], 2, int(sys.argv[3]))
 try:
-    training.train(config, Path(sys.argv[1]))
+    loop.train(config, Path(sys.argv[1]))
 except Preempted as stop:
     print(stop)
     sys.exit(75)

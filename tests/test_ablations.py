@@ -12,10 +12,10 @@ from PIL import Image
 
 from benchmarks import ablations
 from configs import smoke
-from tcm_jax import checkpoint
 from tcm_jax.errors import ConfigError
-from tcm_jax.model import TCM, flat_shapes
-from tcm_jax.model_config import ModelConfig
+from tcm_jax.model.config import ModelConfig
+from tcm_jax.model.tcm import TCM, flat_shapes
+from tcm_jax.weights import files
 
 CHANGES = [{"blocks": "cnn"}, {"blocks": "transformer"}, {"attention": "none"}, {"attention": "transforms"},
            {"lrp": False}, {"num_slices": 2}]  # fmt: skip
@@ -35,7 +35,7 @@ def test_defaults_leave_the_json_and_the_identity_alone():
     assert names & json.loads(changed.to_json()).keys() == {"blocks", "lrp"}
     assert ModelConfig.from_dict(json.loads(changed.to_json())) == changed
     # Written before there were such fields; loading compares the identity with the stored one.
-    assert checkpoint.load_weights(WEIGHTS).identity.startswith("f48e8dfbd1dc5a75")
+    assert files.load_weights(WEIGHTS).identity.startswith("f48e8dfbd1dc5a75")
 
 
 def test_each_change_is_seen_in_the_parameters(tiny_config):

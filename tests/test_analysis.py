@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from conftest import drawn_weights, photograph
 
-from tcm_jax import figures
-from tcm_jax.analysis import complexity
-from tcm_jax.analysis.latents import gain_level, latents
-from tcm_jax.analysis.receptive import reach, receptive_field
-from tcm_jax.checkpoint import save_weights
 from tcm_jax.errors import ConfigError
-from tcm_jax.evaluation import analyze, complexity_table
-from tcm_jax.image import read_image, write_png
-from tcm_jax.model import TCM, flat_shapes
+from tcm_jax.evaluation import complexity_table
+from tcm_jax.evaluation.analysis import command as analyze
+from tcm_jax.evaluation.analysis.latents import gain_level, latents
+from tcm_jax.evaluation.analysis.receptive import reach, receptive_field
+from tcm_jax.images import figures
+from tcm_jax.images.pictures import read_image, write_png
+from tcm_jax.model import complexity
+from tcm_jax.model.tcm import TCM, flat_shapes
+from tcm_jax.weights.files import save_weights
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_work_and_parameters_by_part(tiny_config):
 @pytest.mark.slow
 def test_the_work_of_the_small_network_by_part():
     """215.3 and 4.7 GMAC at 768x512 by an independent program; the parts are all of it."""
-    from tcm_jax.model_config import reference_config
+    from tcm_jax.model.config import reference_config
 
     parts = complexity.macs(reference_config(64))
     total = sum(parts.values(), complexity.Macs())

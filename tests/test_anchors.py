@@ -9,8 +9,8 @@ from conftest import photograph
 from tcm_jax.errors import ConfigError
 from tcm_jax.evaluation import anchors, bdrate
 from tcm_jax.evaluation.codecs import OTHER_CODECS, file_of_size, other_codec
-from tcm_jax.metrics import psnr
-from tcm_jax.model_config import ModelConfig, reference_config
+from tcm_jax.images.metrics import psnr
+from tcm_jax.model.config import ModelConfig, reference_config
 
 KODAK = Path(__file__).parent.parent.parent / "shared" / "data" / "kodak"
 
@@ -145,7 +145,7 @@ def test_plain_jpeg_and_webp_agree_with_the_published_points(name, options):
     import dataclasses
 
     from tcm_jax.evaluation.measure import measure_other
-    from tcm_jax.image import read_image
+    from tcm_jax.images.pictures import read_image
 
     plain = dataclasses.replace(OTHER_CODECS[name], options=lambda quality: {"quality": quality, **options})
     pictures = [read_image(path) for path in sorted(KODAK.glob("*.png"))]

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tcm_jax.container import Container
-from tcm_jax.entropy import boundaries, tables
+from tcm_jax.codec import boundaries
+from tcm_jax.codec.container import Container
+from tcm_jax.codec.ribbon import pack_sides
+from tcm_jax.entropy import tables
 from tcm_jax.errors import StreamError
-from tcm_jax.sides import pack_sides
 
 SLICES = 3
 NONE = (np.empty(0, np.int32),) * SLICES

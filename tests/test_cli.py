@@ -14,16 +14,17 @@ import pytest
 from conftest import drawn_weights, photograph
 from PIL import Image, ImageCms
 
-from tcm_jax import checkpoint, cli, convert
+from tcm_jax import cli
 from tcm_jax.codec import Codec
-from tcm_jax.container import parse
-from tcm_jax.image import decode_image, read_image, write_png
+from tcm_jax.codec.container import parse
+from tcm_jax.images.pictures import decode_image, read_image, write_png
+from tcm_jax.weights import files, pytorch
 
 
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory, tiny_weights) -> str:
     path = tmp_path_factory.mktemp("weights") / "drawn.safetensors"
-    checkpoint.save_weights(path, tiny_weights)
+    files.save_weights(path, tiny_weights)
     return str(path)
 
 
@@ -103,7 +104,7 @@ def test_files_that_cannot_be_used(here, tcm):
 
 def test_a_file_of_other_weights(here, tcm, tiny_config):
     assert tcm("compress", "photo.png")[0] == 0
-    checkpoint.save_weights(here / "other.safetensors", drawn_weights(tiny_config, seed=1))
+    files.save_weights(here / "other.safetensors", drawn_weights(tiny_config, seed=1))
     refused(
         tcm("decompress", "photo.tcm", "-o", "a.png", weights="other.safetensors"), "ModelMismatchError", "--weights"
     )
@@ -122,9 +123,9 @@ def test_ctrl_c_leaves_nothing_behind(here, tcm, monkeypatch):
 
 
 def test_convert(here, capsys, monkeypatch, tiny_config, tiny_weights, weights_file):
-    monkeypatch.setattr(convert, "convert", lambda path: (tiny_config, tiny_weights.params))
+    monkeypatch.setattr(pytorch, "convert", lambda path: (tiny_config, tiny_weights.params))
     assert cli.main(["convert", "model.pth.tar", "model.safetensors"]) == 0
-    converted = checkpoint.load_weights("model.safetensors")
+    converted = files.load_weights("model.safetensors")
     assert converted.identity == tiny_weights.identity
     assert converted.name == "model.pth.tar"
     size = (here / "model.safetensors").stat().st_size

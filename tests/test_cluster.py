@@ -21,7 +21,7 @@ from golden_files import WEIGHTS
 
 from tcm_jax import cli
 from tcm_jax.cli.cluster import ATTEMPTS, workers
-from tcm_jax.image import write_png
+from tcm_jax.images.pictures import write_png
 
 PICTURES = 12
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason='needs pip install ".[ray]"')

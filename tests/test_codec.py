@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tcm_jax import network
-from tcm_jax.checkpoint import make_weights
-from tcm_jax.codec import Codec, Encoded
-from tcm_jax.container import MAX_GUARD_BAND, pack, parse
-from tcm_jax.entropy import boundaries as boundaries_module
+from tcm_jax.codec import boundaries as boundaries_module
+from tcm_jax.codec import tiled_network
+from tcm_jax.codec.codec import Codec, Encoded
+from tcm_jax.codec.container import MAX_GUARD_BAND, pack, parse
+from tcm_jax.codec.programs import Program
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.errors import (
     ArithmeticMismatchError,
@@ -25,9 +25,9 @@ from tcm_jax.errors import (
     StreamError,
     WeightsError,
 )
-from tcm_jax.image import Picture
-from tcm_jax.model_config import EARLIER_EMBEDDED
-from tcm_jax.programs import Program
+from tcm_jax.images.pictures import Picture
+from tcm_jax.weights.embedded import EARLIER_EMBEDDED
+from tcm_jax.weights.files import make_weights
 
 NEEDS_TFC = pytest.mark.skipif(not importlib.util.find_spec("tensorflow_compression_ops"), reason="needs the extra tfc")
 BAND = 0.01  # wide enough for corrections even in small pictures
@@ -116,7 +116,7 @@ def test_tiles_and_the_whole_picture_agree(tiny_weights):
 def test_no_new_programs_for_a_new_large_picture(tiny_weights):
     codec = Codec(tiny_weights, coder="native", tile=512)
     codec.encode(photograph(520, 530))
-    programs = [value for value in vars(network).values() if isinstance(value, Program)]
+    programs = [value for value in vars(tiled_network).values() if isinstance(value, Program)]
     before = [len(program) for program in programs]
     for height, width in ((700, 600), (1100, 520)):
         codec.encode(photograph(height, width))
@@ -219,14 +219,14 @@ def test_both_coders_write_the_same_file(tiny_weights, encoded):
 def decoded_with_noise(codec: Codec, data: bytes, relative: float, seed: int) -> np.ndarray:
     """The picture on a machine whose scales are off by up to `relative`, and whose means by up to 1e-6."""
     rng = np.random.default_rng(seed)
-    exact = network._slice_params
+    exact = tiled_network._slice_params
 
     def noisy(*args):
         mu, sigma, support = exact(*args)
         noise = rng.uniform(-1, 1, (2, *mu.shape)).astype(np.float32)
         return mu + 1e-6 * noise[0], sigma * (1 + relative * noise[1]), support
 
-    with mock.patch.object(network, "_slice_params", noisy):
+    with mock.patch.object(tiled_network, "_slice_params", noisy):
         return codec.decompress(data)
 
 
@@ -253,7 +253,7 @@ def test_without_a_guard_band_noise_is_not_absorbed(tiny_weights):
 @pytest.mark.parametrize("slice_index", [0, 1, 2])
 def test_one_scale_a_little_beyond_the_guard_band_is_found(tiny_weights, encoded, coder, slice_index):
     """The scale nearest to a boundary, moved to 1.2 bands on its other side."""
-    codec, exact = Codec(tiny_weights, coder=coder), network._slice_params
+    codec, exact = Codec(tiny_weights, coder=coder), tiled_network._slice_params
 
     def moved(config, params, i, *args):
         mu, sigma, support = exact(config, params, i, *args)
@@ -265,7 +265,7 @@ def test_one_scale_a_little_beyond_the_guard_band_is_found(tiny_weights, encoded
             sigma = sigma.at[*place].set(boundaries[boundary] * (1 - side * 1.2 * BAND))
         return mu, sigma, support
 
-    with mock.patch.object(network, "_slice_params", moved):
+    with mock.patch.object(tiled_network, "_slice_params", moved):
         decoded = codec.decompress(encoded.data)
         assert np.abs(decoded.astype(int) - encoded.reconstruction).max() <= 1
         with mock.patch.object(boundaries_module, "_TRIALS", 0), pytest.raises(ArithmeticMismatchError):

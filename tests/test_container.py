@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcm_jax.container import Container, pack, parse, symbol_checksum
+from tcm_jax.codec.container import Container, pack, parse, symbol_checksum
 from tcm_jax.errors import StreamError
 
 NONE = (np.empty(0, np.int32),) * 5

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from tcm_jax import convert, model
 from tcm_jax.errors import MissingExtraError, WeightsError
-from tcm_jax.model_config import ModelConfig, reference_config
+from tcm_jax.model import tcm
+from tcm_jax.model.config import ModelConfig, reference_config
+from tcm_jax.weights import pytorch
 
 torch = pytest.importorskip("torch")
 
@@ -39,15 +40,15 @@ REFERENCE_NAMES = {
 
 
 def shapes_in_reference(config):
-    flat = flatten_dict(model.parameter_shapes(config)).items()
-    return {convert.reference_name(path): convert.reference_shape(path, leaf.shape) for path, leaf in flat}
+    flat = flatten_dict(tcm.parameter_shapes(config)).items()
+    return {pytorch.reference_name(path): pytorch.reference_shape(path, leaf.shape) for path, leaf in flat}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def traced_once():
     """Tracing a model for its shapes takes over a second; do it once a configuration."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "parameter_shapes", functools.cache(model.parameter_shapes))
+        patch.setattr(tcm, "parameter_shapes", functools.cache(tcm.parameter_shapes))
         yield
 
 
@@ -92,7 +93,7 @@ def save(state, path, *, old=False, prefix="", nested=False, buffers=None, **opt
     ids=str,
 )
 def test_every_form_of_a_checkpoint_reads_the_same(form, state, tmp_path):
-    read = convert.read_reference(save(state, tmp_path / "model.pth.tar", **form))
+    read = pytorch.read_reference(save(state, tmp_path / "model.pth.tar", **form))
     assert read.keys() == state.keys()
     for name, value in read.items():
         np.testing.assert_array_equal(value, state[name])
@@ -106,14 +107,14 @@ def test_optimizer_and_scheduler_states_do_not_disturb(state, tmp_path):
     checkpoint = {"optimizer": optimizer.state_dict(), "lr_scheduler": scheduler.state_dict()}
     tensors = {name: torch.from_numpy(value) for name, value in state.items()}
     torch.save({"state_dict": tensors, **checkpoint}, tmp_path / "model.pth.tar")
-    assert convert.read_reference(tmp_path / "model.pth.tar").keys() == state.keys()
+    assert pytorch.read_reference(tmp_path / "model.pth.tar").keys() == state.keys()
 
 
 def test_flax_parameters_fit_the_model_and_come_back(state):
-    params = convert.to_flax(state, CONFIG)
+    params = pytorch.to_flax(state, CONFIG)
     jax.tree.map(lambda value, want: np.testing.assert_equal(value.shape, want.shape), params,
-                 model.parameter_shapes(CONFIG))  # fmt: skip
-    back = convert.from_flax(params)
+                 tcm.parameter_shapes(CONFIG))  # fmt: skip
+    back = pytorch.from_flax(params)
     assert back.keys() == state.keys()
     for name, value in back.items():
         np.testing.assert_array_equal(value, state[name])
@@ -137,12 +138,12 @@ def test_flax_parameters_fit_the_model_and_come_back(state):
     ],
 )  # fmt: skip
 def test_names_and_layouts(flax_path, name, axes, state):
-    value = flatten_dict(convert.to_flax(state, CONFIG), sep="/")[flax_path]
+    value = flatten_dict(pytorch.to_flax(state, CONFIG), sep="/")[flax_path]
     np.testing.assert_array_equal(value, state[name].transpose(axes))
 
 
 def test_a_1x1_convolution_becomes_a_matrix(state):
-    kernel = convert.to_flax(state, CONFIG)["g_a"]["layers_1"]["conv1_1"]["kernel"]
+    kernel = pytorch.to_flax(state, CONFIG)["g_a"]["layers_1"]["conv1_1"]["kernel"]
     np.testing.assert_array_equal(kernel, state["g_a.1.conv1_1.weight"][:, :, 0, 0].T)
 
 
@@ -157,7 +158,7 @@ def test_convert_infers_n(tmp_path):
     # One stored number a parameter, repeated by a stride of 0: a whole checkpoint in a small file.
     tensors = {name: torch.full((1,), float(i)).expand(shape) for i, (name, shape) in enumerate(shapes.items())}
     torch.save({"state_dict": tensors}, tmp_path / "model.pth.tar")
-    config, params = convert.convert(tmp_path / "model.pth.tar")
+    config, params = pytorch.convert(tmp_path / "model.pth.tar")
     assert config == reference_config(32)
     assert [float(value.flat[0]) for value in flatten_dict(params).values()] == list(range(len(shapes)))
 
@@ -167,7 +168,7 @@ def test_all_differences_are_reported_at_once(state):
     del changed["g_a.0.skip.bias"], changed["h_a.0.conv2.weight"]
     changed |= {"g_a.99.bias": np.zeros(3), "g_s.0.conv.bias": np.zeros(5)}
     with pytest.raises(WeightsError) as caught:
-        convert.to_flax(changed, CONFIG)
+        pytorch.to_flax(changed, CONFIG)
     for part in (
         "2 missing in the checkpoint: g_a.0.skip.bias (16,), h_a.0.conv2.weight (8, 8, 3, 3);",
         "1 in the checkpoint but not in the model: g_a.99.bias (3,);",
@@ -179,19 +180,19 @@ def test_all_differences_are_reported_at_once(state):
 def test_a_checkpoint_of_another_network(tmp_path):
     torch.save({"fc.weight": torch.ones(2, 2)}, tmp_path / "resnet.pth")
     with pytest.raises(WeightsError, match=r"resnet\.pth: no TCM checkpoint.*fc\.weight"):
-        convert.convert(tmp_path / "resnet.pth")
+        pytorch.convert(tmp_path / "resnet.pth")
 
 
 def test_an_impossible_n():
     with pytest.raises(WeightsError, match="N = 50 is impossible"):
-        convert.infer_config({"g_a.0.conv1.bias": np.zeros(100)})
+        pytorch.infer_config({"g_a.0.conv1.bias": np.zeros(100)})
 
 
 def test_a_name_in_both_schemes(tmp_path):
     tensors = {"entropy_bottleneck._matrix0": torch.ones(1), "entropy_bottleneck.matrices.0": torch.ones(1)}
     torch.save(tensors, tmp_path / "model.pth")
     with pytest.raises(WeightsError, match="twice"):
-        convert.read_reference(tmp_path / "model.pth")
+        pytorch.read_reference(tmp_path / "model.pth")
 
 
 class Forbidden:
@@ -214,7 +215,7 @@ class Forbidden:
 def test_pytorch_files_that_are_no_checkpoint(content, message, tmp_path):
     torch.save(content, tmp_path / "model.pth")
     with pytest.raises(WeightsError, match=message):
-        convert.read_reference(tmp_path / "model.pth")
+        pytorch.read_reference(tmp_path / "model.pth")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -225,7 +226,7 @@ def test_truncated_files(zipped, tmp_path):
     for length in (0, 1, 30, len(whole) // 2, len(whole) - 10):
         path.write_bytes(whole[:length])
         with pytest.raises(WeightsError, match="damaged or no PyTorch checkpoint"):
-            convert.read_reference(path)
+            pytorch.read_reference(path)
 
 
 def test_files_of_other_kinds(tmp_path):
@@ -233,13 +234,13 @@ def test_files_of_other_kinds(tmp_path):
     for content in (b"\x89PNG\r\n\x1a\n" + bytes(100), b"some words, and more words", b"PK\x03\x04" + bytes(50)):
         path.write_bytes(content)
         with pytest.raises(WeightsError, match="damaged or no PyTorch checkpoint"):
-            convert.read_reference(path)
+            pytorch.read_reference(path)
     for missing in (tmp_path / "absent.pth", tmp_path):
         with pytest.raises(WeightsError, match="cannot be read"):
-            convert.read_reference(missing)
+            pytorch.read_reference(missing)
 
 
 def test_without_pytorch_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r'pip install "tcm_jax\[torch\]"'):
-        convert.read_reference(tmp_path / "model.pth")
+        pytorch.read_reference(tmp_path / "model.pth")

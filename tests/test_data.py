@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_jax import data
 from tcm_jax.errors import ConfigError, DataError, ImageError
+from tcm_jax.images.datasets import image_source
+from tcm_jax.training.batches import Batches, ReadableImages, random_crop
 
 CROP = 16
 
@@ -48,18 +49,18 @@ def write_member(archive, name, content):
 
 
 def batches(folder, seed=0, batch_size=4, crop=CROP, **options):
-    return data.Batches(f"folder:{folder}", batch_size, crop, seed, **options)
+    return Batches(f"folder:{folder}", batch_size, crop, seed, **options)
 
 
 def test_folder_and_tar_files_are_read_in_sorted_order(folder):
-    source = data.image_source(f"folder:{folder}")
+    source = image_source(f"folder:{folder}")
     names = [source.name(i).removeprefix(f"{folder}/") for i in range(len(source))]
     assert names == [f"deep/{i}.PNG" for i in (0, 2, 4)] + [f"deep/er/{i}.PNG" for i in (1, 3, 5)] + [
         f"more.tar/a/{i}.png" for i in (6, 7, 8, 9)
     ]
     for i, name in enumerate(names):
         np.testing.assert_array_equal(source[i], picture(int(name[-5])))
-    alone = data.image_source(f"folder:{folder}/more.tar")
+    alone = image_source(f"folder:{folder}/more.tar")
     np.testing.assert_array_equal(alone[3], picture(9))
     assert len(alone) == 4
 
@@ -129,7 +130,7 @@ def test_unreadable_pictures_are_named_and_skipped(folder, caplog):
     broken.write_bytes(broken.read_bytes()[:200])
     (folder / "text.png").write_text("no picture")
     it = batches(folder)
-    with caplog.at_level(logging.WARNING, logger=data.__name__):
+    with caplog.at_level(logging.WARNING, logger="tcm_jax.training.batches"):
         for _ in range(9):
             assert next(it).shape == (4, CROP, CROP, 3)
     messages = sorted(record.getMessage() for record in caplog.records)
@@ -157,7 +158,7 @@ def test_small_pictures_are_continued_by_reflection(tmp_path, shape):
 
 def test_reflection_is_even():
     image = np.arange(4, dtype=np.uint8)[None, :, None].repeat(8, 0).repeat(3, 2)
-    crop = data.random_crop(image, 8, np.random.default_rng(0))
+    crop = random_crop(image, 8, np.random.default_rng(0))
     assert crop[0, :, 0].tolist() in ([2, 1, 0, 1, 2, 3, 2, 1], [1, 2, 3, 2, 1, 0, 1, 2])
 
 
@@ -182,7 +183,7 @@ class Counting:
 
 def test_decoded_pictures_are_kept_up_to_the_limit():
     source = Counting()
-    images = data.ReadableImages(source, cache_bytes=2 * 96)
+    images = ReadableImages(source, cache_bytes=2 * 96)
     for _ in range(3):
         for i in range(4):
             image, unreadable = images[i]
@@ -197,7 +198,7 @@ def test_decoded_pictures_are_kept_up_to_the_limit():
 @pytest.mark.parametrize("spec", ["", "folder", "folder:", "/some/where", "ftp:x"])
 def test_bad_specs_are_refused(spec):
     with pytest.raises(ConfigError, match=r"is neither folder:PATH nor tfds:NAME\[:SPLIT\]"):
-        data.image_source(spec)
+        image_source(spec)
 
 
 def test_bad_sizes_are_refused(folder):
@@ -207,12 +208,12 @@ def test_bad_sizes_are_refused(folder):
 
 def test_missing_and_empty_folders_are_refused(tmp_path):
     with pytest.raises(DataError, match="none does not exist"):
-        data.image_source(f"folder:{tmp_path}/none")
+        image_source(f"folder:{tmp_path}/none")
     with pytest.raises(DataError, match="holds no pictures"):
-        data.image_source(f"folder:{tmp_path}")
+        image_source(f"folder:{tmp_path}")
     (tmp_path / "a.tar").write_bytes(b"\x1f\x8b" + b"x" * 2000)
     with pytest.raises(DataError, match="not an uncompressed tar file"):
-        data.image_source(f"folder:{tmp_path}")
+        image_source(f"folder:{tmp_path}")
 
 
 def test_tfds_is_read_without_tensorflow(tmp_path, monkeypatch):
@@ -235,14 +236,14 @@ def test_tfds_is_read_without_tensorflow(tmp_path, monkeypatch):
     tfds.disable_progress_bar()
     TinyPhotos(data_dir=tmp_path, file_format="array_record").download_and_prepare()
     monkeypatch.setattr(tfds, "data_source", functools.partial(tfds.data_source, data_dir=tmp_path))
-    source = data.image_source("tfds:tiny_photos:test")
+    source = image_source("tfds:tiny_photos:test")
     assert sorted(source[i].tobytes() for i in range(len(source))) == sorted(picture(i).tobytes() for i in range(3))
-    assert next(data.Batches("tfds:tiny_photos:test", 2, CROP, 0)).shape == (2, CROP, CROP, 3)
+    assert next(Batches("tfds:tiny_photos:test", 2, CROP, 0)).shape == (2, CROP, CROP, 3)
     with pytest.raises(DataError, match=r"'tiny_photos', split 'train', cannot be read: Unknown split"):
-        data.image_source("tfds:tiny_photos")
+        image_source("tfds:tiny_photos")
     with pytest.raises(DataError, match="'no_such_set', split 'train', cannot be read: Dataset no_such_set not found"):
-        data.image_source("tfds:no_such_set")
+        image_source("tfds:no_such_set")
 
 
 def test_a_batch_of_one(folder):
-    assert next(data.Batches(f"folder:{folder}", batch_size=1, crop=16, seed=0)).shape == (1, 16, 16, 3)
+    assert next(Batches(f"folder:{folder}", batch_size=1, crop=16, seed=0)).shape == (1, 16, 16, 3)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from tcm_jax.run_checkpoints import RunCheckpoints
+from tcm_jax.training.checkpoints import RunCheckpoints
 
 ROOT = Path(__file__).parent.parent
 STEPS = 20

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_jax import evaluation
 from tcm_jax.errors import ConfigError, DataError, StreamError, TcmError, WeightsError
+from tcm_jax.evaluation import command as evaluation
 from tcm_jax.evaluation import results, sweep
 from tcm_jax.evaluation.measure import COLUMNS, TcmMeter
 from tcm_jax.evaluation.sweep import Point
-from tcm_jax.image import read_image, write_png
-from tcm_jax.metrics import psnr
-from tcm_jax.model_config import reference_config
+from tcm_jax.images.metrics import psnr
+from tcm_jax.images.pictures import read_image, write_png
+from tcm_jax.model.config import reference_config
 
 ORIGIN = {"command": "evaluate.py", "tcm_jax": "0", "commit": "c0ffee", "device": "1 x cpu", "processor": "p",
           "system": "s", "libraries": {"jax": "1"}, "time": "now", "seeds": {}}  # fmt: skip
@@ -37,7 +37,7 @@ class Encoded:
 
 
 class Jpeg:
-    """As `tcm_jax.codec.Codec`; counts its calls."""
+    """As `tcm_jax.codec.codec.Codec`; counts its calls."""
 
     calls = 0
 

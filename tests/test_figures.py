@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tcm_jax.errors import DataError
-from tcm_jax.figures import training_curves
-from tcm_jax.image import read_image
+from tcm_jax.images.figures import training_curves
+from tcm_jax.images.pictures import read_image
 
 
 def test_training_curves(tmp_path):

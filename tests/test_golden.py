@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from golden_files import ALPHA, FILES, GOLDEN, golden_codec, samples
 
-from tcm_jax.container import pack, parse
+from tcm_jax.codec.container import pack, parse
 
 LARGE = ("all", "tiles")  # their tiles take minutes to compile
 

@@ -14,9 +14,9 @@ from golden_files import FILES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcm_jax import codec as codec_module
 from tcm_jax.codec import Codec
-from tcm_jax.container import pack, parse
+from tcm_jax.codec import codec as codec_module
+from tcm_jax.codec.container import pack, parse
 from tcm_jax.errors import TcmError
 
 MAX_PIXELS = 128**2  # altered sizes are refused, or decode with the programs that are already compiled

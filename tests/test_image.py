@@ -9,16 +9,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from tcm_jax.errors import ImageError, TcmError
-from tcm_jax.image import (
-    Picture,
-    atomic_write,
-    decode_image,
-    decode_picture,
-    encode_png,
-    read_image,
-    to_pil,
-    write_png,
-)
+from tcm_jax.images.pictures import Picture, decode_image, decode_picture, encode_png, read_image, to_pil, write_png
+from tcm_jax.system.files import atomic_write
 
 RGB = np.random.RandomState(0).randint(0, 256, (12, 16, 3), dtype=np.uint8)
 

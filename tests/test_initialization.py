@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from tcm_jax.initialization import init_params
-from tcm_jax.model import TCM
+from tcm_jax.model.initialization import init_params
+from tcm_jax.model.tcm import TCM
 
 
 def test_distributions_are_those_of_the_modules(tiny_config):

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcm_jax import kernels
-from tcm_jax.layers import linear
-from tcm_jax.layers.attention import swin_block
-from tcm_jax.layers.conv import GDN, Conv1x1, Conv3x3, SubpelConv, gelu, tanh
-from tcm_jax.layers.gain import Gain
-from tcm_jax.layers.swatten import SWAtten
-from tcm_jax.layers.tcm_block import TCMBlock
+from tcm_jax.model.layers import linear
+from tcm_jax.model.layers.attention import swin_block
+from tcm_jax.model.layers.conv import GDN, Conv1x1, Conv3x3, SubpelConv, gelu, tanh
+from tcm_jax.model.layers.gain import Gain
+from tcm_jax.model.layers.swatten import SWAtten
+from tcm_jax.model.layers.tcm_block import TCMBlock
+from tcm_jax.ops import kernels
 
 
 class Swin(nn.Module):
@@ -242,7 +242,7 @@ def test_results_do_not_depend_on_the_size_of_vectors(lanes, tmp_path):
 
 
 def test_an_xla_that_refuses_them(monkeypatch):
-    from tcm_jax.kernels import handlers
+    from tcm_jax.ops.kernels import handlers
 
     def refuse():
         raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: version")
@@ -252,7 +252,7 @@ def test_an_xla_that_refuses_them(monkeypatch):
 
 
 def test_one_thread_registers_them(monkeypatch):
-    from tcm_jax.kernels import handlers
+    from tcm_jax.ops.kernels import handlers
 
     inside = []
 
@@ -274,7 +274,7 @@ def at_most(lanes: int) -> None:
     features = llvm.get_host_cpu_features()
     features |= {"avx512f": features.get("avx512f") and lanes >= 16, "avx": features.get("avx") and lanes >= 8}
     with mock.patch.object(llvm, "get_host_cpu_features", lambda: features):
-        from tcm_jax.kernels import emit
+        from tcm_jax.ops.kernels import emit
     assert lanes >= emit.LANES
 
 

@@ -14,8 +14,8 @@ import pytest
 from conftest import photograph
 from golden_files import WEIGHTS, golden_codec
 
-from tcm_jax.image import write_png
-from tcm_jax.run_checkpoints import load_run
+from tcm_jax.images.pictures import write_png
+from tcm_jax.training.checkpoints import load_run
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from configs import smoke
-from tcm_jax import klt, start
 from tcm_jax.errors import ConfigError
-from tcm_jax.image import write_png
-from tcm_jax.initialization import init_params
-from tcm_jax.model import TCM
-from tcm_jax.model_config import ModelConfig
+from tcm_jax.images.pictures import write_png
+from tcm_jax.model import klt
+from tcm_jax.model.config import ModelConfig
+from tcm_jax.model.initialization import init_params
+from tcm_jax.model.tcm import TCM
+from tcm_jax.training import start
 
 LAMS = (0.002, 0.01, 0.05)
 CHANGES = {"widths": (12, 48, 64), "latent_channels": 24, "levels": 3, "skip": "shuffled"}

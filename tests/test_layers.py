@@ -8,10 +8,10 @@ import pytest
 from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.errors import ConfigError
-from tcm_jax.layers import attention, linear
-from tcm_jax.layers.conv import GDN, SubpelConv
-from tcm_jax.layers.tcm_block import TCMBlock
-from tcm_jax.model_config import ModelConfig
+from tcm_jax.model.config import ModelConfig
+from tcm_jax.model.layers import attention, linear
+from tcm_jax.model.layers.conv import GDN, SubpelConv
+from tcm_jax.model.layers.tcm_block import TCMBlock
 
 RNG = np.random.RandomState(0)
 

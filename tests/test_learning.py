@@ -10,12 +10,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from skimage import data
 
 from configs import default, smoke
-from tcm_jax import checkpoint, ops, step
+from tcm_jax import ops
 from tcm_jax.codec import Codec
-from tcm_jax.data import random_crop
 from tcm_jax.errors import WeightsError
-from tcm_jax.initialization import init_params
-from tcm_jax.parameters import Weights
+from tcm_jax.model.initialization import init_params
+from tcm_jax.training import step
+from tcm_jax.training.batches import random_crop
+from tcm_jax.weights import files
+from tcm_jax.weights.weights import Weights
 
 STEPS = 300
 LEVELS = 3
@@ -37,7 +39,7 @@ def train(model, params, batches, **changes):
         state, metrics = program(state, batches[i % len(batches)])
         seen.append(metrics)
     params = jax.tree.map(np.asarray, state.params)
-    return checkpoint.make_weights(model, params, {"name": "learned"}), seen[0], seen[-1]
+    return files.make_weights(model, params, {"name": "learned"}), seen[0], seen[-1]
 
 
 def measure(codec, picture=CROP, *quality):

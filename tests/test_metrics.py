@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tcm_jax.errors import ImageError
-from tcm_jax.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr
+from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr
 
 GOLDEN = Path(__file__).parent.parent.parent / "shared" / "golden"
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from configs.default import make_config
-from tcm_jax import step
+from tcm_jax.training import step
 
 STEPS = 8
 

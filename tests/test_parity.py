@@ -12,13 +12,15 @@ from skimage import data
 from synthetic_weights import synthesize
 
 from configs.default import make_config
-from tcm_jax import convert, kernels, step
-from tcm_jax.entropy.boundaries import boundary_positions
+from tcm_jax.codec.boundaries import boundary_positions
 from tcm_jax.entropy.tables import build_indexes
-from tcm_jax.flat_params import unflatten
-from tcm_jax.model import TCM, flat_shapes
-from tcm_jax.model_config import reference_config
-from tcm_jax.step import draw_noise
+from tcm_jax.model.config import reference_config
+from tcm_jax.model.tcm import TCM, flat_shapes
+from tcm_jax.ops import kernels
+from tcm_jax.training import step
+from tcm_jax.training.step import draw_noise
+from tcm_jax.training.vectors import unflatten
+from tcm_jax.weights import pytorch
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).parent.parent.parent / "shared" / "golden"
@@ -30,8 +32,8 @@ CASES = ["small", *(pytest.param(name, marks=pytest.mark.slow) for name in ("med
 
 def reference_params(config, seed=0):
     shapes = {tuple(key.split("/")): shape for key, shape in flat_shapes(config).items()}
-    names = {convert.reference_name(path): convert.reference_shape(path, shape) for path, shape in shapes.items()}
-    return convert.to_flax({name: synthesize(name, shape, seed) for name, shape in names.items()}, config)
+    names = {pytorch.reference_name(path): pytorch.reference_shape(path, shape) for path, shape in shapes.items()}
+    return pytorch.to_flax({name: synthesize(name, shape, seed) for name, shape in names.items()}, config)
 
 
 def load_case(name):
@@ -102,7 +104,7 @@ def test_training_loss_and_gradients(name, monkeypatch):
                if ".mu" in jax.tree_util.keystr(path)}  # fmt: skip
     grads = unflatten(moments, reference_config(SIZES[name]))
     norms = {
-        convert.reference_name(path): 10 * float(jnp.linalg.norm(g.ravel())) for path, g in flatten_dict(grads).items()
+        pytorch.reference_name(path): 10 * float(jnp.linalg.norm(g.ravel())) for path, g in flatten_dict(grads).items()
     }
     quantiles = norms.pop("entropy_bottleneck.quantiles")
     assert quantiles == pytest.approx(meta["aux_grad_quantiles_norm"], rel=1e-5)

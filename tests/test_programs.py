@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcm_jax import kernels, programs
-from tcm_jax.programs import Parameters, Program
+from tcm_jax.codec import programs
+from tcm_jax.codec.programs import Parameters, Program
+from tcm_jax.ops import kernels
 
 pytestmark = pytest.mark.skipif(jax.__version_info__ < (0, 6, 2), reason="nothing is kept on older ones")
 

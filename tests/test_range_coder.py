@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from numba import config
 from range_coder_oracle import oracle, random_symbols, random_tables, straddling, zeros_dropped
 
-from tcm_jax.cache import cache_folder
 from tcm_jax.entropy import native_coder, range_coder
 from tcm_jax.entropy.native_coder import MAX_OVERREAD
 from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import ConfigError, MissingExtraError, StreamError, WeightsError
+from tcm_jax.system.cache import cache_folder
 
 LOOKUP = [-16, 0, 1, 65535, 65536, -16, 0, 65536, -16, 0, 9000, 21000, 21001, 40000, 65000, 65536, -16, 0, 30011, 65536]
 OFFSETS = [-1, 0, -2, 7]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import photograph
 
-from tcm_jax.layers.conv import ResidualBlockUpsample, ResidualBlockWithStride
-from tcm_jax.layers.remat import Stack
-from tcm_jax.model import TCM
+from tcm_jax.model.layers.conv import ResidualBlockUpsample, ResidualBlockWithStride
+from tcm_jax.model.layers.remat import Stack
+from tcm_jax.model.tcm import TCM
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ import pytest
 from conftest import photograph
 from PIL import Image
 
-from tcm_jax import evaluation
-from tcm_jax.analysis.latents import latents
-from tcm_jax.checkpoint import save_weights
+from tcm_jax.evaluation import command as evaluation
 from tcm_jax.evaluation import complexity_table, sweep
+from tcm_jax.evaluation.analysis.latents import latents
 from tcm_jax.evaluation.report import savings, write_report
-from tcm_jax.image import write_png
+from tcm_jax.images.pictures import write_png
+from tcm_jax.weights.files import save_weights
 
 NAMES = ["<img src=x onerror=alert(1)>.png", "b.png"]
 

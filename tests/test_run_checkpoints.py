@@ -11,7 +11,7 @@ import pytest
 from flax import struct
 
 from tcm_jax.errors import WeightsError
-from tcm_jax.run_checkpoints import RunCheckpoints, checksum, load_run
+from tcm_jax.training.checkpoints import RunCheckpoints, checksum, load_run
 
 # Orbax 0.12 leaves coroutines behind when a read fails; they complain when they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -5,11 +5,11 @@ import pytest
 from conftest import photograph
 from golden_files import golden_codec
 
-from tcm_jax.container import parse
+from tcm_jax.codec.container import parse
+from tcm_jax.codec.search import compress_to_bpp, compress_to_psnr
 from tcm_jax.errors import ConfigError
-from tcm_jax.image import Picture
-from tcm_jax.metrics import psnr
-from tcm_jax.search import compress_to_bpp, compress_to_psnr
+from tcm_jax.images.metrics import psnr
+from tcm_jax.images.pictures import Picture
 
 IMAGE = photograph(100, 120)
 PICTURE = Picture.of(IMAGE)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcm_jax.sides import pack_sides, read_sides
+from tcm_jax.codec.ribbon import pack_sides, read_sides
 
 
 def mixed(x: int) -> int:

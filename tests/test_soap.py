@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from configs.default import make_config
-from tcm_jax import step
 from tcm_jax.errors import ConfigError
-from tcm_jax.soap import LARGEST_SIDE, REFRESH, soap
+from tcm_jax.training import step
+from tcm_jax.training.soap import LARGEST_SIDE, REFRESH, soap
 
 SHAPES = {
     "a/bias": (5,),

@@ -10,10 +10,10 @@ from conftest import photograph
 from flax.traverse_util import flatten_dict
 
 from configs import default, smoke
-from tcm_jax import step
 from tcm_jax.errors import ConfigError
-from tcm_jax.flat_params import flatten, unflatten
-from tcm_jax.initialization import init_params
+from tcm_jax.model.initialization import init_params
+from tcm_jax.training import step
+from tcm_jax.training.vectors import flatten, unflatten
 
 LAMS = (0.001, 0.01, 0.1)
 BATCH = np.stack([photograph(128, 128, i) for i in range(4)])

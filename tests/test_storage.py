@@ -12,7 +12,7 @@ from golden_files import WEIGHTS
 from tcm_jax import cli
 from tcm_jax.cli import files, storage
 from tcm_jax.errors import ImageError, TcmError
-from tcm_jax.image import SUFFIXES, Picture, decode_picture, encode_png
+from tcm_jax.images.pictures import SUFFIXES, Picture, decode_picture, encode_png
 
 NAMES = ("in/a.png", "in/deep/b.png", "in/deep/c.PNG")
 

@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from tcm_jax.errors import ConfigError, DataError
-from tcm_jax.evaluation import testsets
+from tcm_jax.images import datasets as testsets
 
 
 def test_sample_photographs_are_there():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcm_jax.tiles import over_tiles, spans
+from tcm_jax.codec.tiles import over_tiles, spans
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from configs.tcm_tiny import MODEL
-from tcm_jax import checkpoint
-from tcm_jax.analysis import complexity
-from tcm_jax.model import flat_shapes
-from tcm_jax.model_config import reference_config
+from tcm_jax.model import complexity
+from tcm_jax.model.config import reference_config
+from tcm_jax.model.tcm import flat_shapes
+from tcm_jax.weights import files
 
 HEIGHT, WIDTH = 512, 768
 
@@ -32,7 +32,7 @@ def test_the_count_agrees_with_an_independent_one():
 
 
 def test_embedded_weights():
-    weights = checkpoint.load_weights()
+    weights = files.load_weights()
     assert weights.config == MODEL
     assert weights.name == "tcm_tiny"
-    assert checkpoint.EMBEDDED.stat().st_size < 10_000_000
+    assert files.EMBEDDED.stat().st_size < 10_000_000

@@ -16,11 +16,12 @@ from conftest import photograph
 from PIL import Image
 
 from configs import default, smoke
-from tcm_jax import checkpoint, run_checkpoints, start, step, training
 from tcm_jax.errors import ConfigError, DataError, Preempted, TcmError, TrainingError, WeightsError
-from tcm_jax.flat_params import flatten, unflatten
-from tcm_jax.initialization import init_params
-from tcm_jax.workdir import opened
+from tcm_jax.model.initialization import init_params
+from tcm_jax.training import checkpoints, loop, start, step
+from tcm_jax.training.vectors import flatten, unflatten
+from tcm_jax.training.workdir import opened
+from tcm_jax.weights import files
 
 ROOT = Path(__file__).parent.parent
 COMPILED = {}
@@ -30,7 +31,7 @@ WITHOUT_EFFECT = ("steps", "log_every", "checkpoint_every", "keep_checkpoints", 
 @pytest.fixture(autouse=True)
 def compile_once(monkeypatch):
     """The step is the same program in all of these tests: it compiles once."""
-    compile_step = training.compile_step
+    compile_step = loop.compile_step
 
     def compiled(config, *shardings):
         fields = {k: v for k, v in json.loads(config.to_json_best_effort()).items() if k not in WITHOUT_EFFECT}
@@ -40,7 +41,7 @@ def compile_once(monkeypatch):
             COMPILED[key] = compile_step(config, *shardings)
         return COMPILED[key]
 
-    monkeypatch.setattr(training, "compile_step", compiled)
+    monkeypatch.setattr(loop, "compile_step", compiled)
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +70,7 @@ def whole(config, tmp_path_factory):
     """Folder of a run of six steps that nothing interrupted."""
     if "whole" not in COMPILED:
         COMPILED["whole"] = tmp_path_factory.mktemp("whole")
-        training.train(config, COMPILED["whole"])
+        loop.train(config, COMPILED["whole"])
     return COMPILED["whole"]
 
 
@@ -78,7 +79,7 @@ def lines(folder, name="metrics.jsonl"):
 
 
 def weights_of(folder):
-    return checkpoint.load_weights(folder / "weights.safetensors")
+    return files.load_weights(folder / "weights.safetensors")
 
 
 def test_a_run_that_goes_on_equals_the_uninterrupted_one(config, tmp_path, whole):
@@ -94,44 +95,44 @@ def test_a_run_that_goes_on_equals_the_uninterrupted_one(config, tmp_path, whole
     assert not np.array_equal(weights.params["g_a"]["layers_4"]["kernel"], start["g_a"]["layers_4"]["kernel"])
 
     config.steps = 3
-    training.train(config, tmp_path / "parts")
+    loop.train(config, tmp_path / "parts")
     with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9, "loss": 1}\n{"step": 4, "lo')  # as if killed in the middle of a line
     config.steps = 6
-    training.train(config, tmp_path / "parts")
+    loop.train(config, tmp_path / "parts")
     assert weights_of(tmp_path / "parts").identity == weights.identity
     losses = [[row["loss"] for row in lines(folder)] for folder in (whole, tmp_path / "parts")]
     assert losses[0] == losses[1]
     assert (tmp_path / "parts" / "curves.png").stat().st_size > 10_000
 
-    ema, steps = run_checkpoints.load_run(tmp_path / "parts")
+    ema, steps = checkpoints.load_run(tmp_path / "parts")
     assert steps == 6
     params = unflatten(ema, weights.config)
-    assert checkpoint.make_weights(weights.config, params, {}).identity == weights.identity
+    assert files.make_weights(weights.config, params, {}).identity == weights.identity
     check_export(config, tmp_path / "parts", weights)
     check_fine_tuning(config, tmp_path / "parts" / "weights.safetensors", weights)
 
 
 def check_export(config, workdir, whole):
-    path = training.export(config, workdir, workdir / "half.safetensors", "newest", "float16")
-    weights = checkpoint.load_weights(path)
+    path = loop.export(config, workdir, workdir / "half.safetensors", "newest", "float16")
+    weights = files.load_weights(path)
     assert weights.metadata["steps"] == "6"
     assert weights.metadata["lambda"] == "0.0067"
     assert path.stat().st_size < 0.75 * (workdir / "weights.safetensors").stat().st_size
     np.testing.assert_allclose(
         weights.params["g_a"]["layers_4"]["kernel"], whole.params["g_a"]["layers_4"]["kernel"], rtol=1e-3
     )
-    fitted = checkpoint.load_weights(
-        training.export(config, workdir, workdir / "fitted.safetensors", "newest", "float16", fit_tables=2)
+    fitted = files.load_weights(
+        loop.export(config, workdir, workdir / "fitted.safetensors", "newest", "float16", fit_tables=2)
     )
     assert fitted.metadata["tables"] == f"fitted to {2 * config.data.batch_size} training pictures"
     jax.tree.map(np.testing.assert_array_equal, fitted.params, weights.params)
     assert not np.array_equal(fitted.tables.lookup, weights.tables.lookup)
-    assert training.export(config, workdir, workdir / "4.safetensors", "4", "float32").exists()
+    assert loop.export(config, workdir, workdir / "4.safetensors", "4", "float32").exists()
     with pytest.raises(WeightsError, match="holds no checkpoint 5, only 3, 4, 6"):
-        training.export(config, workdir, workdir / "5.safetensors", "5", "float32")
+        loop.export(config, workdir, workdir / "5.safetensors", "5", "float32")
     with pytest.raises(ConfigError, match="neither newest, best nor a step"):
-        training.export(config, workdir, workdir / "5.safetensors", "last", "float32")
+        loop.export(config, workdir, workdir / "5.safetensors", "last", "float32")
 
 
 def check_fine_tuning(config, path, whole):
@@ -153,7 +154,7 @@ def check_fine_tuning(config, path, whole):
 
 def test_sigterm_saves_and_the_run_goes_on(config, tmp_path, monkeypatch, whole):
     config.checkpoint_every = 100
-    original, calls = training.global_batch, []
+    original, calls = loop.global_batch, []
 
     def batch_and_signal(*args):
         calls.append(1)
@@ -161,24 +162,24 @@ def test_sigterm_saves_and_the_run_goes_on(config, tmp_path, monkeypatch, whole)
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*args)
 
-    monkeypatch.setattr(training, "global_batch", batch_and_signal)
+    monkeypatch.setattr(loop, "global_batch", batch_and_signal)
     with pytest.raises(Preempted, match="stopped by SIGTERM at step 3, which is saved"):
-        training.train(config, tmp_path / "run")
+        loop.train(config, tmp_path / "run")
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    training.train(config, tmp_path / "run")
+    loop.train(config, tmp_path / "run")
     assert len(calls) == 6
     assert weights_of(tmp_path / "run").identity == weights_of(whole).identity
 
 
 def test_a_damaged_newest_checkpoint_costs_only_its_steps(config, tmp_path, caplog, whole):
     config.steps = 4
-    training.train(config, tmp_path / "run")
+    loop.train(config, tmp_path / "run")
     for path in (tmp_path / "run" / "checkpoints" / "4" / "state").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     config.steps = 6
     with caplog.at_level(logging.WARNING, logger="tcm_jax"):
-        training.train(config, tmp_path / "run")
+        loop.train(config, tmp_path / "run")
     assert any("going on from checkpoint 2" in record.getMessage() for record in caplog.records)
     assert weights_of(tmp_path / "run").identity == weights_of(whole).identity
 
@@ -200,10 +201,10 @@ def fake_step(monkeypatch, bad):
     zero = jnp.zeros((), jnp.int32)
     params = init_params(smoke.MODEL, 0)
     state = step.TrainState(zero, params, flatten(params), (), zero)
-    monkeypatch.setattr(training, "compile_step", lambda *args: run)
-    monkeypatch.setattr(training, "first_state", lambda config: state)
-    monkeypatch.setattr(training, "abstract_state", lambda config: jax.eval_shape(lambda: state))
-    monkeypatch.setattr(checkpoint, "export", lambda path, *args: path)
+    monkeypatch.setattr(loop, "compile_step", lambda *args: run)
+    monkeypatch.setattr(loop, "first_state", lambda config: state)
+    monkeypatch.setattr(loop, "abstract_state", lambda config: jax.eval_shape(lambda: state))
+    monkeypatch.setattr(files, "export", lambda path, *args: path)
     return calls
 
 
@@ -211,7 +212,7 @@ def test_a_run_goes_back_after_too_many_bad_steps(config, tmp_path, monkeypatch,
     config.max_bad_steps = 3
     calls = fake_step(monkeypatch, bad={2, 4, 5, 6})
     with caplog.at_level(logging.WARNING, logger="tcm_jax"):
-        training.train(config, tmp_path / "run")
+        loop.train(config, tmp_path / "run")
     # Step 2 was bad and so not saved; steps 4 to 6 made three in a row: back to the start, on to other pictures.
     assert "steps 4 to 6 were not finite; going back to step 0" in caplog.text
     assert len(calls) >= 6 + 6
@@ -224,7 +225,7 @@ def test_a_run_that_does_not_get_on_ends(config, tmp_path, monkeypatch):
     config.max_bad_steps = 2
     fake_step(monkeypatch, bad=range(3, 100))
     with pytest.raises(TrainingError, match="does not get past step 2: 2 steps in a row were not finite"):
-        training.train(config, tmp_path / "run")
+        loop.train(config, tmp_path / "run")
 
 
 def test_a_folder_of_horrors_trains(config, tmp_path, caplog):
@@ -241,7 +242,7 @@ def test_a_folder_of_horrors_trains(config, tmp_path, caplog):
     frames = [Image.fromarray(photograph(130, 130, i)) for i in range(3)]
     frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
     with caplog.at_level(logging.INFO, logger="tcm_jax"):
-        training.train(config, tmp_path / "run")
+        loop.train(config, tmp_path / "run")
     assert all(np.isfinite(row["loss"]) for row in lines(tmp_path / "run"))
     named = [r.getMessage() for r in caplog.records if r.getMessage().startswith("skipped")]
     assert {name for name in ("cut.jpg", "text.png", "moving.gif") for m in named if name in m}
@@ -254,14 +255,14 @@ def test_validation_makes_files(config, tmp_path):
     folder.mkdir()
     Image.fromarray(photograph(100, 120, 5)).save(folder / "a.png")
     config.validation.source, config.validation.every, config.validation.pictures = str(folder), 3, 1
-    training.train(config, tmp_path / "run")
+    loop.train(config, tmp_path / "run")
     rows = lines(tmp_path / "run", "validation.jsonl")
     assert [row["step"] for row in rows] == [3, 6]
     for row in rows:
         assert row["bpp"] == pytest.approx(row["bpp_estimated"], abs=0.3)  # of a file of some 50 bytes
         assert row["loss"] == pytest.approx(config.lam * 255**2 * row["mse"] + row["bpp"], rel=1e-4)
     best = min(rows, key=lambda row: row["loss"])["step"]
-    assert run_checkpoints.load_run(tmp_path / "run", "best")[1] == best
+    assert checkpoints.load_run(tmp_path / "run", "best")[1] == best
     board = next((tmp_path / "run" / "tensorboard").iterdir()).read_bytes()
     for tag in (b"train/loss", b"train/learning_rate", b"train/grad_norm", b"validation/bpp_estimated",
                 b"validation/bpp", b"validation/0"):  # fmt: skip
@@ -280,16 +281,16 @@ def test_a_full_disk_is_one_sentence(tmp_path):
 def test_a_trace_is_written(config, tmp_path, monkeypatch):
     fake_step(monkeypatch, bad=())
     config.steps, config.checkpoint_every, config.profile = 16, 100, str(tmp_path / "trace")
-    training.train(config, tmp_path / "run")
+    loop.train(config, tmp_path / "run")
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 
 def test_dry_run(config, tmp_path):
-    path, speed = training.dry_run(config, tmp_path / "run", batches=2)
+    path, speed = loop.dry_run(config, tmp_path / "run", batches=2)
     sheet = np.array(Image.open(path))
     assert sheet.shape == (128, 256, 3)
     assert speed > 0
-    assert training.contact_sheet(np.zeros((3, 4, 6, 3), np.uint8)).shape == (8, 12, 3)
+    assert loop.contact_sheet(np.zeros((3, 4, 6, 3), np.uint8)).shape == (8, 12, 3)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_dry_run(config, tmp_path):
 def test_impossible_configurations_are_refused(config, change, message):
     config.update_from_flattened_dict(change)
     with pytest.raises(ConfigError, match=message):
-        training.check(config)
+        loop.check(config)
 
 
 def test_another_runs_folder_is_refused(config, tmp_path):
@@ -313,15 +314,15 @@ def test_another_runs_folder_is_refused(config, tmp_path):
     workdir.mkdir()
     (workdir / "config.json").write_text(default.make_config("test", smoke.MODEL, "mse-1").to_json_best_effort())
     with pytest.raises(ConfigError, match="run holds a run whose lam differ; give another --workdir"):
-        training.train(config, workdir)
+        loop.train(config, workdir)
     (workdir / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=r"config\.json is damaged"):
-        training.train(config, workdir)
+        loop.train(config, workdir)
     config.data.source = "folder:/nowhere"
     with pytest.raises(DataError, match="/nowhere does not exist"):
-        training.train(config, tmp_path / "other")
+        loop.train(config, tmp_path / "other")
     with pytest.raises(TcmError, match="cannot write to"):
-        training.train(config, Path("/proc/run"))
+        loop.train(config, Path("/proc/run"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no file locks")
@@ -330,4 +331,4 @@ def test_a_folder_is_one_process(config, tmp_path):
         opened(tmp_path / "run", config),
         pytest.raises(TcmError, match=r"another process trains in .*run; wait for its end"),
     ):
-        training.train(config, tmp_path / "run")
+        loop.train(config, tmp_path / "run")

@@ -8,16 +8,15 @@ import pytest
 from conftest import drawn_weights, photograph
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tcm_jax import codec
-from tcm_jax.checkpoint import make_weights
-from tcm_jax.codec import Codec
-from tcm_jax.container import parse
+from tcm_jax.codec import Codec, codec
+from tcm_jax.codec.container import parse
+from tcm_jax.codec.streams import StreamWriter
 from tcm_jax.entropy import tables
 from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
-from tcm_jax.layers.gain import Gain
-from tcm_jax.parameters import Weights
-from tcm_jax.symbol_counts import symbol_counts
-from tcm_jax.symbol_streams import StreamWriter
+from tcm_jax.model.layers.gain import Gain
+from tcm_jax.training.symbol_counts import symbol_counts
+from tcm_jax.weights.files import make_weights
+from tcm_jax.weights.weights import Weights
 
 LEVELS = 3
 
@@ -120,8 +119,8 @@ def test_old_identities_stay(tiny_config):
 
 
 def test_variable_weights_survive_a_file(tiny_config, tmp_path):
-    from tcm_jax import checkpoint
+    from tcm_jax.weights import files
 
     weights = drawn_weights(dataclasses.replace(tiny_config, levels=LEVELS), 0)
-    checkpoint.save_weights(tmp_path / "w.safetensors", weights)
-    assert checkpoint.load_weights(tmp_path / "w.safetensors").identity == weights.identity
+    files.save_weights(tmp_path / "w.safetensors", weights)
+    assert files.load_weights(tmp_path / "w.safetensors").identity == weights.identity

@@ -6,14 +6,14 @@ import jax
 import pytest
 
 from configs import smoke
-from tcm_jax import work
+from tcm_jax.training import flops
 
 
 def test_flops_of_training_grow_with_the_pixels():
     config = smoke.get_config()
-    small = work.training_flops(config)
+    small = flops.training_flops(config)
     config.data.crop = 256
-    assert work.training_flops(config) == pytest.approx(4 * small, rel=0.02)
+    assert flops.training_flops(config) == pytest.approx(4 * small, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,4 @@ def test_flops_of_training_grow_with_the_pixels():
 )
 def test_peaks_by_device(monkeypatch, kind, peak):
     monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(device_kind=kind)])
-    assert work.peak_flops() == peak
+    assert flops.peak_flops() == peak

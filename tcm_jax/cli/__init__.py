@@ -39,7 +39,7 @@ def entry() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
-    from tcm_jax.image import writing
+    from tcm_jax.system.files import writing
 
     with writing:  # whoever writes a file now finishes it, or takes it away again
         os._exit(status)

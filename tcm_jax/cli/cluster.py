@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from tcm_jax.cli import batch, storage
 from tcm_jax.cli.files import STANDARD, Job
 from tcm_jax.cli.stages import Stages
+from tcm_jax.cli.transcode import Command, open_codecs, work
 from tcm_jax.errors import ConfigError, MissingExtraError, TcmError
 
 if TYPE_CHECKING:
-    from tcm_jax.cli.transcode import Command
-    from tcm_jax.parameters import Weights
+    from tcm_jax.weights.weights import Weights
 
 ATTEMPTS = 3  # at a file whose workers die
 
@@ -65,7 +65,7 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def on_cluster(args: argparse.Namespace, command: "Command", weights: "Weights", jobs: list[Job]) -> Iterator[dict]:
+def on_cluster(args: argparse.Namespace, command: Command, weights: "Weights", jobs: list[Job]) -> Iterator[dict]:
     """What came of every job, in the order in which they end. Raises TcmError if the workers cannot be.
 
     The weights are sent to the workers, so these need neither the file nor what reads it. A worker that dies is
@@ -125,10 +125,8 @@ class _Attempts:
 class _Worker:
     """Codecs of one process, and the files given to it one by one, `args.jobs` at a time."""
 
-    def __init__(self, args: argparse.Namespace, command: "Command", weights: Any, attempts: Any) -> None:
+    def __init__(self, args: argparse.Namespace, command: Command, weights: Any, attempts: Any) -> None:
         import ray
-
-        from tcm_jax.cli.transcode import open_codecs
 
         self._args, self._command, self._attempts = args, command, attempts
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -141,8 +139,6 @@ class _Worker:
 
     def _record(self, job: Job) -> dict[str, Any]:
         import ray
-
-        from tcm_jax.cli.transcode import work
 
         if ray.get(self._attempts.begin.remote(job.source)) > ATTEMPTS:
             died = f"{ATTEMPTS} workers died at {job.source}, or at a file beside it; try --jobs 1"

@@ -110,7 +110,7 @@ def read(source: str, error: type[TcmError]) -> bytes:
 
 def write(target: str, data: bytes, many: bool) -> None:
     """Writes a file completely or not at all, of many with its folder; or to standard output."""
-    from tcm_jax.image import atomic_write
+    from tcm_jax.system.files import atomic_write
 
     if target == STANDARD:
         sys.stdout.buffer.write(data)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tcm_jax.cli import files
-from tcm_jax.container import Container, pack, parse, section_sizes
+from tcm_jax.codec.container import Container, pack, parse, section_sizes
 from tcm_jax.errors import StreamError, TcmError
 
 
@@ -56,7 +56,7 @@ def _known(file: Container) -> str | None:
     """The name of the embedded model, if it is the file's."""
     from safetensors import safe_open
 
-    from tcm_jax.model_config import EMBEDDED
+    from tcm_jax.weights.embedded import EMBEDDED
 
     with safe_open(EMBEDDED, framework="numpy") as weights:
         metadata = weights.metadata()

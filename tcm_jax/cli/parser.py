@@ -40,13 +40,13 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
     _add_convert(commands.add_parser("convert", help="a PyTorch checkpoint of the authors' code to a weight file"))
     evaluate = commands.add_parser("evaluate", help="bits, quality and seconds of a model on a set of pictures")
     if argv[:1] in (["evaluate"], ["completion"]):
-        from tcm_jax import evaluation
+        from tcm_jax.evaluation import command as evaluation
 
         evaluation.add_arguments(evaluate)
         evaluate.set_defaults(run=evaluation.run)
     analyze = commands.add_parser("analyze", help="receptive fields, bits, latents and work of a network")
     if argv[:1] in (["analyze"], ["completion"]):
-        from tcm_jax.evaluation import analyze as analysis
+        from tcm_jax.evaluation.analysis import command as analysis
 
         analysis.add_arguments(analyze)
         analyze.set_defaults(run=analysis.run)
@@ -136,13 +136,13 @@ def _positive(text: str) -> float:
 
 
 def _compress(args: argparse.Namespace) -> int:
-    from tcm_jax.cli.transcode import compress
+    from tcm_jax.cli.commands import compress
 
     return compress(args)
 
 
 def _decompress(args: argparse.Namespace) -> int:
-    from tcm_jax.cli.transcode import decompress
+    from tcm_jax.cli.commands import decompress
 
     return decompress(args)
 
@@ -159,10 +159,10 @@ def _convert(args: argparse.Namespace) -> None:
     output = args.output
     if not args.overwrite:
         free(str(output))
-    from tcm_jax import checkpoint, convert
+    from tcm_jax.weights import files, pytorch
 
-    weights = checkpoint.make_weights(*convert.convert(args.input), {"name": args.input.name})
-    checkpoint.save_weights(output, weights)
+    weights = files.make_weights(*pytorch.convert(args.input), {"name": args.input.name})
+    files.save_weights(output, weights)
     print(f"{output}: {output.stat().st_size:,} bytes, model {weights.identity[:16]}")
 
 

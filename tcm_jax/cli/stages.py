@@ -32,7 +32,7 @@ class Stages:
         """Counts what the network's programs take until they are compiled or loaded as a stage of its own."""
         import jax
 
-        from tcm_jax.programs import MADE
+        from tcm_jax.codec.programs import MADE
 
         def listen(event: str, duration_secs: float, **_: str | int) -> None:
             if event == MADE:

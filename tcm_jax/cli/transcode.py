@@ -1,21 +1,19 @@
-"""`tcm compress` and `tcm decompress`: one function each, bytes in to bytes out, for either engine."""
+"""What `tcm compress` and `tcm decompress` do with one file: bytes in to bytes out, on this machine or a cluster's."""
 
 import argparse
 import dataclasses
-import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from tcm_jax.cli import batch, files
+from tcm_jax.cli import files
 from tcm_jax.cli.files import STANDARD, Job
 from tcm_jax.cli.stages import Stages
 from tcm_jax.cli.startup import quick_imports
 from tcm_jax.errors import ConfigError, ImageError, StreamError, TcmError
-from tcm_jax.image import SUFFIXES, Picture, decode_picture, encode_png
+from tcm_jax.images.pictures import Picture, decode_picture, encode_png
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,49 +25,6 @@ class Command:
     line: Callable[[dict[str, Any]], str]
 
 
-def compress(args: argparse.Namespace) -> int:
-    """Pictures to `.tcm` files; the exit status."""
-    return _run(args, COMPRESS, SUFFIXES, ".tcm")
-
-
-def decompress(args: argparse.Namespace) -> int:
-    """`.tcm` files to PNG; the exit status."""
-    return _run(args, DECOMPRESS, frozenset({".tcm"}), ".png")
-
-
-def _run(args: argparse.Namespace, command: Command, suffixes: frozenset[str], new_suffix: str) -> int:
-    if args.engine == "local":
-        return _run_on(args, command, suffixes, new_suffix)
-    from tcm_jax.cli import cluster
-
-    with cluster.connected(args):
-        return _run_on(args, command, suffixes, new_suffix)
-
-
-def _run_on(args: argparse.Namespace, command: Command, suffixes: frozenset[str], new_suffix: str) -> int:
-    plan = files.plan(args.inputs, args.output, args.overwrite, suffixes, new_suffix)
-    for job in plan.jobs:  # --overwrite must not put a .tcm file in a picture's place
-        if Path(job.target).suffix.lower() in (SUFFIXES | {".tcm"}) - {new_suffix}:
-            raise ConfigError(f"this writes {new_suffix} files; give {Path(job.target).name} the ending {new_suffix}")
-    stages = Stages()
-    codecs = open_codecs(args, stages)
-    weights = codecs[0].weights
-    if command is COMPRESS and not weights.config.levels and (args.quality or args.target_bpp or args.target_psnr):
-        raise ConfigError(
-            f"the weights {weights.name} have one rate; leave out --quality, --target-bpp and --target-psnr"
-        )
-    if args.engine == "local":
-        engine = functools.partial(batch.on_this_machine, codecs, functools.partial(work, args, command, stages))
-    else:
-        from tcm_jax.cli import cluster
-
-        engine = functools.partial(cluster.on_cluster, args, command, weights)
-    status = batch.run(plan, engine, command.line, args.json, args.manifest)
-    if args.verbose:
-        stages.show()
-    return status
-
-
 def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -> list[Any]:
     """A codec for every file that may be worked on at a time; of `weights`, or what --weights names."""
     if args.jobs < 1:
@@ -77,10 +32,10 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
     with stages.time("imports"), quick_imports():
         import jax
 
-        from tcm_jax.any_weights import open_weights
-        from tcm_jax.codec import GUARD_BAND, Codec
+        from tcm_jax.codec.codec import GUARD_BAND, Codec
         from tcm_jax.entropy import range_coder
-        from tcm_jax.programs import keep_compiled_programs
+        from tcm_jax.system.compilation import keep_compiled_programs
+        from tcm_jax.training.weights import open_weights
 
         range_coder.load(args.coder)
     stages.watch_programs()
@@ -113,7 +68,7 @@ def _compress(args: argparse.Namespace, codec: Any, data: bytes, source: str) ->
 
 
 def _code(args: argparse.Namespace, codec: Any, picture: Picture) -> bytes:
-    from tcm_jax import search
+    from tcm_jax.codec import search
 
     quality = args.quality
     if args.target_bpp:
@@ -139,7 +94,7 @@ def _decompress(args: argparse.Namespace, codec: Any, data: bytes, source: str) 
 
 
 def _record(data: bytes, picture: Picture) -> dict[str, Any]:
-    from tcm_jax.container import parse
+    from tcm_jax.codec.container import parse
 
     height, width = picture.colour.shape[:2]
     file = parse(data, max_pixels=2**62)

@@ -6,7 +6,7 @@ uint64 into float64, and no product here exceeds 2**48.
 
 from numba import float32, int32, int64, njit, types, uint8, uint16, uint32, uint64
 
-from tcm_jax.cache import keep_compiled
+from tcm_jax.system.cache import keep_compiled
 
 PRECISION = 16
 MASK = 0xFFFFFFFF

@@ -5,8 +5,8 @@ import functools
 import json
 from pathlib import Path
 
-from tcm_jax.metrics import ms_ssim_db
-from tcm_jax.model_config import ModelConfig, reference_config
+from tcm_jax.images.metrics import ms_ssim_db
+from tcm_jax.model.config import ModelConfig, reference_config
 
 LABELS = {
     "vtm": "VTM (VVC)", "hm": "HM (HEVC)", "bpg_444_x265_ycbcr": "BPG 4:4:4", "av1": "AV1", "jpeg": "JPEG",

@@ -12,16 +12,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from tcm_jax.analysis import complexity
-from tcm_jax.checkpoint import make_weights
 from tcm_jax.evaluation.measure import TcmMeter
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.evaluation.sweep import peak_memory
-from tcm_jax.evaluation.testsets import open_dataset
-from tcm_jax.image import atomic_write
-from tcm_jax.initialization import init_params
-from tcm_jax.model_config import ModelConfig, reference_config
-from tcm_jax.programs import keep_compiled_programs
+from tcm_jax.images.datasets import open_dataset
+from tcm_jax.model import complexity
+from tcm_jax.model.config import ModelConfig, reference_config
+from tcm_jax.model.initialization import init_params
+from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.system.files import atomic_write
+from tcm_jax.weights.files import make_weights
 
 REFERENCES = {"TCM small": 64, "TCM medium": 96, "TCM large": 128}
 SIZE = (512, 768)  # height, width that the work is counted for
@@ -79,7 +79,7 @@ def _time(config: ModelConfig) -> dict[str, float]:
 
 def _counts(config: ModelConfig, folder: Path) -> dict[str, Any]:
     """What does not change with the machine, counted once for a configuration."""
-    sources = source_digest("analysis/complexity.py", "model.py", "model_config.py", "layers", "entropy")
+    sources = source_digest("model", "entropy", "ops")
     file = folder / f"work-{hashlib.sha256((config.to_json() + sources).encode()).hexdigest()[:40]}.json"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tcm_jax.errors import MissingExtraError, StreamError
 from tcm_jax.evaluation.codecs import OtherCodec
-from tcm_jax.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr
+from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr
 
 COLUMNS = (
     "name", "width", "height", "bytes", "bpp", "bpp_estimated", "bpp_tables", "bpp_streams", "bpp_corrections", "mse",

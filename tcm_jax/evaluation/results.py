@@ -14,8 +14,8 @@ from tcm_jax.evaluation import anchors, bdrate
 from tcm_jax.evaluation.codecs import other_codec
 from tcm_jax.evaluation.measure import COLUMNS
 from tcm_jax.evaluation.sweep import Point, aggregate, loaded_weights
-from tcm_jax.evaluation.testsets import short_name
-from tcm_jax.image import atomic_write
+from tcm_jax.images.datasets import short_name
+from tcm_jax.system.files import atomic_write
 
 QUALITIES = {"psnr": "PSNR", "ms_ssim_db_of_mean": "MS-SSIM (dB)", "ssimulacra2": "SSIMULACRA 2"}
 _PUBLISHED_QUALITIES = {"psnr": "psnr", "ms_ssim_db_of_mean": "ms_ssim_db"}

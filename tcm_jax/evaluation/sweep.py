@@ -15,24 +15,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from tcm_jax.any_weights import open_weights
 from tcm_jax.codec import Codec
-from tcm_jax.data import ImageSource
 from tcm_jax.evaluation.codecs import other_codec
 from tcm_jax.evaluation.measure import TcmMeter, measure_other
 from tcm_jax.evaluation.provenance import source_digest
-from tcm_jax.evaluation.testsets import open_dataset, short_names
-from tcm_jax.image import atomic_write
-from tcm_jax.memory import peak_resident_bytes
-from tcm_jax.programs import keep_compiled_programs
+from tcm_jax.images.datasets import ImageSource, open_dataset, short_names
+from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.system.files import atomic_write
+from tcm_jax.system.memory import peak_resident_bytes
+from tcm_jax.training.weights import open_weights
 
-# What decides a row: a change in one of these files makes cached rows stale.
-_MEASURING = ("evaluation/measure.py", "metrics.py", "image.py")
-_CODING = (
-    "codec.py", "network.py", "programs.py", "cache.py", "tiles.py", "container.py", "corrections.py", "sides.py",
-    "symbol_streams.py", "lossless.py", "memory.py", "parameters.py", "model.py", "model_config.py", "ops.py", "layers",
-    "entropy",
-)  # fmt: skip
+# What decides a row: a change in one of these files and folders makes cached rows stale.
+_MEASURING = ("evaluation/measure.py", "images")
+_CODING = ("codec", "weights", "model", "entropy", "ops", "system")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 
 from tcm_jax.codec import Codec
-from tcm_jax.container import Container, parse
+from tcm_jax.codec.container import Container, parse
 from tcm_jax.entropy import range_coder
 from tcm_jax.errors import TcmError
 

@@ -24,9 +24,9 @@ from fuzz.mutations import damage, obliging_decoder, outcome, sealed
 from golden_files import FILES, GOLDEN, golden_codec
 
 from tcm_jax.codec import Codec
-from tcm_jax.container import parse
-from tcm_jax.network import padded_size
-from tcm_jax.programs import keep_compiled_programs
+from tcm_jax.codec.container import parse
+from tcm_jax.codec.tiled_network import padded_size
+from tcm_jax.system.compilation import keep_compiled_programs
 
 ALLOWANCE = 8 << 20  # bytes: metadata may unpack to 4 MiB
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tcm_jax.evaluation import bdrate
 from tcm_jax.evaluation.results import finite
-from tcm_jax.image import atomic_write
+from tcm_jax.system.files import atomic_write
 
 _PAGE = Path(__file__).parent
 _SCRIPTS = ("page.js", "viewer.js", "charts.js", "tables.js")

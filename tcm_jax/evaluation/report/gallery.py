@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tcm_jax.analysis.latents import MAX_PIXELS, latents
 from tcm_jax.codec import Codec
+from tcm_jax.evaluation.analysis.latents import MAX_PIXELS, latents
 from tcm_jax.evaluation.codecs import OTHER_CODECS, OtherCodec, file_of_size
 from tcm_jax.evaluation.measure import quality_of
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.evaluation.sweep import Point, coder_key, dataset, loaded_weights
-from tcm_jax.evaluation.testsets import short_name, short_names
-from tcm_jax.image import atomic_write
+from tcm_jax.images.datasets import short_name, short_names
+from tcm_jax.system.files import atomic_write
 
 SHOWN_QUALITY = 90  # of the AVIF, 4:4:4, in which the page shows what no browser reads
 SHOWN_PIXELS = 2**21  # larger pictures are shown by their middle
@@ -35,7 +35,7 @@ def galleries(
     codec = None
     found: dict[str, list[dict[str, Any]]] = {}
     key = [coder_key("tcm", point.weights), point.quality, *(coder_key(name, None) for name in codecs),
-           source_digest("evaluation/report/gallery.py", "analysis/latents.py")]  # fmt: skip
+           source_digest("evaluation/report/gallery.py", "evaluation/analysis/latents.py")]  # fmt: skip
     for spec in data:
         pictures, entries = dataset(spec), []
         for index, name in list(enumerate(short_names(pictures)))[:limit]:

@@ -1,0 +1,50 @@
+"""`tcm compress` and `tcm decompress`: which files, by which engine."""
+
+import argparse
+import functools
+from pathlib import Path
+
+from tcm_jax.cli import batch, cluster, files
+from tcm_jax.cli.stages import Stages
+from tcm_jax.cli.transcode import COMPRESS, DECOMPRESS, Command, open_codecs, work
+from tcm_jax.errors import ConfigError
+from tcm_jax.images.pictures import SUFFIXES
+
+
+def compress(args: argparse.Namespace) -> int:
+    """Pictures to `.tcm` files; the exit status."""
+    return _run(args, COMPRESS, SUFFIXES, ".tcm")
+
+
+def decompress(args: argparse.Namespace) -> int:
+    """`.tcm` files to PNG; the exit status."""
+    return _run(args, DECOMPRESS, frozenset({".tcm"}), ".png")
+
+
+def _run(args: argparse.Namespace, command: Command, suffixes: frozenset[str], new_suffix: str) -> int:
+    if args.engine == "local":
+        return _run_on(args, command, suffixes, new_suffix)
+    with cluster.connected(args):
+        return _run_on(args, command, suffixes, new_suffix)
+
+
+def _run_on(args: argparse.Namespace, command: Command, suffixes: frozenset[str], new_suffix: str) -> int:
+    plan = files.plan(args.inputs, args.output, args.overwrite, suffixes, new_suffix)
+    for job in plan.jobs:  # --overwrite must not put a .tcm file in a picture's place
+        if Path(job.target).suffix.lower() in (SUFFIXES | {".tcm"}) - {new_suffix}:
+            raise ConfigError(f"this writes {new_suffix} files; give {Path(job.target).name} the ending {new_suffix}")
+    stages = Stages()
+    codecs = open_codecs(args, stages)
+    weights = codecs[0].weights
+    if command is COMPRESS and not weights.config.levels and (args.quality or args.target_bpp or args.target_psnr):
+        raise ConfigError(
+            f"the weights {weights.name} have one rate; leave out --quality, --target-bpp and --target-psnr"
+        )
+    if args.engine == "local":
+        engine = functools.partial(batch.on_this_machine, codecs, functools.partial(work, args, command, stages))
+    else:
+        engine = functools.partial(cluster.on_cluster, args, command, weights)
+    status = batch.run(plan, engine, command.line, args.json, args.manifest)
+    if args.verbose:
+        stages.show()
+    return status

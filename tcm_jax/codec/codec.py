@@ -1,0 +1,297 @@
+"""The codec: pictures to `.tcm` bytes and back (docs/format.md).
+
+Encoder and decoder run the same compiled functions of `network.Network`, so on one machine they see the same numbers to
+the last bit. Across machines what the file says of scales near a boundary absorbs differences of up to the guard band.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from tcm_jax.codec.boundaries import SideWriter, possible_indexes
+from tcm_jax.codec.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack, parse
+from tcm_jax.codec.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_plane
+from tcm_jax.codec.streams import StreamReader, StreamWriter
+from tcm_jax.codec.tiled_network import PAD, TiledNetwork, padded_size
+from tcm_jax.codec.tiles import Grid
+from tcm_jax.entropy import range_coder
+from tcm_jax.entropy.tables import scale_table
+from tcm_jax.errors import (
+    ArithmeticMismatchError,
+    ConfigError,
+    ImageError,
+    ModelMismatchError,
+    StreamError,
+    WeightsError,
+)
+from tcm_jax.images.pictures import MAX_PIXELS, Picture
+from tcm_jax.model.config import HYPER_STRIDE
+from tcm_jax.weights.embedded import EARLIER_EMBEDDED
+from tcm_jax.weights.weights import Weights
+
+GUARD_BAND = 4e-5  # relative; docs/portability.md has the noise it must cover
+TILE = 1024  # pixels a side
+MAX_SYMBOL = 2**20
+DEFAULT_QUALITY = 50.0  # of a variable-rate model, 1 to 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A compressed picture and what is known about it."""
+
+    data: bytes  # the whole .tcm file
+    reconstruction: np.ndarray  # uint8, what a decoder gives
+    estimated_bits: float  # under the float distributions (the rate of the training loss)
+    table_bits: float  # information content under the integer tables and the coded indexes
+    stream_bytes: int  # range-coded latents
+    correction_bytes: int  # what portability costs: the file is this much shorter with guard_band = 0
+
+
+class Codec:
+    """Compresses pictures with one set of weights.
+
+    `coder` is the range coder's engine (`auto`, `native`, `tfc`); `guard_band` how far, relatively, a decoder's scales
+    may be off (0: only the same machine and software decode the file); `tile` the side in pixels of the pieces that
+    larger pictures are worked on in (0: every picture in one piece); `device` where the network runs.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        coder: str = "auto",
+        guard_band: float = GUARD_BAND,
+        tile: int = TILE,
+        device: jax.Device | None = None,
+    ):
+        self.weights, self.coder, self.guard_band, self.tile = weights, coder, guard_band, tile
+        self.model_id = bytes.fromhex(weights.identity)[:8]
+        range_coder.check_engine(coder)
+        if not 0 <= guard_band <= MAX_GUARD_BAND:
+            raise ConfigError(f"the guard band must lie between 0 and {MAX_GUARD_BAND}, not {guard_band}")
+        if tile and not (MIN_TILE <= tile <= MAX_TILE and tile % PAD == 0):
+            raise ConfigError(f"tiles are multiples of {PAD} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
+        self.network = TiledNetwork(weights, device)
+
+    def compress(
+        self, image: np.ndarray | Picture, quality: float | None = None, max_pixels: int = MAX_PIXELS
+    ) -> bytes:
+        """A picture of any size from 1x1 to the bytes of a `.tcm` file.
+
+        `image` is uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha, or a
+        `Picture`, which has metadata too. `quality`, 1 to 100 in steps of 0.01 (50 if None), is for variable-rate
+        weights. Raises ImageError for other arrays and too many pixels, ConfigError for a quality that is out of range
+        or that these weights do not have.
+        """
+        return pack(self._encode(Picture.of(image), quality, max_pixels))
+
+    def encode(
+        self, image: np.ndarray | Picture, quality: float | None = None, max_pixels: int = MAX_PIXELS
+    ) -> Encoded:
+        """As `compress`, with the decoder's picture and where the bytes go; takes about a decoding longer."""
+        picture, measured = Picture.of(image), _Measured()
+        container = self._encode(picture, quality, max_pixels, measured)
+        data = pack(container)
+        colour = self._synthesize(container, measured.decoded)
+        return Encoded(
+            data=data,
+            reconstruction=dataclasses.replace(picture, colour=colour).array,
+            estimated_bits=measured.estimated_bits,
+            table_bits=measured.table_bits,
+            stream_bytes=len(container.stream),
+            correction_bytes=len(data) - len(pack(dataclasses.replace(container, sides=None))),
+        )
+
+    def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+        """Bytes of a `.tcm` file to the picture, uint8 of the shape that was compressed (without a lone channel axis).
+
+        Raises StreamError for anything that is no intact file, ModelMismatchError for a file of other weights, and
+        ArithmeticMismatchError if this device's arithmetic is too far from the encoder's.
+        """
+        return self.decode(data, max_pixels).array
+
+    def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
+        """As `decompress`, with the metadata."""
+        file = parse(data, max_pixels)
+        slices = self.weights.config.num_slices
+        if file.model_id != self.model_id:
+            earlier = EARLIER_EMBEDDED.get(file.model_id.hex())
+            raise ModelMismatchError(
+                f"this file was written with model {file.model_id.hex()}, but the weights loaded are "
+                f"{self.model_id.hex()} ({self.weights.name}); give the right ones with --weights"
+                + (f": an earlier embedded model, in {earlier} of the project's repository" if earlier else "")
+            )
+        if len(file.corrections) != slices:
+            raise StreamError(f"the file is altered: it has {len(file.corrections)} slices, its model {slices}")
+        if (file.quality is None) != (self.weights.config.levels == 0):
+            raise StreamError("the file is altered: only files of variable-rate models have a quality")
+        alpha = unpack_plane(file.alpha, file.height, file.width) if file.alpha else None
+        icc = unpack_metadata(file.icc, "ICC profile") if file.icc else b""
+        exif = unpack_metadata(file.exif, "EXIF") if file.exif else b""
+        return Picture(self._synthesize(file, self._decode(file)), alpha, icc, exif)
+
+    def _quality(self, quality: float | None) -> int | None:
+        """Hundredths, as a file holds them."""
+        if not self.weights.config.levels:
+            if quality is not None:
+                raise ConfigError(f"the weights {self.weights.name} have one rate; leave the quality out")
+            return None
+        quality = DEFAULT_QUALITY if quality is None else quality
+        if not 1 <= quality <= 100:
+            raise ConfigError(f"the quality must lie between 1 and 100, not {quality}")
+        return round(100 * quality)
+
+    def _level(self, quality: int | None) -> np.ndarray | None:
+        """Gain level of a quality in hundredths, float32 [1]; 1 and 100 are the first and the last."""
+        if quality is None:
+            return None
+        return np.array([(quality - 100) / 9900 * (self.weights.config.levels - 1)], np.float32)
+
+    def _encode(
+        self, picture: Picture, quality: float | None, max_pixels: int, measured: "_Measured | None" = None
+    ) -> Container:
+        height, width = _check_size(picture, max_pixels)
+        hundredths = self._quality(quality)
+        extras = {
+            "alpha": b"" if picture.alpha is None else pack_plane(picture.alpha),
+            "icc": pack_metadata(picture.icc, "ICC profile") if picture.icc else b"",
+            "exif": pack_metadata(picture.exif, "EXIF") if picture.exif else b"",
+        }
+        level = self._level(hundredths)
+        y, z = self.network.analyze(_three_channels(picture.colour), level, self.tile)
+        coder = StreamWriter(self.weights.tables, self.coder)
+        sides = self._code(coder, y, _rounded(z), level, measured)
+        return Container(
+            width=width,
+            height=height,
+            model_id=self.model_id,
+            guard_band=self.guard_band,
+            corrections=(np.empty(0, np.int32),) * self.weights.config.num_slices,
+            checksums=tuple(coder.checksums),
+            stream=coder.encoder.finish(),
+            quality=hundredths,
+            tile=self.tile if max(padded_size(height, width)) > self.tile else 0,
+            grey=picture.colour.ndim == 2,
+            sides=sides,
+            **extras,
+        )
+
+    def _code(
+        self,
+        coder: StreamWriter,
+        y: list[np.ndarray],
+        z: np.ndarray,
+        level: np.ndarray | None,
+        measured: "_Measured | None",
+    ) -> bytes | None:
+        """Codes the symbols of z, then the slices of y, which it takes from the list; returns the file's sides."""
+        indexes, tables = _hyper_indexes(z.shape), self.weights.tables
+        coder.write(indexes, z)
+        context = self.network.hyper(z, level, self.tile)
+        decoded: list[Grid] = []
+        sides = SideWriter(self.guard_band)
+        if measured:
+            measured.table_bits += range_coder.information_content(tables, indexes, z)
+            measured.estimated_bits += self.network.hyper_information(z)
+            measured.decoded = decoded
+        for i in range(self.weights.config.num_slices):
+            self._code_slice(i, y.pop(0), context, decoded, coder, sides, measured)
+        return sides.pack()
+
+    def _code_slice(
+        self,
+        i: int,
+        y_slice: np.ndarray,
+        context: list[Grid],
+        decoded: list[Grid],
+        coder: StreamWriter,
+        sides: SideWriter,
+        measured: "_Measured | None",
+    ) -> None:
+        """Codes one slice, and appends it to the decoded ones; grids of its own are gone before the next one's."""
+        goes_on = measured is not None or i < self.weights.config.num_slices - 1
+        mu, sigma, *support = self.network.slice_params(i, context, decoded, self.tile, with_support=goes_on)
+        y_slice -= np.asarray(mu)
+        symbols, sigma = _rounded(y_slice), np.asarray(sigma)
+        if goes_on:  # started before the coding, beside which the device computes it
+            decoded.append(self.network.slice_latents(i, symbols, mu, support[0], self.tile))
+        del y_slice, mu, support
+        indexes = sides.indexes(sigma)
+        coder.write(indexes, symbols)
+        if measured:
+            measured.table_bits += range_coder.information_content(self.weights.tables, indexes, symbols)
+            measured.estimated_bits += self.network.slice_information(symbols, sigma)
+
+    def _decode(self, file: Container) -> list[Grid]:
+        """The decoded slices of y; stops at the first slice whose symbols are not the encoder's."""
+        config = self.weights.config
+        rows, columns = padded_size(file.height, file.width)
+        reader = StreamReader(file, self.weights.tables, self.coder)
+        z = reader.read([_hyper_indexes((rows // HYPER_STRIDE, columns // HYPER_STRIDE, config.hyper_channels))])
+        if z is None:
+            raise StreamError("the file is altered: its hyper-latents do not have the checksum that it states")
+        context = self.network.hyper(z, self._level(file.quality), file.tile)
+        decoded: list[Grid] = []
+        for i in range(config.num_slices):
+            decoded.append(self._decode_slice(i, context, decoded, file, reader))
+        reader.finish()
+        return decoded
+
+    def _decode_slice(
+        self, i: int, context: list[Grid], decoded: list[Grid], file: Container, reader: StreamReader
+    ) -> Grid:
+        """The next slice; other grids of its own are gone before the next one's."""
+        mu, sigma, support = self.network.slice_params(i, context, decoded, file.tile)
+        symbols = reader.read(possible_indexes(file, i, np.asarray(sigma)))
+        if symbols is None:
+            raise ArithmeticMismatchError(
+                f"slice {i + 1} of {self.weights.config.num_slices} does not decode to what was encoded: this device's "
+                f"arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
+            )
+        del sigma
+        return self.network.slice_latents(i, symbols, mu, support, file.tile)
+
+    def _synthesize(self, file: Container, decoded: list[Grid]) -> np.ndarray:
+        """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""
+        colour = self.network.synthesize(decoded, self._level(file.quality), (file.height, file.width), self.tile)
+        return ((colour.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8) if file.grey else colour
+
+
+@dataclasses.dataclass
+class _Measured:
+    """What `encode` tells and `compress` does not compute."""
+
+    estimated_bits: float = 0.0
+    table_bits: float = 0.0
+    decoded: list[Grid] = dataclasses.field(default_factory=list)
+
+
+def _check_size(picture: Picture, max_pixels: int) -> tuple[int, int]:
+    height, width = picture.colour.shape[:2]
+    if 0 in (height, width):
+        raise ImageError("the picture has no pixels")
+    padded = padded_size(height, width)
+    if padded[0] * padded[1] > max_pixels:
+        raise ImageError(
+            f"the picture has {width}x{height} pixels; padded to multiples of {PAD}, that is over the limit of "
+            f"{max_pixels:,}"
+        )
+    return height, width
+
+
+def _three_channels(colour: np.ndarray) -> np.ndarray:
+    """RGB as it is; grey three times, without a copy."""
+    return colour if colour.ndim == 3 else np.broadcast_to(colour[..., None], (*colour.shape, 3))
+
+
+def _rounded(residual: np.ndarray) -> np.ndarray:
+    """To integers, int32."""
+    if not -MAX_SYMBOL <= residual.min(initial=0) <= residual.max(initial=0) <= MAX_SYMBOL:  # nor for NaN
+        raise WeightsError("these weights give latents that cannot be coded: they are not trained, or are damaged")
+    return np.rint(residual, out=np.empty(residual.shape, np.int32), casting="unsafe")
+
+
+def _hyper_indexes(shape: tuple[int, ...]) -> np.ndarray:
+    """Table of each hyper-latent: 64 + channel, int32 of `shape` [h, w, channels]."""
+    channels = np.arange(len(scale_table()), len(scale_table()) + shape[-1], dtype=np.int32)
+    return np.broadcast_to(channels, shape)

@@ -1,0 +1,280 @@
+"""The `.tcm` file around the range-coded latents; docs/format.md specifies every byte."""
+
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from tcm_jax.codec.corrections import pack_corrections, parse_corrections
+from tcm_jax.errors import StreamError
+
+MAGIC = b"\x89TCM"
+VERSION = 1
+_HAS_QUALITY, _HAS_TILES, _GREY, _SIDES = 1, 2, 4, 8  # flags
+_CHECKSUMS, _CORRECTIONS, _LATENTS, _ALPHA, _ICC, _EXIF = range(1, 7)  # sections
+TILE_UNIT = 128
+MIN_TILE, MAX_TILE = 512, 8192
+_MAX_VARINT_BYTES = 5
+MAX_GUARD_BAND = 0.03  # two bands reach no further than halfway (6 %) to the next boundary, 13 % away
+_MAX_SIDE = 2**31 - 1
+_LEAST_BYTES = 32
+_TRUNCATED = "the .tcm file is truncated: it ends before its data does"
+
+
+@dataclass(frozen=True, eq=False)
+class Container:
+    """What a `.tcm` file says.
+
+    Attributes:
+        width, height: size of the picture in pixels, 1 .. 2**31 - 1.
+        model_id: the first 8 bytes of the SHA-256 that identifies the model.
+        guard_band: relative half-width of the band around table boundaries, rounded to float32; 0 if the file is not
+            portable, at most 0.03.
+        corrections: for each slice the flat positions (row, column, channel order) of the symbols that lie in the
+            band, int32 [n], strictly increasing. Their table is the larger one beside the boundary. Files have had
+            `sides` instead since the end of November 2026.
+        checksums: `symbol_checksum` after z and after each slice; all but the last keep 16 bits.
+        stream: the range-coded latents.
+        quality: hundredths of the quality of a variable-rate model, 100 .. 10000; None for a model of one rate.
+        tile: side in pixels of the tiles of the entropy model, a multiple of 128 in 512 .. 8192; 0: one piece.
+        grey: whether the picture has one channel.
+        alpha, icc, exif: as `lossless` packs them; empty if there are none.
+        sides: on which side of the boundary scales within two bands lie, as `sides.pack_sides` gives it for their
+            places in all of y; None if the file has a list of corrections or is not portable.
+    """
+
+    width: int
+    height: int
+    model_id: bytes
+    guard_band: float
+    corrections: tuple[np.ndarray, ...]
+    checksums: tuple[int, ...]
+    stream: bytes
+    quality: int | None = None
+    tile: int = 0
+    grey: bool = False
+    alpha: bytes = b""
+    icc: bytes = b""
+    exif: bytes = b""
+    sides: bytes | None = None
+
+    def __post_init__(self):
+        *first, last = self.checksums
+        object.__setattr__(self, "checksums", (*(value & 0xFFFF for value in first), last))
+        object.__setattr__(self, "guard_band", float(np.float32(self.guard_band)))
+        if len(self.corrections) != len(first):
+            raise ValueError(f"{len(self.corrections)} slices of corrections, but checksums of z and {len(first)}")
+
+    def checksum_matches(self, step: int, checksum: int) -> bool:
+        """Whether the decoded symbols up to `step` (0 is z, i is slice i - 1) are those that were encoded."""
+        bits = 0xFFFFFFFF if step == len(self.checksums) - 1 else 0xFFFF
+        return self.checksums[step] == checksum & bits
+
+    def positions(self, slice_index: int, symbols: int) -> np.ndarray:
+        """Corrections of a slice that has `symbols` symbols; int32 [n].
+
+        Raises:
+            StreamError: a position lies outside the slice.
+        """
+        positions = self.corrections[slice_index]
+        if positions.size and positions[-1] >= symbols:
+            raise StreamError("the .tcm file is altered: a correction lies outside the picture")
+        return positions
+
+
+def symbol_checksum(symbols: np.ndarray, previous: int = 0) -> int:
+    """CRC-32 of int32 symbols in C order as little-endian bytes, continued from `previous`; 32 bits."""
+    return zlib.crc32(np.ascontiguousarray(symbols, "<i4").data, previous)
+
+
+def pack(container: Container) -> bytes:
+    """The file's bytes. Fixed cost: 42 bytes for a small picture with five slices, and the corrections."""
+    data = _head(container)
+    for tag, payload in _payloads(container):
+        data += bytes([tag]) + _varint(len(payload)) + payload
+    return bytes(data + struct.pack("<I", zlib.crc32(data)))
+
+
+def section_sizes(container: Container) -> dict[str, int]:
+    """Bytes of each part of the file, headings of sections counted with the header."""
+    names = {_CHECKSUMS: "checksums", _CORRECTIONS: "corrections", _LATENTS: "latents", _ALPHA: "alpha",
+             _ICC: "icc", _EXIF: "exif"}  # fmt: skip
+    sizes = {names[tag]: len(payload) for tag, payload in _payloads(container)}
+    return {"header": len(pack(container)) - sum(sizes.values())} | sizes
+
+
+def _payloads(container: Container) -> list[tuple[int, bytes]]:
+    sections = [(_CHECKSUMS, _pack_checksums(container.checksums))]
+    if container.sides:
+        sections.append((_CORRECTIONS, container.sides))
+    elif any(positions.size for positions in container.corrections):
+        sections.append((_CORRECTIONS, pack_corrections(container.corrections)))
+    sections.append((_LATENTS, container.stream))
+    extras = ((_ALPHA, container.alpha), (_ICC, container.icc), (_EXIF, container.exif))
+    return sections + [(tag, payload) for tag, payload in extras if payload]
+
+
+def _head(container: Container) -> bytearray:
+    data = bytearray(MAGIC)
+    data += bytes([VERSION, _flags(container)])
+    data += _varint(container.width) + _varint(container.height)
+    data += struct.pack("<8sf", container.model_id, container.guard_band)
+    if container.quality is not None:
+        data += struct.pack("<H", container.quality)
+    if container.tile:
+        data += bytes([container.tile // TILE_UNIT])
+    return data
+
+
+def _flags(container: Container) -> int:
+    quality = 0 if container.quality is None else _HAS_QUALITY
+    sides = 0 if container.sides is None else _SIDES
+    return quality | (_HAS_TILES if container.tile else 0) | (_GREY if container.grey else 0) | sides
+
+
+def parse(data: bytes, max_pixels: int = 2**28) -> Container:
+    """Read a file's bytes; nothing is allocated on the word of a length that the bytes do not bear out.
+
+    Raises:
+        StreamError: no `.tcm` file, a newer version, truncated, altered, or more than `max_pixels` pixels, counted
+            after padding to multiples of 128.
+    """
+    data = bytes(data)
+    if not data or data[:4] != MAGIC[: len(data)]:
+        raise StreamError("this is not a .tcm file")
+    if len(data) < _LEAST_BYTES:
+        raise StreamError(_TRUNCATED)
+    if data[4] != VERSION:
+        raise StreamError(f"the .tcm file has format version {data[4]}, not {VERSION}; install a newer tcm_jax")
+    body = data[:-4]
+    if zlib.crc32(body) != struct.unpack("<I", data[-4:])[0]:
+        raise StreamError(_TRUNCATED if _ends_early(data) else "the .tcm file is altered: its checksum does not match")
+    flags = data[5]
+    if flags & ~(_HAS_QUALITY | _HAS_TILES | _GREY | _SIDES):
+        raise StreamError("the .tcm file uses features that this version lacks; install a newer tcm_jax")
+    reader = _Reader(body, 6)
+    width, height = reader.varint(), reader.varint()
+    most = min(_check_size(width, height, max_pixels), _MAX_SIDE)
+    model_id, guard_band = struct.unpack("<8sf", reader.take(12))
+    if not 0 <= guard_band <= np.float32(MAX_GUARD_BAND):
+        raise StreamError("the .tcm file is altered: its guard band is out of range")
+    quality = _parse_quality(reader) if flags & _HAS_QUALITY else None
+    tile = _parse_tile(reader) if flags & _HAS_TILES else 0
+    sections = _sections(reader)
+    if _CHECKSUMS not in sections or _LATENTS not in sections:
+        raise StreamError("the .tcm file is altered: it lacks its checksums or its latents")
+    checksums = _parse_checksums(sections[_CHECKSUMS])
+    slices = len(checksums) - 1
+    corrections = (np.empty(0, np.int32),) * slices
+    sides = sections.get(_CORRECTIONS, b"") if flags & _SIDES else None
+    if _CORRECTIONS in sections and sides is None:
+        corrections = parse_corrections(sections[_CORRECTIONS], slices, most)
+    extras = (sections.get(tag, b"") for tag in (_ALPHA, _ICC, _EXIF))
+    latents, grey = sections[_LATENTS], bool(flags & _GREY)
+    alpha, icc, exif = extras
+    fixed = (width, height, model_id, guard_band, corrections, checksums, latents)
+    return Container(*fixed, quality, tile, grey, alpha, icc, exif, sides)
+
+
+def _parse_quality(reader: "_Reader") -> int:
+    (quality,) = struct.unpack("<H", reader.take(2))
+    if not 100 <= quality <= 10_000:
+        raise StreamError("the .tcm file is altered: its quality is out of range")
+    return quality
+
+
+def _parse_tile(reader: "_Reader") -> int:
+    tile = reader.take(1)[0] * TILE_UNIT
+    if not MIN_TILE <= tile <= MAX_TILE:
+        raise StreamError("the .tcm file is altered: the size of its tiles is out of range")
+    return tile
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> int:
+    """Pixels after padding to multiples of 128, to which memory is proportional; no slice has more symbols."""
+    if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
+        raise StreamError(f"the .tcm file is altered: it declares a picture of {width}x{height} pixels")
+    pixels = math.ceil(width / 128) * math.ceil(height / 128) * 128**2
+    if pixels > max_pixels:
+        raise StreamError(f"the picture has {width}x{height} pixels; padded, that is over the limit of {max_pixels}")
+    return pixels
+
+
+class _Reader:
+    """Takes bytes off the front; running out of them is a StreamError."""
+
+    def __init__(self, data: bytes, position: int):
+        self.data, self.position = data, position
+
+    def take(self, size: int) -> bytes:
+        if size > len(self.data) - self.position:
+            raise StreamError(_TRUNCATED)
+        self.position += size
+        return self.data[self.position - size : self.position]
+
+    def varint(self) -> int:
+        value = 0
+        for i in range(_MAX_VARINT_BYTES):
+            byte = self.take(1)[0]
+            value |= (byte & 0x7F) << 7 * i
+            if byte < 0x80:
+                return value
+        raise StreamError("the .tcm file is altered: a number in it is too long")
+
+    def section(self) -> tuple[int, bytes]:
+        return self.take(1)[0], self.take(self.varint())
+
+
+def _sections(reader: _Reader) -> dict[int, bytes]:
+    sections: dict[int, bytes] = {}
+    while reader.position < len(reader.data):
+        tag, payload = reader.section()
+        if not _CHECKSUMS <= tag <= _EXIF:
+            raise StreamError(f"the .tcm file has a section {tag} unknown to this version; install a newer tcm_jax")
+        if tag <= max(sections, default=0):
+            raise StreamError("the .tcm file is altered: its sections are out of order")
+        if tag > _LATENTS and not payload:
+            raise StreamError("the .tcm file is altered: its alpha or metadata is empty")
+        sections[tag] = payload
+    return sections
+
+
+def _ends_early(data: bytes) -> bool:
+    """Whether a file whose checksum is wrong lacks bytes, by its own lengths.
+
+    A file cut exactly behind the latents or a later section looks like an altered one.
+    """
+    reader = _Reader(data, 6)
+    try:
+        reader.varint(), reader.varint()
+        reader.take(12 + 2 * bool(data[5] & _HAS_QUALITY) + bool(data[5] & _HAS_TILES))
+        tag = 0
+        while tag < _LATENTS or (reader.position < len(data) - 4 and _LATENTS < data[reader.position] <= _EXIF):
+            tag, _ = reader.section()
+        reader.take(4)
+    except StreamError as error:
+        return str(error) == _TRUNCATED
+    return False
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; the high bit says that more follow."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _pack_checksums(checksums: tuple[int, ...]) -> bytes:
+    *first, last = checksums
+    return struct.pack(f"<{len(first)}HI", *first, last)
+
+
+def _parse_checksums(payload: bytes) -> tuple[int, ...]:
+    first = (len(payload) - 4) // 2
+    if first < 0 or len(payload) != 2 * first + 4:
+        raise StreamError("the .tcm file is altered: its checksums have an impossible length")
+    return struct.unpack(f"<{first}HI", payload)

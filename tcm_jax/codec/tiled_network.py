@@ -1,0 +1,180 @@
+"""The network compiled, for grids of any size, tile by tile; encoder and decoder run the same programs.
+
+On one machine both see the same numbers to the last bit, as long as they use the same tiles. Grids are [h, w, channels]
+without a batch; sizes are (height, width) in pixels, multiples of 128.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcm_jax.codec.programs import Parameters, Program
+from tcm_jax.codec.tiles import Grid, over_tiles, part, tiles
+from tcm_jax.entropy import factorized, gaussian
+from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE
+from tcm_jax.system.memory import keep_freed_memory
+from tcm_jax.weights.weights import Weights
+
+PAD = 128  # pictures are padded to multiples of this: the latent grid is then whole in windows
+# Pixels; docs/architecture.md has what each was chosen by. That of the entropy model is part of the format.
+ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO = 64, 64, 128
+_CHUNK = 1 << 16  # symbols whose likelihoods are computed at a time
+
+precise = functools.partial(Program, precise=True)
+
+
+def _apply(config, params, method, *args):
+    """`method` of the network on single pictures or grids, given and returned without a batch."""
+    from tcm_jax.model.tcm import TCM  # imports Flax, which nobody needs whose programs are kept
+
+    args = jax.tree.map(lambda grid: grid[None] if np.ndim(grid) == 3 else grid, args)
+    return jax.tree.map(lambda grid: grid[0], TCM(config).apply({"params": params}, *args, method=method))
+
+
+@Program
+def _analysis(config, params, picture, level):
+    return _apply(config, params, "analysis", picture.astype(jnp.float32) / 255, level)
+
+
+@Program
+def _hyper_analysis(config, params, y, level):
+    return _apply(config, params, "hyper_analysis", y, level) - factorized.medians(params["entropy_bottleneck"])
+
+
+@Program
+def _synthesis(config, params, y_hat, level):
+    x_hat = _apply(config, params, "synthesis", jnp.concatenate(y_hat, axis=-1), level)
+    return jnp.round(jnp.clip(x_hat, 0, 1) * 255).astype(jnp.uint8)
+
+
+@precise
+def _hyper_synthesis(config, params, z_symbols, level):
+    return _apply(
+        config, params, "hyper_synthesis", z_symbols + factorized.medians(params["entropy_bottleneck"]), level
+    )
+
+
+@precise
+def _slice_params(config, params, i, latent_means, latent_scales, previous):
+    return _apply(config, params, "slice_params", i, latent_means, latent_scales, previous)
+
+
+@precise
+def _slice_latents(config, params, i, symbols, mu, support):
+    return _apply(config, params, "slice_latents", i, symbols.astype(jnp.float32), mu, support)
+
+
+@jax.jit
+def _bits_y(symbols, sigma):
+    return -jnp.log2(gaussian.likelihood(symbols.astype(jnp.float32), sigma))
+
+
+@jax.jit
+def _bits_z(prior, z_symbols):
+    return -jnp.log2(factorized.likelihood(prior, z_symbols + factorized.medians(prior)))
+
+
+class TiledNetwork:
+    """One set of weights on one device."""
+
+    def __init__(self, weights: Weights, device: jax.Device | None = None):
+        keep_freed_memory()
+        self.config = weights.config
+        self.params = Parameters(weights.params, device)
+
+    def analyze(self, image: np.ndarray, level: np.ndarray | None, side: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """uint8 [H, W, 3] of any size and gain level to float32 [h, w, channels]: slices of y, and z less its medians.
+
+        Each slice is an array of its own, so that they need not all be kept.
+        """
+        size = padded_size(*image.shape[:2])
+        y = np.empty((size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE, self.config.latent_channels), np.float32)
+        for rows, columns in tiles(size, side, ANALYSIS_HALO):
+            tile = np.asarray(_analysis(self.config, self.params, _cut(image, rows, columns), level))
+            inner = tile[rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)]
+            y[rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)] = inner
+
+        def function(y):
+            return [_hyper_analysis(self.config, self.params, y, level)]
+
+        (z,) = over_tiles(function, size, side, ANALYSIS_HALO, [(y, LATENT_STRIDE)], [HYPER_STRIDE])
+        return [part.copy() for part in np.split(y, self.config.num_slices, axis=-1)], np.asarray(z)
+
+    def synthesize(self, y_hat: list[Grid], level: np.ndarray | None, size: tuple[int, int], side: int) -> np.ndarray:
+        """Decoded slices to the picture, uint8 [H, W, 3] of any `size`."""
+        picture = np.empty((*size, 3), np.uint8)
+        for rows, columns in tiles(padded_size(*size), side, SYNTHESIS_HALO):
+            pieces = [part(grid, rows, columns, LATENT_STRIDE) for grid in y_hat]
+            tile = np.asarray(_synthesis(self.config, self.params, pieces, level))[rows.inner(1), columns.inner(1)]
+            kept = picture[rows.kept(1), columns.kept(1)]
+            kept[:] = tile[: kept.shape[0], : kept.shape[1]]
+        return picture
+
+    def hyper(self, z: np.ndarray, level: np.ndarray | None, side: int) -> list[Grid]:
+        """Symbols of z to [latent means, latent scales]."""
+
+        def function(z):
+            return _hyper_synthesis(self.config, self.params, z, level)
+
+        return self._entropy(function, [(z, HYPER_STRIDE)], 2, side)
+
+    def slice_params(
+        self, i: int, context: list[Grid], decoded: list[Grid], side: int, with_support: bool = True
+    ) -> list[Grid]:
+        """[mu, sigma, support] of slice `i`; the one function that training, encoder and decoder share.
+
+        The support is the largest grid, and an encoder has no use for that of the last slice.
+        """
+        results = 3 if with_support else 2
+
+        def function(means, scales, *previous):
+            return _slice_params(self.config, self.params, i, means, scales, previous)[:results]
+
+        return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (*context, *decoded)], results, side)
+
+    def slice_latents(self, i: int, symbols: np.ndarray, mu: Grid, support: Grid, side: int) -> Grid:
+        """Decoded slice `i` from its symbols (int32)."""
+
+        def function(*grids):
+            return [_slice_latents(self.config, self.params, i, *grids)]
+
+        return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (symbols, mu, support)], 1, side)[0]
+
+    def _entropy(self, function, inputs, results: int, side: int) -> list[Grid]:
+        grid, stride = inputs[0]
+        size = (grid.shape[0] * stride, grid.shape[1] * stride)
+        return over_tiles(function, size, side, ENTROPY_HALO, inputs, [LATENT_STRIDE] * results)
+
+    def hyper_information(self, z: np.ndarray) -> float:
+        """Bits of the symbols of z under the float distributions: what the loss counts as rate."""
+        bits = functools.partial(_bits_z, self.params.tree["entropy_bottleneck"])
+        return _sum_by_chunks(bits, z.reshape(-1, z.shape[-1]))
+
+    def slice_information(self, symbols: np.ndarray, sigma: np.ndarray) -> float:
+        """The same of a slice."""
+        return _sum_by_chunks(_bits_y, symbols.ravel(), sigma.ravel())
+
+
+def _sum_by_chunks(function, *arrays: np.ndarray) -> float:
+    """Sum of an elementwise function, compiled once: the last chunk is filled up with ones, which do not count."""
+    total, size = 0.0, min(_CHUNK, 1 << (len(arrays[0]) - 1).bit_length())
+    for at in range(0, len(arrays[0]), size):
+        chunks = [array[at : at + size] for array in arrays]
+        count = len(chunks[0])
+        filled = [np.concatenate([c, np.ones((size - count, *c.shape[1:]), c.dtype)]) for c in chunks]
+        total += float(np.asarray(function(*filled))[:count].sum(dtype=np.float64))
+    return total
+
+
+def padded_size(height: int, width: int) -> tuple[int, int]:
+    """The size of the coded picture: both sides up to multiples of 128."""
+    return -(-height // PAD) * PAD, -(-width // PAD) * PAD
+
+
+def _cut(image: np.ndarray, rows, columns) -> np.ndarray:
+    """A tile of the picture, which goes on beyond its last row and column by repeating them."""
+    tile = image[rows.start : rows.stop, columns.start : columns.stop]
+    missing = (rows.stop - rows.start - tile.shape[0], columns.stop - columns.start - tile.shape[1])
+    return np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge") if any(missing) else tile

@@ -1,0 +1,158 @@
+"""Rate and quality of models, other codecs and published curves on real pictures: tables, CSV, JSON, and a report."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tcm_jax.errors import ConfigError, TcmError
+from tcm_jax.evaluation import results
+from tcm_jax.evaluation.bdrate import INTERPOLATIONS
+from tcm_jax.evaluation.codecs import OTHER_CODECS, other_codec
+from tcm_jax.evaluation.console import show
+from tcm_jax.evaluation.measure import check_perceptual
+from tcm_jax.evaluation.provenance import provenance
+from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
+from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.training.weights import open_weights
+
+__all__ = ["add_arguments", "main", "open_weights", "operating_points", "run"]
+
+LADDER = (1.0, 20.0, 40.0, 60.0, 80.0, 100.0)  # of variable-rate weights, unless --qualities are given
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `evaluate.py` and `tcm evaluate`."""
+    parser.add_argument("--data", nargs="+", default=["samples"], metavar="SET", help="samples (four photographs of "
+                        "scikit-image; the default), a folder, kodak, or tfds:NAME[:SPLIT]")  # fmt: skip
+    parser.add_argument("--weights", nargs="+", default=[None], metavar="FILE", help="a .safetensors file, a folder of "
+                        "checkpoints or a reference .pth.tar; each a point; default: the embedded model")  # fmt: skip
+    parser.add_argument("--qualities", type=_numbers, metavar="Q,Q,...", help="1 to 100, of variable-rate weights and "
+                        "of the other codecs; default: a ladder of six for each")  # fmt: skip
+    parser.add_argument("--codecs", type=_names, default=[], metavar="NAME,...",
+                        help=f"other codecs to measure: {', '.join(OTHER_CODECS)}")  # fmt: skip
+    parser.add_argument("--perceptual", action="store_true", help="measure SSIMULACRA 2 too (a second a picture)")
+    parser.add_argument("--anchor", default="vtm", help="of the BD-rates: a published curve or a codec (default: vtm)")
+    parser.add_argument("--interpolation", choices=INTERPOLATIONS, default="pchip", help="of the BD-rates")
+    parser.add_argument("--output", type=Path, default=Path("results"),
+                        help="folder for results.csv, .json and .md, and for what was measured so far")  # fmt: skip
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write one HTML page with all of it")
+    parser.add_argument("--report-pictures", type=int, default=24, metavar="N",
+                        help="pictures of each data set in the report (default: 24)")  # fmt: skip
+    parser.add_argument("--processes", type=int, default=1, help="worker processes; they share the devices out")
+    parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto", help="range coder engine")
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 10,50,90") from None
+
+
+def operating_points(
+    weights: Sequence[str | None], codecs: Sequence[str], qualities: Sequence[float] | None, coder: str = "auto"
+) -> list[Point]:
+    """Every point to measure. Raises ConfigError for qualities out of range and for codecs that do not exist."""
+    for quality in qualities or ():
+        if not 1 <= quality <= 100 or (codecs and quality != round(quality)):
+            raise ConfigError(f"quality {quality:g} is no whole number from 1 to 100")
+    points = []
+    for path in weights:
+        ladder = (qualities or LADDER) if loaded_weights(path).config.levels else (None,)
+        points += [Point("tcm", quality, path, coder) for quality in ladder]
+    for name in codecs:
+        points += [Point(name, float(quality)) for quality in qualities or other_codec(name).ladder]
+    return list(dict.fromkeys(points))
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Evaluates as the flags of `add_arguments` ask, with a progress bar; prints and writes. Raises TcmError."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    keep_compiled_programs()
+    if args.processes < 1:
+        raise ConfigError(f"--processes is {args.processes}; give at least 1")
+    if args.perceptual:
+        check_perceptual()
+    for spec in args.data:
+        dataset(spec)
+    points = operating_points(args.weights, args.codecs, args.qualities, args.coder)
+    results.make_folder(args.output)  # Before the work, not after an hour of it.
+    console = Console()
+    _say_rates(args, console)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        found = measure_all(args.data, points, args.output / "cache", args.perceptual, args.processes,
+                      lambda done, total, name: progress.update(task, completed=done, total=total,
+                                                                description=escape(name)))  # fmt: skip
+    origin = provenance() | {"processes": args.processes}
+    result = results.build(found, args.anchor, args.interpolation, origin)
+    show(result, console)
+    files = results.write(result, args.output)
+    if args.report:
+        files.append(_write_report(args, points, result, console))
+    console.print(f"wrote {', '.join(map(str, files))}", soft_wrap=True)
+    return result
+
+
+def _write_report(args: argparse.Namespace, points: list[Point], result: dict[str, Any], console: Any) -> Path:
+    """The report of a result, with pictures of its first model's middle point."""
+    from tcm_jax.evaluation.complexity_table import complexity_table
+    from tcm_jax.evaluation.report import write_report
+    from tcm_jax.evaluation.report.gallery import galleries
+
+    cache = args.output / "cache"
+    first = [point for point in points if point.codec == "tcm" and point.weights == args.weights[0]]
+    with console.status("report") as status:
+        shown = galleries(args.data, first[len(first) // 2], args.codecs, cache, args.report_pictures,
+                          lambda name: status.update(f"pictures of the report: {name}"))  # fmt: skip
+        status.update("counting the work of the networks")
+        rows = complexity_table(_measured_models(args, result), cache)
+    write_report(args.report, result, shown, rows)
+    return args.report
+
+
+def _measured_models(args: argparse.Namespace, result: dict[str, Any]) -> dict[str, Any]:
+    """(configuration, mean seconds and memory of the first data set) by name, for the complexity table."""
+    models = {}
+    for curve in (curve for curve in result["sets"][0]["curves"] if curve["kind"] == "tcm"):
+        point = curve["points"][len(curve["points"]) // 2]
+        found = {key: point["mean"][key] for key in ("encode_seconds", "decode_seconds")}
+        memory = {"peak_memory_bytes": result["peak_memory_bytes"]}
+        models[curve["name"]] = (loaded_weights(point["weights"]).config, found | memory)
+    return models
+
+
+def _say_rates(args: argparse.Namespace, console: Any) -> None:
+    """What --qualities do not apply to."""
+    for path in args.weights if args.qualities else ():
+        weights = loaded_weights(path)
+        if not weights.config.levels:
+            lam = weights.metadata.get("lambda", "unknown")
+            console.print(
+                f"{weights.name} has one rate (lambda {lam}): one point, whatever the --qualities", soft_wrap=True
+            )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`evaluate.py`: exit status 1 and one line for a user's error, 130 for Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__)
+    add_arguments(parser)
+    try:
+        run(parser.parse_args(argv))
+    except TcmError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,44 @@
+"""SWAtten: the parameter-efficient Swin-attention block of the entropy model (Fig. 6 and Sec. 3.3 of the paper)."""
+
+import flax.linen as nn
+import jax
+
+from tcm_jax.model.layers.attention import swin_block
+from tcm_jax.model.layers.conv import Conv1x1, ResidualUnit
+from tcm_jax.model.layers.remat import Stack, traced_once
+from tcm_jax.ops import kernels
+
+
+class SwinPair(nn.Module):
+    """A window block, then a shifted-window block: [B, H, W, C], shape kept."""
+
+    head_dim: int
+    window: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = swin_block(self.head_dim, self.window, shifted=False, name="block_1")(x)
+        return swin_block(self.head_dim, self.window, shifted=True, name="block_2")(x)
+
+
+class SWAtten(nn.Module):
+    """Squeeze to `width` channels, attend, gate, add the squeezed features, unsqueeze: [B, H, W, C], shape kept."""
+
+    width: int
+    head_dim: int
+    window: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        squeezed = Conv1x1(self.width, name="in_conv")(x)
+        attended = traced_once(SwinPair(self.head_dim, self.window, name="non_local_block"), squeezed)
+        features = Stack(self.units(), name="conv_a")(squeezed)
+        gate = Stack([*self.units(), Conv1x1(self.width, parent=None)], name="conv_b")(attended)
+        by_kernel = kernels.take(squeezed)
+        gated = kernels.gate(features, gate, squeezed) if by_kernel else features * nn.sigmoid(gate) + squeezed
+        return Conv1x1(x.shape[-1], name="out_conv")(gated)
+
+    @staticmethod
+    def units() -> list[ResidualUnit]:
+        """The three residual units of a branch."""
+        return [ResidualUnit(parent=None) for _ in range(3)]

@@ -1,0 +1,91 @@
+"""Functions of each value: GELU, sigmoid, tanh and exp, with the same results on every machine and JAX."""
+
+import math
+
+from numba import float32
+
+from tcm_jax.ops.kernels.emit import STEP, copy, internal
+from tcm_jax.ops.kernels.vectors import everywhere, floor, fused, get, greater, less, power_of_two, put
+
+GELU, GATE, TANH, EXP = range(4)
+VALUES = 1 << 13  # of a part of the work
+
+
+@internal
+def _next(value, x, coefficient):
+    """A step of Horner's rule."""
+    return fused(value, x, everywhere(float32(coefficient)))
+
+
+@internal
+def exp(x):
+    """Within two units in the last place, of -87 to 88 (others count as these): Cephes' polynomial."""
+    x = less(greater(x, everywhere(float32(-87.0))), everywhere(float32(88.0)))
+    exponent = floor(_next(x, everywhere(float32(1.44269504)), 0.5))
+    x = fused(exponent, everywhere(float32(-0.693359375)), x)
+    x = fused(exponent, everywhere(float32(2.12194440e-4)), x)
+    p = everywhere(float32(1.9875691500e-4))
+    p = _next(p, x, 1.3981999507e-3)
+    p = _next(p, x, 8.3334519073e-3)
+    p = _next(p, x, 4.1665795894e-2)
+    p = _next(p, x, 1.6666665459e-1)
+    p = _next(p, x, 5.0000001201e-1)
+    return (fused(p, x * x, x) + everywhere(float32(1.0))) * power_of_two(exponent)
+
+
+@internal
+def _erf(x):
+    """Within a few units in the last place: the rational approximation of Eigen and XLA."""
+    end = everywhere(float32(3.832506856900711))
+    x = less(greater(x, everywhere(float32(-3.832506856900711))), end)
+    t = x * x
+    p = everywhere(float32(0.00022905065861350646))
+    p = _next(p, t, 0.0034082910107109506)
+    p = _next(p, t, 0.050955695062380861)
+    p = _next(p, t, 0.18520832239976145)
+    p = _next(p, t, 1.128379143519084)
+    q = everywhere(float32(-1.1791602954361697e-7))
+    q = _next(q, t, 0.000023547966471313185)
+    q = _next(q, t, 0.0010179625278914885)
+    q = _next(q, t, 0.014070470171167667)
+    q = _next(q, t, 0.11098505178285362)
+    q = _next(q, t, 0.49746925110067538)
+    q = _next(q, t, 1.0)
+    return x * p / q
+
+
+@internal
+def gelu(x):
+    """x * Phi(x)."""
+    half = everywhere(float32(0.5)) * x
+    return fused(half, _erf(x * everywhere(float32(math.sqrt(0.5)))), half)
+
+
+@internal
+def _value(function, x, y, z):
+    zero = everywhere(float32(0))
+    if function == GELU:
+        return gelu(x)
+    if function == GATE:
+        up, down = exp(less(y, zero)), exp(less(zero - y, zero))
+        return fused(x, up / (up + down), z)
+    if function == TANH:
+        up, down = exp(less(x + x, zero)), exp(less(zero - x - x, zero))
+        return (up - down) / (up + down)
+    return exp(fused(x, y, z))
+
+
+@internal
+def apply(part, scratch, function, x, y, z, size, result):
+    """Part of GELU(x), x * sigmoid(y) + z, tanh(x) or exp(x * y + z), by addresses of `size` floats each."""
+    first, last = 4 * part * VALUES, 4 * min(size, (part + 1) * VALUES)
+    whole = first + (last - first) // STEP * STEP
+    for at in range(first, whole, STEP):
+        put(_value(function, get(x + at), get(y + at), get(z + at)), result + at)
+    if whole < last:
+        x2, y2, z2 = scratch, scratch + STEP, scratch + 2 * STEP
+        copy(x2, x + whole, last - whole)
+        copy(y2, y + whole, last - whole)
+        copy(z2, z + whole, last - whole)
+        put(_value(function, get(x2), get(y2), get(z2)), x2)
+        copy(result + whole, x2, last - whole)

@@ -1,0 +1,174 @@
+"""A Swin block, window after window: from layer norm to MLP all of a window's values stay in a second-level cache.
+
+Values of a window are rows of channels, filled up with zeros to whole panels. In an attention head's scores the
+positions that attend are columns, so that maxima and sums go down vectors.
+"""
+
+import math
+
+from numba import carray, float32
+
+from tcm_jax.ops.kernels.emit import COLUMNS, LANES, ROWS, STEP, clear, copy, filled, floats, internal, store, tile
+from tcm_jax.ops.kernels.functions import exp, gelu
+from tcm_jax.ops.kernels.vectors import everywhere, fused, get, greater, put, total, transpose
+
+WINDOWS = 8  # of a part of the work
+
+
+@internal
+def _gelu(x, size):
+    for at in range(x, x + 4 * size, STEP):
+        put(gelu(get(at)), at)
+
+
+@internal
+def _sum(x, stride, minus, squared, sums):
+    """Of `stride` values less `minus`, or of their squares; in the same order for vectors of 4, 8 and 16."""
+    for lanes in range(0, 64, STEP):
+        part = everywhere(float32(0))
+        for at in range(lanes, 4 * stride, 64):
+            value = get(x + at) - everywhere(minus)
+            part = fused(value, value, part) if squared else part + value
+        put(part, sums + lanes)
+    if LANES == 16:
+        return total(get(sums))
+    if LANES == 8:
+        return total(get(sums) + get(sums + 32))
+    return total((get(sums) + get(sums + 32)) + (get(sums + 16) + get(sums + 48)))
+
+
+@internal
+def _layer_norm(x, rows, channels, stride, scale, bias, sums, y):
+    """Of `channels` of each row of `stride` floats; the rest, which is 0 in `x`, `scale` and `bias`, stays 0."""
+    share = float32(1 / channels)
+    for row in range(0, 4 * rows * stride, 4 * stride):
+        rest = carray(floats(x + row + 4 * channels), (stride - channels,))
+        mean = _sum(x + row, stride, float32(0), False, sums) * share
+        rest[:] = mean  # without a deviation
+        variance = _sum(x + row, stride, mean, True, sums) * share
+        rest[:] = 0
+        factor = everywhere(float32(1 / math.sqrt(variance + float32(1e-5))))
+        for at in range(0, 4 * stride, STEP):
+            deviation = get(x + row + at) - everywhere(mean)
+            put(fused(deviation * factor, get(scale + at), get(bias + at)), y + row + at)
+
+
+@internal
+def _add(x, size, y):
+    for at in range(0, 4 * size, STEP):
+        put(get(x + at) + get(y + at), x + at)
+
+
+@internal
+def _exponentials(scores, count, columns, factors):
+    """Scores [keys, columns] to their exponentials, less each query's greatest score; 1 / their sums to `factors`."""
+    row = 4 * columns
+    for column in range(0, row, STEP):
+        greatest = get(scores + column)
+        for at in range(scores + column + row, scores + column + count * row, row):
+            greatest = greater(greatest, get(at))
+        sums = everywhere(float32(0))
+        for at in range(scores + column, scores + column + count * row, row):
+            weights = exp(get(at) - greatest)
+            put(weights, at)
+            sums = sums + weights
+        put(everywhere(float32(1)) / sums, factors + column)
+
+
+@internal
+def _multiply_rows(x, rows, columns, factors):
+    for row in range(0, 4 * rows * columns, 4 * columns):
+        for at in range(0, 4 * columns, STEP):
+            put(get(x + row + at) * get(factors + at), x + row + at)
+
+
+@internal
+def _product(taps, a, a_row, a_inner, rows, inner, kernel, bias, features, c, c_row):
+    """C [rows, filled features] = A [rows, inner] times a packed kernel, plus bias; by addresses."""
+    for panel in range(filled(features) // COLUMNS):
+        start, b = bias + 4 * panel * COLUMNS, kernel + 4 * panel * inner * COLUMNS
+        for row in range(0, rows, ROWS):
+            store(taps, a + 4 * row * a_row)
+            tile(taps, 1, a_row, a_inner, b, COLUMNS, inner, start, 0, c + 4 * (row * c_row + panel * COLUMNS), c_row)
+
+
+@internal
+def _attend(qkv, stride, count, channels, head_dim, biases, q, scores, factors, zeros, taps, y):
+    """Attention of one window from its queries, keys and values [count, stride] to y [channels, filled count]."""
+    scale, columns = float32(1 / math.sqrt(head_dim)), filled(count)
+    for at in range(0, channels, LANES):
+        for row in range(0, count, LANES):
+            transpose(qkv + 4 * (row * stride + at), stride, q + 4 * (at * columns + row), columns, scale)
+    keys, values = qkv + 4 * channels, qkv + 8 * channels
+    for at in range(0, channels, head_dim):
+        for row in range(0, count, ROWS):
+            store(taps, keys + 4 * (row * stride + at))
+            for column in range(0, columns, COLUMNS):
+                place, b = 4 * (row * columns + column), q + 4 * (at * columns + column)
+                tile(taps, 1, stride, 1, b, columns, head_dim, biases + place, columns, scores + place, columns)
+        biases += 4 * columns * columns
+        _exponentials(scores, count, columns, factors)
+        for row in range(at, at + head_dim, ROWS):  # what goes beyond the head is the next head's, and overwritten
+            store(taps, values + 4 * row)
+            for column in range(0, columns, COLUMNS):
+                to = y + 4 * (row * columns + column)
+                tile(taps, 1, 1, stride, scores + 4 * column, columns, count, zeros, 0, to, columns)
+        _multiply_rows(y + 4 * at * columns, head_dim, columns, factors)
+
+
+@internal
+def scratch(channels, window):
+    """Bytes of memory that `block` wants."""
+    count = filled(window * window)
+    rows = 2 * filled(channels) + filled(3 * channels) + filled(4 * channels) + 2 * (channels + COLUMNS) + count
+    return 4 * (count * rows + 2 * COLUMNS + count) + 8
+
+
+@internal
+def block(part, scratch, x, batch, height, width, channels, window, head_dim, shifted, parameters, y):
+    """The Swin block for part of the windows of x [batch, height, width, channels], by addresses of float32 arrays.
+
+    `parameters`: biases [4, heads, filled keys, filled queries] (nothing masked, the last column, the last row, both)
+    or, if not shifted, [1, ...]; scale and bias of the first layer norm; kernel and bias of the embedding and of the
+    linear layer; the second norm's; the MLP's. Kernels are [panels, inner, COLUMNS], the others filled up likewise.
+    """
+    (biases, scale1, bias1, to_qkv, qkv_bias, linear, linear_bias, scale2, bias2, widen, wide_bias, narrow,
+     narrow_bias) = parameters  # fmt: skip
+    count, room = window * window, filled(window * window)  # positions, and rows for whole tiles of them
+    stride, of_qkv, of_wide = filled(channels), filled(3 * channels), filled(4 * channels)
+    values = scratch
+    normed = values + 4 * room * stride
+    wide = normed + 4 * room * stride
+    qkv = wide + 4 * room * of_wide
+    attended = qkv + 4 * (room * of_qkv + COLUMNS)
+    q = attended + 4 * room * (channels + COLUMNS)
+    scores = q + 4 * room * (channels + COLUMNS)
+    factors = scores + 4 * room * room
+    zeros = factors + 4 * room
+    taps = zeros + 4 * COLUMNS
+    clear(zeros, 4 * COLUMNS)
+    clear(values, 4 * room * stride)
+    rows, columns = height // window, width // window
+    half = window // 2 if shifted else 0
+    for i in range(part * WINDOWS, min((part + 1) * WINDOWS, batch * rows * columns)):
+        picture, row, column = i // (rows * columns), i // columns % rows, i % columns
+        for place in range(count):
+            pixel_row = (row * window + half + place // window) % height
+            pixel = (picture * height + pixel_row) * width + (column * window + half + place % window) % width
+            copy(values + 4 * place * stride, x + 4 * pixel * channels, 4 * channels)
+        _layer_norm(values, count, channels, stride, scale1, bias1, scores, normed)
+        _product(taps, normed, stride, 1, count, channels, to_qkv, qkv_bias, 3 * channels, qkv, of_qkv)
+        masked = (2 * (row == rows - 1) + (column == columns - 1)) if shifted else 0
+        of_window = biases + 4 * masked * (channels // head_dim) * room * room
+        _attend(qkv, of_qkv, count, channels, head_dim, of_window, q, scores, factors, zeros, taps, attended)
+        _product(taps, attended, 1, room, count, channels, linear, linear_bias, channels, normed, stride)
+        _add(values, count * stride, normed)
+        _layer_norm(values, count, channels, stride, scale2, bias2, scores, normed)
+        _product(taps, normed, stride, 1, count, channels, widen, wide_bias, 4 * channels, wide, of_wide)
+        _gelu(wide, count * of_wide)
+        _product(taps, wide, of_wide, 1, count, 4 * channels, narrow, narrow_bias, channels, normed, stride)
+        _add(values, count * stride, normed)
+        for place in range(count):
+            pixel_row = (row * window + half + place // window) % height
+            pixel = (picture * height + pixel_row) * width + (column * window + half + place % window) % width
+            copy(y + 4 * pixel * channels, values + 4 * place * stride, 4 * channels)

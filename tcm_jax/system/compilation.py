@@ -1,0 +1,53 @@
+"""Where compiled programs are kept between processes, and what they depend on."""
+
+import functools
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import jax
+import jaxlib
+
+from tcm_jax.system.cache import cache_folder
+
+_folder: Path | None = None
+
+
+def keep_compiled_programs() -> None:
+    """Keeps compiled programs in the user's cache folder, for the next process; JAX_COMPILATION_CACHE_DIR overrules.
+
+    Not on JAX 0.5: its kept programs corrupt donated buffers (NaNs when training was resumed on 0.5.3).
+    """
+    global _folder  # as JAX's own setting, for the whole process
+    if jax.__version_info__ < (0, 6):
+        return
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if jax.__version_info__ >= (0, 6, 2):  # earlier ones cannot load a program for one device of several
+        _folder = Path(jax.config.jax_compilation_cache_dir) / "programs"
+
+
+def kept(name: str) -> Path | None:
+    """Where something that depends on this source may be kept for the next process, if anything is."""
+    return _folder and _folder / hashlib.sha256(f"{_surroundings()} {name}".encode()).hexdigest()
+
+
+@functools.cache
+def _surroundings() -> str:
+    """What else a compiled program depends on: JAX, XLA and its flags, the processor, and our own source."""
+    source = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
+        source.update(path.read_bytes())
+    flags = os.environ.get("XLA_FLAGS", "")
+    return f"{jax.__version__} {jaxlib.__version__} {flags} {_processor()} {source.hexdigest()}"
+
+
+def _processor() -> str:
+    """The instructions that compiled programs may use: the folder may be shared by different machines."""
+    try:
+        with Path("/proc/cpuinfo").open() as lines:
+            return next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        return f"{platform.machine()} {platform.processor()}"

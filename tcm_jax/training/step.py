@@ -1,0 +1,233 @@
+"""One training step: optimizer, state, and the function that is jitted (Sec. 4.1 of the paper)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from tcm_jax.entropy import factorized
+from tcm_jax.errors import ConfigError
+from tcm_jax.model.config import ModelConfig
+from tcm_jax.model.initialization import init_params
+from tcm_jax.model.tcm import TCM
+from tcm_jax.ops import kernels
+from tcm_jax.training import losses
+from tcm_jax.training.adam import adam
+from tcm_jax.training.soap import soap
+from tcm_jax.training.vectors import Vectors, flatten, group_shapes, unflatten
+
+TRANSFORMS = ("g_a", "g_s", "gain_y", "inverse_gain_y", "lrp_transforms")  # what the distortion depends on
+OPTIMIZERS = ("adam", "soap")
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}  # of g_a and g_s
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a run needs to go on, but the data iterator's position."""
+
+    step: jax.Array  # int32 scalar, steps done
+    params: dict[str, Any]  # nested float32 arrays
+    ema: Vectors  # exponential moving average of params, what is exported; see flat_params.py
+    opt_state: optax.OptState
+    bad_steps: jax.Array  # int32 scalar, steps in a row, up to now, that were skipped as not finite
+
+
+def model_config(config: ml_collections.ConfigDict) -> ModelConfig:
+    """The frozen model configuration of a run."""
+    return ModelConfig.from_dict(config.model.to_dict())
+
+
+def make_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
+    """Learning rate by step: linear warm-up, then x0.1 at `milestones` ("multistep") or half a cosine to 0."""
+    peak, warmup = config.learning_rate, config.warmup_steps
+    if config.schedule == "multistep":
+        after = optax.piecewise_constant_schedule(peak, {step - warmup: 0.1 for step in config.milestones})
+    elif config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(peak, max(config.steps - warmup, 1))
+    else:
+        raise ConfigError(f"schedule {config.schedule!r} is neither 'multistep' nor 'cosine'")
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
+    """Two as one transformation: Adam for the bottleneck's quantiles at their own rate, all else clipped by norm."""
+    if config.optimizer not in OPTIMIZERS:
+        raise ConfigError(f"optimizer {config.optimizer!r} is none of {', '.join(OPTIMIZERS)}")
+    schedule = make_schedule(config)
+    soaped = config.optimizer == "soap"
+    first = soap(schedule, group_shapes(model_config(config), "main")) if soaped else adam(schedule)
+    main = optax.chain(optax.clip_by_global_norm(config.clip_norm), first)
+    return optax.multi_transform(
+        {"main": main, "quantiles": adam(config.aux_learning_rate)},
+        lambda params: flax.traverse_util.path_aware_map(
+            lambda path, _: "quantiles" if path[-1] == "quantiles" else "main", params
+        ),
+    )
+
+
+def draw_noise(model: ModelConfig, key: jax.Array, shape: tuple[int, ...]) -> dict[str, jax.Array]:
+    """Uniform noise in [-0.5, 0.5) for y and z of pictures of `shape` [B, H, W, 3]."""
+    batch, height, width = shape[:3]
+    key_y, key_z = jax.random.split(key)
+    y_shape = (batch, height // 16, width // 16, model.latent_channels)
+    z_shape = (batch, height // 64, width // 64, model.hyper_channels)
+    return {
+        "y": jax.random.uniform(key_y, y_shape, minval=-0.5, maxval=0.5),
+        "z": jax.random.uniform(key_z, z_shape, minval=-0.5, maxval=0.5),
+    }
+
+
+def make_loss(config: ml_collections.ConfigDict) -> Callable:
+    """`(params, batch uint8 [B, H, W, 3], noise, level [B]) -> (loss, metrics)`; the auxiliary loss is in the loss."""
+    if config.precision not in PRECISIONS:
+        raise ConfigError(f"precision {config.precision!r} is none of {', '.join(PRECISIONS)}")
+    model = TCM(model_config(config), transform_dtype=PRECISIONS[config.precision], remat=config.remat)
+    lams, weights = level_weights(config)
+
+    def loss_fn(params: dict[str, Any], batch: jax.Array, noise: dict[str, jax.Array], level: jax.Array):
+        x, at = batch.astype(jnp.float32) / 255, level.astype(jnp.float32)
+        if config.entropy_only:
+            loss, parts = _rate_alone(model, params, x, noise, at)
+        else:
+            x_hat, out = model.apply({"params": params}, x, noise, at)
+            likelihoods = [out["likelihood_y"], out["likelihood_z"]]
+            lam, weight = lams[level], weights[level]
+            loss, parts = losses.rate_distortion(x, x_hat, likelihoods, lam, config.distortion, weight)
+        aux = factorized.auxiliary_loss(params["entropy_bottleneck"])
+        # The two losses share no parameter, so their gradients may be taken together.
+        return loss + aux, {**parts, "aux_loss": aux}
+
+    return loss_fn
+
+
+def _rate_alone(model: TCM, params: dict[str, Any], x: jax.Array, noise, level) -> tuple[jax.Array, dict[str, Any]]:
+    """(bits per pixel, metrics) with no gradient for TRANSFORMS; only the first picture is synthesized."""
+    params = {k: jax.lax.stop_gradient(v) if k.startswith(TRANSFORMS) else v for k, v in params.items()}
+    out = model.apply({"params": params}, x, noise, level, method="latents")
+    x_hat = model.apply({"params": params}, out["y_hat"][:1], level[:1], method="synthesis")
+    bpp = jnp.mean(losses.bits_per_pixel([out["likelihood_y"], out["likelihood_z"]], x.shape[1] * x.shape[2]))
+    mse = jnp.mean((x_hat - x[:1]) ** 2)
+    return bpp, {"loss": bpp, "bpp": bpp, "mse": mse, "psnr": -10 * jnp.log10(mse)}
+
+
+def lambdas(config: ml_collections.ConfigDict) -> tuple[float, ...]:
+    """Lambda of each gain level, or the one of a network of one rate. Raises ConfigError if they are not as many."""
+    if not config.model.levels:
+        return (config.lam,)
+    if len(config.level_lams) != config.model.levels:
+        raise ConfigError(f"level_lams has {len(config.level_lams)} lambdas for model.levels={config.model.levels}")
+    return tuple(config.level_lams)
+
+
+def level_weights(config: ml_collections.ConfigDict) -> tuple[jax.Array, jax.Array]:
+    """(lambda, weight in the loss) of each gain level, float32 [levels] each; see `lambdas`."""
+    lams = jnp.asarray(lambdas(config), jnp.float32)
+    return lams, jnp.sqrt(config.lam / lams) if config.balance_levels else jnp.ones_like(lams)
+
+
+def make_step(config: ml_collections.ConfigDict) -> Callable:
+    """`(state, batch uint8 [B, H, W, 3]) -> (state, metrics)`, to be jitted; metrics are float32 scalars.
+
+    A variable-rate network draws a level, and with it a lambda, for each picture. A step whose loss or gradients are
+    not finite leaves all but `step` and `bad_steps` as it was (metric `skipped`).
+    """
+    loss_fn, optimizer, schedule = make_loss(config), make_optimizer(config), make_schedule(config)
+    model, levels = model_config(config), len(lambdas(config))
+    base_key = jax.random.key(config.seed + 1)
+
+    def step(state: TrainState, batch: jax.Array):
+        key = jax.random.fold_in(base_key, state.step)
+        noise = draw_noise(model, key, batch.shape)
+        level = jax.random.randint(jax.random.fold_in(key, 2), batch.shape[:1], 0, levels)
+        grads, metrics = _mean_gradient(loss_fn, config.accumulate, state.params, (batch, noise, level))
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(grads))
+        before = (flatten(state.params), state.ema, state.opt_state)
+
+        def update(params, ema, opt_state):
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            params = optax.apply_updates(params, updates)
+            decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
+            return params, optax.incremental_update(params, ema, 1 - decay), opt_state
+
+        # A condition, not a selection: XLA would compute the update anew in each of the slices that `unflatten` takes.
+        params, ema, opt_state = jax.lax.cond(finite, update, lambda *before: before, *before)
+        bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
+        metrics |= {
+            "psnr": -10 * jnp.log10(metrics["mse"]),
+            "grad_norm": optax.tree.norm(grads["main"]),
+            "learning_rate": schedule(state.step),
+            "skipped": 1 - finite.astype(jnp.float32),
+            "bad_steps": bad_steps.astype(jnp.float32),
+        }
+        return TrainState(state.step + 1, unflatten(params, model), ema, opt_state, bad_steps), metrics
+
+    return step
+
+
+def jit_step(config: ml_collections.ConfigDict, **shardings: Any) -> Any:
+    """`make_step`, jitted; the state is donated. `shardings` as `jax.jit` takes them."""
+    # As fast as LLVM's level 3, and compiled in about nine tenths of the time.
+    options = {"xla_backend_optimization_level": 2} if jax.default_backend() == "cpu" else None
+    by_kernels = "convolutions" if jax.default_backend() == "cpu" and kernels.available() else "none"
+    mesh = shardings["in_shardings"][1].mesh if shardings else None
+    step = make_step(config)
+
+    def traced(state: TrainState, batch: jax.Array):
+        with kernels.use(by_kernels, mesh):
+            return step(state, batch)
+
+    return jax.jit(traced, donate_argnums=0, compiler_options=options, **shardings)
+
+
+def _mean_gradient(
+    loss_fn: Callable, parts: int, params: dict[str, Any], inputs: Any
+) -> tuple[Vectors, dict[str, jax.Array]]:
+    """Gradient and metrics of a batch, taken in `parts` of equal size one after the other."""
+
+    def gradient(params, *inputs):
+        grads, metrics = jax.grad(loss_fn, has_aux=True)(params, *inputs)
+        return flatten(grads), metrics
+
+    if parts == 1:
+        return gradient(params, *inputs)
+    # Every parts-th picture, so that each device finds those of a part among its own.
+    split = jax.tree.map(lambda leaf: leaf.reshape(-1, parts, *leaf.shape[1:]).swapaxes(0, 1), inputs)
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradient, params, *inputs))
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, gradient(params, *part)), None
+
+    total, _ = jax.lax.scan(add, zero, split)
+    return jax.tree.map(lambda leaf: leaf / parts, total)
+
+
+def initial_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Nested parameters of step 0, from `config.seed`.
+
+    The gains of y start where a step size that falls with the root of lambda puts them, as it does at high rates: ones
+    for `config.lam`, and inverse gains that undo them.
+    """
+    params = init_params(model_config(config), config.seed)
+    if config.model.levels:
+        log_gains = 0.5 * np.log(np.array(lambdas(config), np.float32) / config.lam)[:, None]
+        for name, sign in (("gain_y", 1), ("inverse_gain_y", -1)):
+            params[name]["log_gain"] = params[name]["log_gain"] + sign * log_gains
+    return params
+
+
+def init_state(config: ml_collections.ConfigDict) -> TrainState:
+    """State of step 0."""
+    return state_of(initial_params(config), config)
+
+
+def state_of(params: Any, config: ml_collections.ConfigDict) -> TrainState:
+    """State of step 0 with given nested parameters."""
+    vectors, zero = flatten(params), jnp.zeros((), jnp.int32)
+    # Copied: a donated buffer must not be NumPy's, which frees it.
+    arrays = jax.tree.map(jnp.array, params)
+    return TrainState(zero, arrays, vectors, make_optimizer(config).init(vectors), zero.copy())

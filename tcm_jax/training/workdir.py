@@ -1,0 +1,68 @@
+"""The folder of a training run, held by one process."""
+
+import contextlib
+import errno
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from tcm_jax.errors import ConfigError, TcmError
+from tcm_jax.model.config import ModelConfig
+from tcm_jax.system.files import atomic_write
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some file systems answer: they go without
+
+
+@contextlib.contextmanager
+def opened(workdir: Path, config: ml_collections.ConfigDict) -> Iterator[None]:
+    """Within it the folder exists, holds config.json, and no other process trains in it.
+
+    Raises ConfigError for the folder of a run for another network or rate, TcmError while another process has it.
+    """
+    text = config.to_json_best_effort(indent=2) + "\n"
+    _check(workdir, text)
+    if jax.process_index():
+        yield
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / "lock").open("w") as lock:
+        _take(lock, workdir)
+        atomic_write(workdir / "config.json", text.encode())
+        yield
+
+
+def _take(lock, workdir: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TcmError(f"another process trains in {workdir}; wait for its end, or give another --workdir") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _check(workdir: Path, text: str) -> None:
+    path = workdir / "config.json"
+    if path.exists():
+        try:
+            before, now = json.loads(path.read_text()), json.loads(text)
+            for values in (before, now):  # a configuration of an earlier version lacks what was added since
+                values["model"] = ModelConfig.from_dict(values["model"])
+            differ = [name for name in ("model", "distortion", "lam", "level_lams") if before[name] != now[name]]
+        except (ValueError, KeyError, TypeError, ConfigError) as error:
+            raise ConfigError(f"{path} is damaged; give another --workdir, or delete the file to go on") from error
+        if differ:
+            raise ConfigError(
+                f"{workdir} holds a run whose {' and '.join(differ)} differ; give another --workdir "
+                "(and --config.init_from=FILE to start from its weights)"
+            )

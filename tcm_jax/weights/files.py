@@ -1,0 +1,99 @@
+"""Weights on disk: safetensors, one file with its configuration and tables."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tcm_jax.entropy.range_tables import RangeTables
+from tcm_jax.entropy.tables import build_tables
+from tcm_jax.errors import ConfigError, WeightsError
+from tcm_jax.model.config import ModelConfig
+from tcm_jax.system import compilation
+from tcm_jax.system.cache import write_quietly
+from tcm_jax.system.files import atomic_write
+from tcm_jax.weights.embedded import EMBEDDED
+from tcm_jax.weights.weights import Weights, flatten, match_parameters, table_arrays, unflatten
+
+FORMAT = "tcm_jax 1"
+
+
+def make_weights(config: ModelConfig, params: dict[str, Any], metadata: dict[str, str], dtype=np.float32) -> Weights:
+    """Weights ready for a codec: parameters rounded to `dtype` (held as float32) and the tables computed from them."""
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype).astype(np.float32), params)
+    broken = [key for key, value in flatten(params).items() if not np.isfinite(value).all()]
+    if broken:
+        raise WeightsError(
+            f"{len(broken)} parameters are not finite, the first of them {broken[0]}; nothing is written"
+        )
+    return Weights(config, params, build_tables(params["entropy_bottleneck"]), metadata)
+
+
+def save_weights(path: str | os.PathLike, weights: Weights, dtype=np.float32) -> None:
+    """Writes one safetensors file; `dtype` float16 is exact for parameters that `make_weights` rounded to it."""
+    from safetensors.numpy import save
+
+    # safetensors writes an array's memory as it lies: only C order is what the header states.
+    arrays = {key: value.astype(dtype, order="C") for key, value in flatten(weights.params).items()}
+    header = {"format": FORMAT, "config": weights.config.to_json(), "identity": weights.identity}
+    atomic_write(path, save({**arrays, **table_arrays(weights.tables)}, {**weights.metadata, **header}))
+
+
+def export(path: Path, config: ModelConfig, params: dict[str, Any], metadata: dict[str, str], dtype=np.float32) -> Path:
+    """Computes the tables and writes the weight file; returns its path."""
+    save_weights(path, make_weights(config, params, metadata, dtype), dtype)
+    return path
+
+
+def load_weights(path: str | os.PathLike | None = None) -> Weights:
+    """Weights of a safetensors file that `save_weights` wrote, or of the embedded model.
+
+    Raises WeightsError for a file that is missing, damaged, from another program, or does not fit its configuration.
+    """
+    path = EMBEDDED if path is None else Path(path)
+    arrays, header = _read(path)
+    if header.get("format") != FORMAT:
+        raise WeightsError(f"{path} is a safetensors file, but not one that tcm_jax {FORMAT.split()[1]} wrote")
+    try:
+        config = ModelConfig.from_dict(json.loads(header["config"]))
+        tables = RangeTables(arrays.pop("tables/lookup"), arrays.pop("tables/offsets"))
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise WeightsError(f"{path} holds no usable model configuration or tables: {error}") from error
+    params = unflatten({key: np.asarray(value, np.float32) for key, value in arrays.items()})
+    metadata = {key: value for key, value in header.items() if key not in ("format", "config", "identity")}
+    weights = Weights(config, params, tables, metadata)
+    if weights.identity != header.get("identity"):
+        raise WeightsError(f"{path} is damaged: its parameters do not have the identity that it states")
+    _check_shapes(path, weights)
+    return weights
+
+
+def _check_shapes(path: Path, weights: Weights) -> None:
+    """Every parameter of the network is there, of its shape; asked once, as tracing the network takes seconds."""
+    mark = compilation.kept(f"shapes of {weights.identity}")
+    if mark is not None and mark.exists():
+        return
+    from tcm_jax.model.tcm import flat_shapes  # imports Flax
+
+    found = {key: value.shape for key, value in flatten(weights.params).items()}
+    try:
+        match_parameters(found, flat_shapes(weights.config))
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    if mark is not None:
+        write_quietly(mark, b"")
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except OSError as error:
+        raise WeightsError(f"cannot read the weights {path}: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path} is no safetensors file, or is truncated ({error})") from error
