@@ -150,6 +150,6 @@ def test_plain_jpeg_and_webp_agree_with_the_published_points(name, options):
     plain = dataclasses.replace(OTHER_CODECS[name], options=lambda quality: {"quality": quality, **options})
     pictures = [read_image(path) for path in sorted(KODAK.glob("*.png"))]
     for quality in (20, 50, 80):
-        rows = [measure_other(plain, "", picture, quality, perceptual=False) for picture in pictures]
+        rows = [measure_other(plain, "", picture, quality) for picture in pictures]
         bpp, value = (np.mean([row[key] for row in rows]) for key in ("bpp", "psnr"))
         assert bpp == pytest.approx(bdrate.rate_at(curve(name), value), rel=0.03)

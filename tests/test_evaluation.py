@@ -16,7 +16,7 @@ from PIL import Image
 from tcm_jax.errors import ConfigError, DataError, StreamError, TcmError, WeightsError
 from tcm_jax.evaluation import command as evaluation
 from tcm_jax.evaluation import results, sweep
-from tcm_jax.evaluation.measure import COLUMNS, TcmMeter
+from tcm_jax.evaluation.measure import COLUMNS, TcmMeter, quality_of
 from tcm_jax.evaluation.sweep import Point
 from tcm_jax.images.metrics import psnr
 from tcm_jax.images.pictures import read_image, write_png
@@ -115,7 +115,8 @@ def test_every_picture_is_measured(folder, tmp_path, disguise):
     assert first["mse"] == pytest.approx(np.mean((image.astype(float) - decoded) ** 2))
     assert 0.9 < first["ms_ssim"] < 1
     assert first["ms_ssim_db"] == pytest.approx(-10 * math.log10(1 - first["ms_ssim"]))
-    assert tiny["ms_ssim"] is tiny["ms_ssim_db"] is first["ssimulacra2"] is None
+    assert tiny["ms_ssim"] is tiny["ms_ssim_db"] is None
+    assert first["ssimulacra2"] == quality_of(image, decoded)["ssimulacra2"]
     mean = point["mean"]
     assert mean["bpp"] == pytest.approx((first["bpp"] + second["bpp"] + tiny["bpp"]) / 3)
     assert mean["psnr"] == pytest.approx((first["psnr"] + second["psnr"] + tiny["psnr"]) / 3)
@@ -130,7 +131,7 @@ def test_each_new_padded_shape_is_run_once_before_it_is_timed(folder):
     Jpeg.calls = 0
     meter = TcmMeter(Jpeg())
     for name in ("a", "b", "more/tiny"):
-        meter.measure(name, read_image(folder / f"{name}.png"), None, False)
+        meter.measure(name, read_image(folder / f"{name}.png"), None)
     # Three pictures, two padded shapes (256x256 and 128x128), and encode's own.
     assert Jpeg.calls == 3 + 2 + 3
 
@@ -141,7 +142,7 @@ def test_a_decoder_that_disagrees_is_an_error(folder):
             return super().decompress(data) ^ 1
 
     with pytest.raises(StreamError, match=r"a\.png: the decoded picture is not what the encoder reconstructs"):
-        TcmMeter(Wrong()).measure("a.png", read_image(folder / "a.png"), None, False)
+        TcmMeter(Wrong()).measure("a.png", read_image(folder / "a.png"), None)
 
 
 def test_a_second_sweep_computes_nothing(folder, tmp_path, disguise, monkeypatch):
@@ -212,14 +213,13 @@ def test_processes_find_the_same(folder, tmp_path):
         assert [e["row"] | seconds for e in entries] == [e["row"] | seconds for e in together[key]]
 
 
-def test_the_perceptual_metric_is_added_to_what_is_there(folder, tmp_path):
-    pytest.importorskip("ssimulacra2")
-    without = one_set(folder, tmp_path, Point("jpeg", 30.0))
-    rows = one_set(folder, tmp_path, Point("jpeg", 30.0), perceptual=True)["sets"][0]["curves"][0]["points"][0]
-    assert all(row["ssimulacra2"] < 90 for row in rows["images"])
-    assert without["sets"][0]["curves"][0]["points"][0]["mean"]["ssimulacra2"] is None
-    better = one_set(folder, tmp_path, Point("jpeg", 90.0), perceptual=True)["sets"][0]["curves"][0]["points"][0]
-    assert better["mean"]["ssimulacra2"] > rows["mean"]["ssimulacra2"]
+def test_ssimulacra2_is_always_measured(folder, tmp_path):
+    worse, better = (
+        one_set(folder, tmp_path, Point("jpeg", quality))["sets"][0]["curves"][0]["points"][0]
+        for quality in (30.0, 90.0)
+    )
+    assert all(row["ssimulacra2"] < 90 for row in worse["images"])
+    assert better["mean"]["ssimulacra2"] > worse["mean"]["ssimulacra2"]
 
 
 def test_weights_of_one_architecture_are_points_of_one_curve(folder, tmp_path, disguise):

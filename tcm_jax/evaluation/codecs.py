@@ -70,8 +70,8 @@ def _jpeg(chroma: str) -> Callable[[int], dict[str, Any]]:
     return lambda quality: {"quality": quality, "subsampling": chroma, "optimize": True}
 
 
-def _avif(chroma: str) -> Callable[[int], dict[str, Any]]:
-    return lambda quality: {"quality": quality, "subsampling": chroma, "speed": 6}
+def _avif(chroma: str, **advanced: str) -> Callable[[int], dict[str, Any]]:
+    return lambda quality: {"quality": quality, "subsampling": chroma, "speed": 6, "advanced": advanced}
 
 
 _JPEG_LADDER, _AVIF_LADDER = (5, 10, 20, 40, 60, 80), (5, 20, 35, 50, 65, 80)
@@ -84,8 +84,12 @@ OTHER_CODECS = {
                    _jpeg("4:4:4"), _JPEG_LADDER),
         OtherCodec("webp", "WebP 4:2:0", "lossy, method 6, 4:2:0 (it has no other)", "WEBP", "webp",
                    lambda quality: {"quality": quality, "method": 6}, (1, 10, 30, 50, 75, 90)),
-        OtherCodec("avif", "AVIF 4:2:0", "speed 6, 4:2:0, 8 bits", "AVIF", "avif", _avif("4:2:0"), _AVIF_LADDER),
-        OtherCodec("avif444", "AVIF 4:4:4", "speed 6, 4:4:4, 8 bits", "AVIF", "avif", _avif("4:4:4"), _AVIF_LADDER),
+        OtherCodec("avif", "AVIF 4:2:0", "speed 6, 4:2:0, 8 bits, tuned for the eye", "AVIF", "avif",
+                   _avif("4:2:0"), _AVIF_LADDER),
+        OtherCodec("avif444", "AVIF 4:4:4", "speed 6, 4:4:4, 8 bits, tuned for the eye", "AVIF", "avif",
+                   _avif("4:4:4"), _AVIF_LADDER),
+        OtherCodec("avif444psnr", "AVIF 4:4:4 for PSNR", "speed 6, 4:4:4, 8 bits, aom's tune=psnr", "AVIF", "avif",
+                   _avif("4:4:4", tune="psnr"), _AVIF_LADDER),
         OtherCodec("jpeg2000", "JPEG 2000", f"9/7 wavelet, colour transform, 4:4:4, {JPEG2000_DECIBELS}", "JPEG2000",
                    "jpg_2000", lambda quality: {"irreversible": True, "mct": 1, "quality_mode": "dB",
                                                 "quality_layers": [20 + quality / 4]},

@@ -11,7 +11,6 @@ from tcm_jax.evaluation import results
 from tcm_jax.evaluation.bdrate import INTERPOLATIONS
 from tcm_jax.evaluation.codecs import OTHER_CODECS, other_codec
 from tcm_jax.evaluation.console import show
-from tcm_jax.evaluation.measure import check_perceptual
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
 from tcm_jax.system.compilation import keep_compiled_programs
@@ -32,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "of the other codecs; default: a ladder of six for each")  # fmt: skip
     parser.add_argument("--codecs", type=_names, default=[], metavar="NAME,...",
                         help=f"other codecs to measure: {', '.join(OTHER_CODECS)}")  # fmt: skip
-    parser.add_argument("--perceptual", action="store_true", help="measure SSIMULACRA 2 too (a second a picture)")
     parser.add_argument("--anchor", default="vtm", help="of the BD-rates: a published curve or a codec (default: vtm)")
     parser.add_argument("--interpolation", choices=INTERPOLATIONS, default="pchip", help="of the BD-rates")
     parser.add_argument("--output", type=Path, default=Path("results"),
@@ -80,8 +78,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     keep_compiled_programs()
     if args.processes < 1:
         raise ConfigError(f"--processes is {args.processes}; give at least 1")
-    if args.perceptual:
-        check_perceptual()
     for spec in args.data:
         dataset(spec)
     points = operating_points(args.weights, args.codecs, args.qualities, args.coder)
@@ -91,7 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
-        found = measure_all(args.data, points, args.output / "cache", args.perceptual, args.processes,
+        found = measure_all(args.data, points, args.output / "cache", args.processes,
                       lambda done, total, name: progress.update(task, completed=done, total=total,
                                                                 description=escape(name)))  # fmt: skip
     origin = provenance() | {"processes": args.processes}

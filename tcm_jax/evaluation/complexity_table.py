@@ -72,7 +72,7 @@ def _time(config: ModelConfig) -> dict[str, float]:
     widened = ((0, 0), (0, SIZE[1] - picture.shape[1]), (0, 0))
     picture = np.pad(picture, widened, "reflect")[: SIZE[0]]
     meter = TcmMeter(Codec(make_weights(config, init_params(config, 0), {})))
-    rows = [meter.measure("", picture, None, perceptual=False)[0] for _ in range(REPEATS)]
+    rows = [meter.measure("", picture, None)[0] for _ in range(REPEATS)]
     seconds = {key: median(row[key] for row in rows) for key in ("encode_seconds", "decode_seconds")}
     return seconds | {"peak_memory_bytes": peak_memory()[0]}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parent.parent
-LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "pillow", "numba", "bjontegaard", "pillow-jxl-plugin", "ssimulacra2")
+LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "pillow", "numba", "bjontegaard", "pillow-jxl-plugin")
 
 
 def provenance(seeds: dict[str, int] | None = None) -> dict[str, Any]:

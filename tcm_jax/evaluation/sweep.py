@@ -46,7 +46,6 @@ class _Job:
     index: int
     name: str
     point: Point
-    perceptual: bool
     file: Path  # where the row goes
 
 
@@ -61,14 +60,13 @@ class Rows:
         key = [coder_key(point.codec, point.weights), point.quality, *image.shape, hashlib.sha256(image).hexdigest()]
         return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:40]}.json"
 
-    def read(self, file: Path, perceptual: bool) -> dict[str, Any] | None:
+    def read(self, file: Path) -> dict[str, Any] | None:
         """The entry in `file`: {"row", "compile_seconds", "peak_memory"}; None if it must be computed."""
         try:
             entry = json.loads(file.read_text())
-            row = entry["row"]
-        except (OSError, ValueError, KeyError, TypeError):
+            return entry if "row" in entry else None
+        except (OSError, ValueError, TypeError):
             return None
-        return None if perceptual and row["ssimulacra2"] is None and min(row["width"], row["height"]) >= 8 else entry
 
 
 @functools.cache
@@ -101,7 +99,6 @@ def measure_all(
     data: Sequence[str],
     points: Sequence[Point],
     folder: Path,
-    perceptual: bool = False,
     processes: int = 1,
     on_progress: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> dict[tuple[str, Point], list[dict[str, Any]]]:
@@ -121,8 +118,8 @@ def measure_all(
             image = pictures[index]
             for point in points:
                 file = files[spec, point, index] = rows.file(point, image)
-                if rows.read(file, perceptual) is None:
-                    jobs.append(_Job(spec, index, name, point, perceptual, file))
+                if rows.read(file) is None:
+                    jobs.append(_Job(spec, index, name, point, file))
     jobs.sort(key=lambda job: points.index(job.point))
     computed = {job.file for job in jobs}
     _run(list({job.file: job for job in jobs}.values()), processes, on_progress)
@@ -169,9 +166,9 @@ def _work(job: _Job) -> None:
     image, point, compile_seconds = dataset(job.data)[job.index], job.point, 0.0
     if point.codec == "tcm":
         meter = _meter(point.weights, point.coder)
-        row, compile_seconds = meter.measure(job.name, image, point.quality, job.perceptual)
+        row, compile_seconds = meter.measure(job.name, image, point.quality)
     else:
-        row = measure_other(other_codec(point.codec), job.name, image, round(point.quality), job.perceptual)
+        row = measure_other(other_codec(point.codec), job.name, image, round(point.quality))
     memory, device_memory = peak_memory()
     entry = {"row": row, "compile_seconds": compile_seconds, "peak_memory": memory, "device_memory": device_memory}
     atomic_write(job.file, json.dumps(entry).encode())

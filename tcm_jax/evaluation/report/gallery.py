@@ -83,9 +83,9 @@ def _entry(codec: Codec, point: Point, codecs: Sequence[OtherCodec], image: np.n
 
 
 def _caption(image: np.ndarray, decoded: np.ndarray, label: str, size: int) -> dict[str, Any]:
-    found = quality_of(image, decoded, perceptual=False)
+    found = quality_of(image, decoded)
     bpp = 8 * size / (image.shape[0] * image.shape[1])
-    return {"label": label, "bytes": size, "bpp": bpp, "psnr": found["psnr"], "ms_ssim": found["ms_ssim"]}
+    return {"label": label, "bytes": size, "bpp": bpp} | {key: found[key] for key in ("psnr", "ms_ssim", "ssimulacra2")}
 
 
 def _shown(image: np.ndarray) -> str:

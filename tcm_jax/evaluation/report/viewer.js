@@ -7,7 +7,7 @@
   byId("pictures-note").textContent = "Each file of another codec is its smallest of at least the model's size. Originals, and what browsers cannot read, are shown as AVIF 4:4:4 of high quality; the figures are of the real files. Drag the line, or use the slider; zoom by a double click.";
 
   const sides = () => [["original", "Original"], ...picture.others.map((other) => [other.codec, other.codec])];
-  const caption = (file) => [make("b", {}, file.label), `${thousands(file.bytes)} bytes, ${fixed(file.bpp, 3)} bpp`, make("br"), `${fixed(file.psnr, 2)} dB` + (isNumber(file.ms_ssim) ? `, MS-SSIM ${fixed(file.ms_ssim, 4)}` : "")];
+  const caption = (file) => [make("b", {}, file.label), `${thousands(file.bytes)} bytes, ${fixed(file.bpp, 3)} bpp`, make("br"), `${fixed(file.psnr, 2)} dB` + (isNumber(file.ms_ssim) ? `, MS-SSIM ${fixed(file.ms_ssim, 4)}` : "") + (isNumber(file.ssimulacra2) ? `, SSIMULACRA 2 ${fixed(file.ssimulacra2, 1)}` : "")];
 
   function showLeft(name) {
     left = sides().some(([value]) => value === name) ? name : "original";
