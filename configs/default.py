@@ -29,7 +29,7 @@ def make_config(name: str, model: ModelConfig, rate: str = "mse-3") -> ConfigDic
     config.seed = 0  # of the initial weights, the noise, and the order and crops of the pictures
     config.model = ConfigDict(dataclasses.asdict(model))  # every size of the network: see ModelConfig
 
-    config.distortion = rate.partition("-")[0]  # "mse" or "ms_ssim"
+    config.distortion = rate.partition("-")[0]  # "mse", "ms_ssim" or "visual" (losses.py)
     config.lam = LAMBDAS[rate]  # weight of the distortion
     config.level_lams = ()  # one for each gain level of a variable-rate network (model.levels), whose gains start as
     # ones for lam: the rate of the network in init_from, if that has one rate

@@ -1,16 +1,46 @@
-"""The rate-distortion loss (Eq. 1 and 2 of the paper; Sec. 4.1 for its two distortions)."""
+"""The rate-distortion loss (Eq. 1 and 2 of the paper; Sec. 4.1 for its first two distortions)."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from tcm_jax.images import metrics
+from tcm_jax.images.ssimulacra2 import ssimulacra2
 
-DISTORTIONS = ("mse", "ms_ssim")
+# Of "visual": how much the squared error, 1 - MS-SSIM and SSIMULACRA 2 count.
+VISUAL_WEIGHTS = (0.2, 0.2, 0.6)
 
 
 def bits_per_pixel(likelihoods: list[jax.Array], pixels: int) -> jax.Array:
     """Information content of `likelihoods` [B, h, w, C] in bits, over `pixels` of a picture: float32 [B]."""
     return -sum(jnp.log2(likelihood).sum((1, 2, 3)) for likelihood in likelihoods) / pixels
+
+
+def _mse(x_hat: jax.Array, x: jax.Array) -> jax.Array:
+    return 255**2 * ((x_hat - x) ** 2).mean((1, 2, 3))
+
+
+def _ms_ssim(x_hat: jax.Array, x: jax.Array) -> jax.Array:
+    return 1 - metrics.ms_ssim(x_hat, x)
+
+
+def _visual(x_hat: jax.Array, x: jax.Array) -> jax.Array:
+    """A mixture for the eye, in units of the squared error, so that lambdas are those of "mse".
+
+    MS-SSIM and SSIMULACRA 2 are turned into the squared error that goes with them on photographs.
+    """
+    score = ssimulacra2(x, x_hat.clip(0, 1))
+    terms = (_mse(x_hat, x), 255**2 * 0.02 * _ms_ssim(x_hat, x), 255**2 * 10 ** -(3.72 + (score - 76) / 48))
+    return sum(weight * term for weight, term in zip(VISUAL_WEIGHTS, terms, strict=True))
+
+
+# By name: pictures [B, H, W, 3] and originals in [0, 1], JAX or NumPy arrays, to the distortion of each, float32 [B].
+DISTORTIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "mse": _mse,
+    "ms_ssim": _ms_ssim,
+    "visual": _visual,
+}
 
 
 def rate_distortion(
@@ -23,18 +53,13 @@ def rate_distortion(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Loss and its parts for a batch of pictures [B, H, W, 3] in [0, 1].
 
-    `lam * 255**2 * MSE + bpp` for distortion "mse", `lam * (1 - MS-SSIM) + bpp` for "ms_ssim"; `lam` is one number or
-    one a picture, [B], as is `weight`, by which a picture's loss counts. The parts are float32 scalars: loss, bpp, mse,
-    psnr (of the mean MSE, in dB) and, for "ms_ssim", ms_ssim.
+    `lam * DISTORTIONS[distortion] + bpp`: 255**2 * MSE for "mse", 1 - MS-SSIM for "ms_ssim", a mixture with
+    SSIMULACRA 2 for "visual". `lam` is one number or one a picture, [B], as is `weight`, by which a picture's loss
+    counts. The parts are float32 scalars: loss, bpp, mse, psnr (of the mean MSE, in dB), distortion.
     """
     bpp = bits_per_pixel(likelihoods, x.shape[1] * x.shape[2])
-    squared = jnp.mean((x_hat - x) ** 2, axis=(1, 2, 3))
-    mse = jnp.mean(squared)
-    parts = {"bpp": jnp.mean(bpp), "mse": mse, "psnr": -10 * jnp.log10(mse)}
-    if distortion == "mse":
-        loss = jnp.mean(weight * (lam * 255**2 * squared + bpp))
-    else:
-        similarity = metrics.ms_ssim(x_hat, x)
-        parts["ms_ssim"] = jnp.mean(similarity)
-        loss = jnp.mean(weight * (lam * (1 - similarity) + bpp))
-    return loss, {"loss": loss, **parts}
+    distorted = DISTORTIONS[distortion](x_hat, x)
+    loss = jnp.mean(weight * (lam * distorted + bpp))
+    mse = jnp.mean((x_hat - x) ** 2)
+    psnr = -10 * jnp.log10(mse)
+    return loss, {"loss": loss, "bpp": jnp.mean(bpp), "mse": mse, "psnr": psnr, "distortion": jnp.mean(distorted)}

@@ -1,0 +1,53 @@
+"""The distortions of the loss: their units, and that NumPy and JAX agree."""
+
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from tcm_jax.training import losses
+
+LIKELIHOODS = [jnp.full((2, 4, 4, 3), 0.25), jnp.full((2, 1, 1, 5), 0.5)]
+
+
+def pair(quality):
+    image, buffer = data.astronaut()[:176, :176], io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return [x[None].astype(np.float32) / 255 for x in (np.asarray(Image.open(buffer)), image)]
+
+
+def test_bits_are_those_of_the_likelihoods():
+    assert losses.bits_per_pixel(LIKELIHOODS, 64) == pytest.approx([(48 * 2 + 5) / 64] * 2)
+
+
+def test_the_loss_is_lambda_times_distortion_plus_bits():
+    x = jnp.zeros((2, 8, 8, 3))
+    loss, parts = losses.rate_distortion(x, x + 0.1, LIKELIHOODS, jnp.array([0.01, 0.03]), "mse")
+    assert parts["mse"] == pytest.approx(0.01, rel=1e-5)
+    assert parts["psnr"] == pytest.approx(20, rel=1e-5)
+    assert parts["distortion"] == pytest.approx(650.25, rel=1e-5)
+    assert loss == pytest.approx(0.02 * 650.25 + 101 / 64, rel=1e-5)
+
+
+@pytest.mark.parametrize("quality", [10, 50, 90])
+def test_the_mixture_for_the_eye_is_in_units_of_the_squared_error(quality):
+    mse, visual = (losses.DISTORTIONS[name](*pair(quality))[0] for name in ("mse", "visual"))
+    assert 1 / 4 < visual / mse < 4
+
+
+def test_numpy_and_jax_agree():
+    visual = losses.DISTORTIONS["visual"]
+    assert jax.jit(visual)(*pair(40)) == pytest.approx(visual(*pair(40)), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_gradient_for_the_eye_is_finite_and_leads_down():
+    decoded, image = map(jnp.asarray, pair(20))
+    loss = jax.jit(jax.value_and_grad(lambda decoded: losses.DISTORTIONS["visual"](decoded, image)[0]))
+    before, gradient = loss(decoded)
+    assert loss(decoded - 0.002 * jnp.sign(gradient))[0] < 0.95 * before
+    assert np.isfinite(loss(image)[1]).all()
