@@ -39,6 +39,7 @@ def test_the_mixture_for_the_eye_is_in_units_of_the_squared_error(quality):
     assert 1 / 4 < visual / mse < 4
 
 
+@pytest.mark.slow
 def test_numpy_and_jax_agree():
     visual = losses.DISTORTIONS["visual"]
     assert jax.jit(visual)(*pair(40)) == pytest.approx(visual(*pair(40)), rel=1e-3)
