@@ -40,7 +40,7 @@ def make_config(name: str, model: ModelConfig, rate: str = "mse-3") -> ConfigDic
     config.accumulate = 1  # parts of a batch, one after the other: less memory, the same step
 
     config.data = ConfigDict()
-    config.data.source = ""  # folder:PATH (images, also inside .tar files) or tfds:NAME
+    config.data.source = ""  # a folder (its tar files are read too), a .tar file or tfds:NAME, as in evaluation
     config.data.batch_size = 8  # pictures a step, over all devices
     config.data.crop = 256  # side of a random crop in pixels, a multiple of 128
     config.data.workers = 0  # reader processes of each host; 0 reads in threads of the training process

@@ -12,6 +12,8 @@
     ├── Preempted         a training run that SIGTERM stopped, its state saved
     └── MissingExtraError a feature whose optional dependency is not installed
 
+    TcmWarning            a picture is taken, but not all of what its file holds (a category for `warnings`)
+
 The command line prints the message of a `TcmError` on one line and exits with status 1.
 """
 
@@ -58,3 +60,7 @@ class Preempted(TcmError):  # noqa: N818 - what happened, and no error
 
 class MissingExtraError(TcmError):
     """An optional dependency is not installed; the message names the command that installs it."""
+
+
+class TcmWarning(UserWarning):
+    """A picture is taken without something that its file holds or should hold, such as a damaged colour profile."""

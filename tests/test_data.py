@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tcm_jax.errors import ConfigError, DataError, ImageError
-from tcm_jax.images.datasets import image_source
+from tcm_jax.images.datasets import open_dataset
 from tcm_jax.training.batches import Batches, ReadableImages, random_crop
 
 CROP = 16
@@ -53,14 +53,14 @@ def batches(folder, seed=0, batch_size=4, crop=CROP, **options):
 
 
 def test_folder_and_tar_files_are_read_in_sorted_order(folder):
-    source = image_source(f"folder:{folder}")
+    source = open_dataset(f"folder:{folder}")
     names = [source.name(i).removeprefix(f"{folder}/") for i in range(len(source))]
     assert names == [f"deep/{i}.PNG" for i in (0, 2, 4)] + [f"deep/er/{i}.PNG" for i in (1, 3, 5)] + [
         f"more.tar/a/{i}.png" for i in (6, 7, 8, 9)
     ]
     for i, name in enumerate(names):
         np.testing.assert_array_equal(source[i], picture(int(name[-5])))
-    alone = image_source(f"folder:{folder}/more.tar")
+    alone = open_dataset(f"folder:{folder}/more.tar")
     np.testing.assert_array_equal(alone[3], picture(9))
     assert len(alone) == 4
 
@@ -195,10 +195,16 @@ def test_decoded_pictures_are_kept_up_to_the_limit():
     np.testing.assert_array_equal(copy[0][0], picture(0, 4, 8))
 
 
-@pytest.mark.parametrize("spec", ["", "folder", "folder:", "/some/where", "ftp:x"])
-def test_bad_specs_are_refused(spec):
-    with pytest.raises(ConfigError, match=r"is neither folder:PATH nor tfds:NAME\[:SPLIT\]"):
-        image_source(spec)
+@pytest.mark.parametrize("spec", ["", "folder:", "tfds:"])
+def test_data_sets_without_a_name_are_refused(spec):
+    with pytest.raises(ConfigError, match=r"name of the data set is empty; give samples, .* tfds:NAME\[:SPLIT\]"):
+        open_dataset(spec)
+
+
+@pytest.mark.parametrize("spec", ["folder", "/some/where", "ftp:x"])
+def test_data_sets_that_are_nowhere_are_refused(spec):
+    with pytest.raises(DataError, match=r"does not exist; a data set is samples, .* tfds:NAME\[:SPLIT\]"):
+        open_dataset(spec)
 
 
 def test_bad_sizes_are_refused(folder):
@@ -208,12 +214,12 @@ def test_bad_sizes_are_refused(folder):
 
 def test_missing_and_empty_folders_are_refused(tmp_path):
     with pytest.raises(DataError, match="none does not exist"):
-        image_source(f"folder:{tmp_path}/none")
+        open_dataset(f"folder:{tmp_path}/none")
     with pytest.raises(DataError, match="holds no pictures"):
-        image_source(f"folder:{tmp_path}")
+        open_dataset(f"folder:{tmp_path}")
     (tmp_path / "a.tar").write_bytes(b"\x1f\x8b" + b"x" * 2000)
     with pytest.raises(DataError, match="not an uncompressed tar file"):
-        image_source(f"folder:{tmp_path}")
+        open_dataset(f"folder:{tmp_path}")
 
 
 def test_tfds_is_read_without_tensorflow(tmp_path, monkeypatch):
@@ -236,13 +242,13 @@ def test_tfds_is_read_without_tensorflow(tmp_path, monkeypatch):
     tfds.disable_progress_bar()
     TinyPhotos(data_dir=tmp_path, file_format="array_record").download_and_prepare()
     monkeypatch.setattr(tfds, "data_source", functools.partial(tfds.data_source, data_dir=tmp_path))
-    source = image_source("tfds:tiny_photos:test")
+    source = open_dataset("tfds:tiny_photos:test")
     assert sorted(source[i].tobytes() for i in range(len(source))) == sorted(picture(i).tobytes() for i in range(3))
     assert next(Batches("tfds:tiny_photos:test", 2, CROP, 0)).shape == (2, CROP, CROP, 3)
     with pytest.raises(DataError, match=r"'tiny_photos', split 'train', cannot be read: Unknown split"):
-        image_source("tfds:tiny_photos")
+        open_dataset("tfds:tiny_photos", "train")
     with pytest.raises(DataError, match="'no_such_set', split 'train', cannot be read: Dataset no_such_set not found"):
-        image_source("tfds:no_such_set")
+        open_dataset("tfds:no_such_set", "train")
 
 
 def test_a_batch_of_one(folder):

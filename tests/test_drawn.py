@@ -9,7 +9,7 @@ import numpy as np
 from conftest import photograph
 from PIL import Image
 
-from tcm_jax.images.datasets import FolderSource
+from tcm_jax.images.sources import FolderSource
 
 PROGRAM = Path(__file__).parents[1] / "docs" / "models" / "tiny" / "draw.py"
 

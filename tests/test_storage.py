@@ -12,7 +12,8 @@ from golden_files import WEIGHTS
 from tcm_jax import cli
 from tcm_jax.cli import files, storage
 from tcm_jax.errors import ImageError, TcmError
-from tcm_jax.images.pictures import SUFFIXES, Picture, decode_picture, encode_png
+from tcm_jax.images.formats import suffixes
+from tcm_jax.images.pictures import Picture, decode_picture, encode_png
 
 NAMES = ("in/a.png", "in/deep/b.png", "in/deep/c.PNG")
 
@@ -68,7 +69,7 @@ def test_single_files_and_patterns(memory, capsys):
         ("memory://in/a.png", PurePath("a.png")),
         ("memory://in/deep/b.png", PurePath("deep/b.png")),
     ]
-    plan = files.plan(["memory://in/a.png", "memory://in/a.bmp"], "memory://out", False, SUFFIXES, ".tcm")
+    plan = files.plan(["memory://in/a.png", "memory://in/a.bmp"], "memory://out", False, suffixes(), ".tcm")
     assert list(files.clashes(plan.jobs)) == ["memory://out/a.tcm"]
 
 

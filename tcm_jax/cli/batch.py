@@ -24,7 +24,9 @@ def run(
 
     `line` makes a record into text. `manifest` is written anew: an object, input and error, a line for each failure.
     """
-    failures, done = [], 0
+    show_special(plan.special)
+    failures = [{"input": path, "error": f"TcmError: cannot read {path}: {why}"} for path, why in plan.unreadable]
+    done = 0
     clashing = clashes(plan.jobs)
     for target, same in clashing.items():
         names = " and ".join(job.source for job in same)
@@ -34,6 +36,8 @@ def run(
     with _progress(len(jobs), plan.many and not as_json) as advance:
         for record in engine(jobs) if jobs else ():
             advance(record)
+            if "warning" in record:
+                print(f"TcmWarning: {record['warning']}", file=sys.stderr)
             if "error" in record:
                 failures.append(record)
             done += "error" not in record
@@ -50,6 +54,12 @@ def run(
     if manifest:
         files.write(manifest, "".join(json.dumps(failure) + "\n" for failure in failures).encode(), many=False)
     return 1 if failures else 0
+
+
+def show_special(special: list[tuple[str, str]]) -> None:
+    """Names on stderr what is no file and is not worked on."""
+    for path, kind in special:
+        print(f"TcmWarning: {path} is {kind}, and is left out", file=sys.stderr)
 
 
 def attempt(codec: Any, work: Work, job: Job) -> dict[str, Any]:

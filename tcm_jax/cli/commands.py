@@ -2,18 +2,19 @@
 
 import argparse
 import functools
+import warnings
 from pathlib import Path
 
 from tcm_jax.cli import batch, cluster, files
 from tcm_jax.cli.stages import Stages
 from tcm_jax.cli.transcode import COMPRESS, DECOMPRESS, Command, open_codecs, work
 from tcm_jax.errors import ConfigError
-from tcm_jax.images.pictures import SUFFIXES
+from tcm_jax.images.formats import suffixes
 
 
 def compress(args: argparse.Namespace) -> int:
     """Pictures to `.tcm` files; the exit status."""
-    return _run(args, COMPRESS, SUFFIXES, ".tcm")
+    return _run(args, COMPRESS, suffixes(), ".tcm")
 
 
 def decompress(args: argparse.Namespace) -> int:
@@ -21,18 +22,20 @@ def decompress(args: argparse.Namespace) -> int:
     return _run(args, DECOMPRESS, frozenset({".tcm"}), ".png")
 
 
-def _run(args: argparse.Namespace, command: Command, suffixes: frozenset[str], new_suffix: str) -> int:
+def _run(args: argparse.Namespace, command: Command, wanted: frozenset[str], new_suffix: str) -> int:
     if args.engine == "local":
-        return _run_on(args, command, suffixes, new_suffix)
+        return _run_on(args, command, wanted, new_suffix)
     with cluster.connected(args):
-        return _run_on(args, command, suffixes, new_suffix)
+        return _run_on(args, command, wanted, new_suffix)
 
 
-def _run_on(args: argparse.Namespace, command: Command, suffixes: frozenset[str], new_suffix: str) -> int:
-    plan = files.plan(args.inputs, args.output, args.overwrite, suffixes, new_suffix)
+def _run_on(args: argparse.Namespace, command: Command, wanted: frozenset[str], new_suffix: str) -> int:
+    plan = files.plan(args.inputs, args.output, args.overwrite, wanted, new_suffix)
     for job in plan.jobs:  # --overwrite must not put a .tcm file in a picture's place
-        if Path(job.target).suffix.lower() in (SUFFIXES | {".tcm"}) - {new_suffix}:
+        ending = Path(job.target).suffix.lower()
+        if ending != new_suffix and (ending == ".tcm" or ending in suffixes()):
             raise ConfigError(f"this writes {new_suffix} files; give {Path(job.target).name} the ending {new_suffix}")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; what matters is in the records
     stages = Stages()
     codecs = open_codecs(args, stages)
     weights = codecs[0].weights

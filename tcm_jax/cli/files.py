@@ -4,7 +4,6 @@ import dataclasses
 import glob
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from tcm_jax.cli import storage
@@ -28,6 +27,8 @@ class Plan:
     jobs: list[Job]
     skipped: int  # of many, those whose output exists
     many: bool
+    special: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (path, what it is) of what is no file
+    unreadable: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (folder, why)
 
 
 def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: frozenset[str], new_suffix: str) -> Plan:
@@ -36,9 +37,8 @@ def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: froze
     Folders are searched for files with one of `suffixes`; below an output folder they keep their structure. Raises
     TcmError for inputs that do not exist, for one output of several files and for a single output that exists.
     """
-    found = [
-        (source, relative) for argument in inputs for source, relative in expand(storage.local(argument), suffixes)
-    ]
+    everything = expand(inputs, suffixes)
+    found = everything.files
     output = output and storage.local(output)
     many = len(found) > 1 or any(storage.is_folder(storage.local(argument)) for argument in inputs)
     into_folder = output not in (None, STANDARD) and (many or output.endswith(os.sep) or storage.is_folder(output))
@@ -53,15 +53,14 @@ def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: froze
         else:
             target = output
         jobs.append(Job(source, target))
-    if overwrite:
-        return Plan(jobs, 0, many)
-    if not many:
+    finished: set[str] = set()
+    if not overwrite and many:
+        finished = storage.existing([job.target for job in jobs])
+    elif not overwrite:
         for job in jobs:
             free(job.target)
-        return Plan(jobs, 0, many)
-    finished = storage.existing([job.target for job in jobs])
     left = [job for job in jobs if job.target not in finished]
-    return Plan(left, len(jobs) - len(left), many)
+    return Plan(left, len(jobs) - len(left), many, everything.special, everything.unreadable)
 
 
 def clashes(jobs: list[Job]) -> dict[str, list[Job]]:
@@ -73,23 +72,37 @@ def clashes(jobs: list[Job]) -> dict[str, list[Job]]:
     return {target: same for target, same in by_target.items() if len(same) > 1}
 
 
-def expand(argument: str, suffixes: frozenset[str]) -> Iterator[tuple[str, PurePath]]:
-    """(file, its path below the folder or pattern that named it) for a file, a folder, a pattern or "-"."""
+def expand(arguments: list[str], suffixes: frozenset[str]) -> storage.Found:
+    """What files, folders, patterns and "-" stand for. Raises TcmError for one that stands for nothing.
+
+    Of several arguments a FIFO is not waited for: a shell's pattern may have named it.
+    """
+    found = storage.Found([])
+    for argument in map(storage.local, arguments):
+        kind = storage.special(argument) if len(arguments) > 1 else None
+        one = storage.Found([], [(argument, kind)]) if kind else _expand(argument, suffixes)
+        found.files.extend(one.files)
+        found.special.extend(one.special)
+        found.unreadable.extend(one.unreadable)
+    return found
+
+
+def _expand(argument: str, suffixes: frozenset[str]) -> storage.Found:
     if argument == STANDARD:
-        yield STANDARD, PurePath("stdin")
-    elif storage.is_folder(argument):
-        found = storage.files_below(argument)
-        wanted = [(file, path) for file, path in found if path.suffix.lower() in suffixes and path.name[0] != "."]
-        if not wanted:
+        return storage.Found([(STANDARD, PurePath("stdin"))])
+    if storage.is_folder(argument):
+        found = storage.files_below(argument, suffixes)
+        if found.unreadable and not found.files:
+            raise TcmError("cannot read {}: {}".format(*found.unreadable[0]))
+        if not found.files and not found.special:
             raise TcmError(f"{argument} holds no files to work on ({', '.join(sorted(suffixes))})")
-        yield from wanted
-    elif glob.has_magic(argument) and not storage.is_file(argument):
-        found = storage.matching(argument)
-        if not found:
+        return found
+    if glob.has_magic(argument) and not storage.is_file(argument):
+        files = storage.matching(argument)
+        if not files:
             raise TcmError(f"no file matches {argument}")
-        yield from found
-    else:
-        yield argument, PurePath(PurePath(argument).name)
+        return storage.Found(files)
+    return storage.Found([(argument, PurePath(PurePath(argument).name))])
 
 
 def free(output: str) -> None:

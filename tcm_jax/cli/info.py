@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax.cli import files
+from tcm_jax.cli import batch, files
 from tcm_jax.codec.container import Container, pack, parse, section_sizes
 from tcm_jax.errors import StreamError, TcmError
 
 
 def info(args: argparse.Namespace) -> int:
     """Prints one file after the other; the exit status."""
-    found = [source for argument in args.inputs for source, _ in files.expand(argument, frozenset({".tcm"}))]
-    status = 0
+    expanded = files.expand(args.inputs, frozenset({".tcm"}))
+    found = [source for source, _ in expanded.files]
+    batch.show_special(expanded.special)
+    for folder, reason in expanded.unreadable:
+        print(f"TcmError: cannot read {folder}: {reason}", file=sys.stderr)
+    status = 1 if expanded.unreadable else 0
     for source in found:
         try:
             data = files.read(source, StreamError)

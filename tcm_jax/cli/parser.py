@@ -65,6 +65,8 @@ def _add_compress(parser: argparse.ArgumentParser) -> None:
                       "a pixel; variable-rate weights")  # fmt: skip
     rate.add_argument("--target-psnr", type=_positive, metavar="DB", help="the lowest quality that reaches this PSNR; "
                       "variable-rate weights")  # fmt: skip
+    parser.add_argument("--allow-truncated", action="store_true", help="of a picture whose file ends early, compress "
+                        "what is there; the rest is grey or black")  # fmt: skip
     parser.add_argument("--verify", action="store_true", help="decode and compare before the file is put in its place")
     parser.add_argument("--no-portable", dest="portable", action="store_false", help="leave out what other machines "
                         "need to decode: for this machine and software only")  # fmt: skip

@@ -4,6 +4,7 @@ A path with "://" is a URL of fsspec. Its file systems raise errors of their own
 """
 
 import contextlib
+import dataclasses
 import glob
 import itertools
 import os
@@ -13,9 +14,22 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from tcm_jax.errors import ConfigError, MissingExtraError, TcmError
+from tcm_jax.system.walk import special_kind, walk
 
 # A file put here appears whole or not at all. Elsewhere it is put under a temporary name, then moved.
 ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What an argument stands for: (file, its path below the folder or pattern that named it), in order.
+
+    `special` has (path, what it is) of what is no file, `unreadable` (path, why) of folders that cannot be listed.
+    """
+
+    files: list[tuple[str, PurePath]]
+    special: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    unreadable: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
 def is_remote(path: str) -> bool:
@@ -76,14 +90,26 @@ def existing(paths: list[str]) -> set[str]:
     return found
 
 
-def files_below(folder: str) -> list[tuple[str, PurePath]]:
-    """(file, its path below the folder), sorted."""
+def files_below(folder: str, suffixes: frozenset[str]) -> Found:
+    """The files below a folder that have one of `suffixes`, as `system.walk` finds them."""
     if is_remote(folder):
         with _reached(folder, "list") as (system, root):
             below = [PurePosixPath(name).relative_to(root) for name in sorted(system.find(root))]
-        return [(join(folder, path), path) for path in below]
-    files = sorted(Path(top, name) for top, _, names in os.walk(folder) for name in names)
-    return [(str(file), file.relative_to(folder)) for file in files]
+        wanted = [path for path in below if path.suffix.lower() in suffixes and not path.name.startswith(".")]
+        return Found([(join(folder, path), path) for path in wanted])
+    walked = walk(Path(folder), suffixes)
+    files: list[tuple[str, PurePath]] = [(str(file), file.relative_to(folder)) for file in walked.files]
+    return Found(files, walked.special, walked.unreadable)
+
+
+def special(path: str) -> str | None:
+    """What is there if it is neither file nor folder, such as "a FIFO"; pipes that a shell hands over are files."""
+    if is_remote(path) or path.startswith(("/dev/", "/proc/")):
+        return None
+    try:
+        return special_kind(Path(path).stat().st_mode)
+    except OSError:
+        return None
 
 
 def matching(pattern: str) -> list[tuple[str, PurePath]]:

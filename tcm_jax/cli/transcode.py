@@ -13,7 +13,7 @@ from tcm_jax.cli.files import STANDARD, Job
 from tcm_jax.cli.stages import Stages
 from tcm_jax.cli.startup import quick_imports
 from tcm_jax.errors import ConfigError, ImageError, StreamError, TcmError
-from tcm_jax.images.pictures import Picture, decode_picture, encode_png
+from tcm_jax.images.pictures import Picture, decode_picture, encode_png, for_png
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +60,12 @@ def work(args: argparse.Namespace, command: Command, stages: Stages, codec: Any,
 
 def _compress(args: argparse.Namespace, codec: Any, data: bytes, source: str) -> tuple[bytes, dict[str, Any]]:
     Image.MAX_IMAGE_PIXELS = None  # Pillow's limit; ours is --max-pixels
-    picture = decode_picture(data, "the picture on standard input" if source == STANDARD else source, args.max_pixels)
+    name = "the picture on standard input" if source == STANDARD else source
+    picture = decode_picture(data, name, args.max_pixels, args.allow_truncated)
     if args.strip:
         picture = dataclasses.replace(picture, icc=b"", exif=b"")
     coded = _code(args, codec, picture)
-    return coded, _record(coded, picture)
+    return coded, _record(coded, picture, picture.warning(name, "compressed"))
 
 
 def _code(args: argparse.Namespace, codec: Any, picture: Picture) -> bytes:
@@ -90,17 +91,19 @@ def _decompress(args: argparse.Namespace, codec: Any, data: bytes, source: str) 
     picture = codec.decode(data, args.max_pixels)
     if args.strip:
         picture = dataclasses.replace(picture, icc=b"", exif=b"")
-    return encode_png(picture), _record(data, picture)
+    picture = for_png(picture)
+    return encode_png(picture), _record(data, picture, picture.warning(f"the picture of {source}", "written"))
 
 
-def _record(data: bytes, picture: Picture) -> dict[str, Any]:
+def _record(data: bytes, picture: Picture, warning: str | None) -> dict[str, Any]:
     from tcm_jax.codec.container import parse
 
     height, width = picture.colour.shape[:2]
     file = parse(data, max_pixels=2**62)
     quality = None if file.quality is None else file.quality / 100
     bpp = round(8 * len(data) / (height * width), 6)
-    return {"width": width, "height": height, "bytes": len(data), "bpp": bpp, "quality": quality}
+    record = {"width": width, "height": height, "bytes": len(data), "bpp": bpp, "quality": quality}
+    return record | ({"warning": warning} if warning else {})
 
 
 def _compressed(record: dict[str, Any]) -> str:

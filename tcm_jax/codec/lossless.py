@@ -6,8 +6,8 @@ import zlib
 import numpy as np
 
 from tcm_jax.errors import ImageError, StreamError
+from tcm_jax.images.metadata import MAX_METADATA
 
-MAX_METADATA = 1 << 22  # bytes of a profile or of EXIF, unpacked
 _LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 20}]
 _LEFT, _UP = 1, 2  # bits of the filter byte: differences to the sample on the left, then to the row above
 

@@ -19,7 +19,8 @@ from tcm_jax.codec import Codec
 from tcm_jax.evaluation.codecs import other_codec
 from tcm_jax.evaluation.measure import TcmMeter, measure_other
 from tcm_jax.evaluation.provenance import source_digest
-from tcm_jax.images.datasets import ImageSource, open_dataset, short_names
+from tcm_jax.images.datasets import open_dataset, short_names
+from tcm_jax.images.sources import ImageSource
 from tcm_jax.system.compilation import keep_compiled_programs
 from tcm_jax.system.files import atomic_write
 from tcm_jax.system.memory import peak_resident_bytes

@@ -1,198 +1,38 @@
-"""Pictures to evaluate on: samples that come with scikit-image, Kodak, folders, TFDS."""
+"""The names of data sets, for training, validation and evaluation."""
 
-import dataclasses
-import hashlib
 import os
-import tarfile
-import urllib.request
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-
-from tcm_jax.errors import ConfigError, DataError, ImageError
-from tcm_jax.images.pictures import SUFFIXES, decode_image, read_image
+from tcm_jax.errors import ConfigError, DataError
+from tcm_jax.images.kodak import kodak_files
+from tcm_jax.images.sources import Files, FolderSource, ImageSource, TfdsSource
 from tcm_jax.system.cache import cache_folder
-from tcm_jax.system.files import atomic_write
 
+FORMS = "samples, kodak, a folder or .tar file (PATH or folder:PATH), or tfds:NAME[:SPLIT]"
 SAMPLES = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
-KODAK_ADDRESS = "https://r0k.us/graphics/kodak/kodak"
-KODAK_SHA256 = (  # kodim01.png to kodim24.png
-    "a56e27cbf5f843c048b6af1d6e090760e9c92fadba88b7dee0205918a37523bd",
-    "4f4b74a79237e311d72cad958237b5f7088d8bce1c82305ebefe1a70e3022dfd",
-    "e25ca1ff2f0c0cb5fdfd5f9b0a0bb21ac4c3de3c84a67f35b09a85d3306249db",
-    "e3b946107c5d3441c022f678d0c3caf1e224d81b1604ba840a4f88e562de61aa",
-    "10349e963c5c813d327852f82c1795fa4148d69fedffc4c589bee458e3ac3d53",
-    "363510303b715d4cbc384e1ce227e466b613a09e1b71ae985882bf8e7fbd9b18",
-    "b77d3f006f42414bb242222e0482e750c0fb9e5ee8d4bed2f6f11c5605fe54a4",
-    "ba23983c76b4832ee0e8af0592664756841a16779acd69f792e268fb6d13d6e7",
-    "6a4361c2fc194feb4edaa9f9a4a0620fb9943e460ac7fdf037fb0f6dd6607a7d",
-    "9dfb70f5867c29ff9ed6313683f19b3d867849e40fbc0c4c54a4a89df341cf23",
-    "7936814b58b5387fce2e4e2488b4ec830dadd95fa9520f358ddb30990b50f2b6",
-    "d78c37c2f04f23761ed2367dd77e2db584ddd4c3950833fecf89f199a8126980",
-    "bc34a3ce58dea09dce1704c997171602de90cb34d0c8503a988b77f473d39b08",
-    "55a94550ff18f3246c4074fd32b77b0c74447c26b6ad274d564d999c0450ba6e",
-    "7538cbb80cb9103606c48b806eae57d56c885c7f90b9b3be70a41160f9cbb683",
-    "a89c7268ccd4718ba424a99fc4643c572cf692ca6eae887185ceb4e9f11d2e54",
-    "37afcc89fbdcb76d9518e04b2fc011027e2f4cd14b3b2f83cefd721641a47c5b",
-    "1a9258c365988961d87a0598725b609139c303ad48a5aad6c503c3b1a87849aa",
-    "b7450b264b1b0a411390d8931b112c27905a992520fc90569dc4b920aa32bbdc",
-    "3b46c71e3b92a563820ba32936be8330c586c41f938efd94be938386aae4328a",
-    "ac958597c82073f6bb65129c68f72b651db5b9efd82e11547d07350214bc268b",
-    "1cee58eb1f2d9c7ebb254d208a03c783ce6cf2c4d8c2cf45e235dd23b4ce1b29",
-    "e3111a2fd4da24af15d6459ef9eacfe54106b38e27b4a21821b75c3f5d2d5baf",
-    "1071c68372cc5a01435c2c225a5cf7d4bb803846ec08bb6b3d6721b156d7cb96",
-)
 
 
-class ImageSource(Protocol):
-    """Pictures by index. `source[i]` is uint8 [H, W, 3], read anew each time, or an ImageError."""
+def open_dataset(spec: str, split: str = "test") -> ImageSource:
+    """Opens `samples`, `kodak`, a folder or .tar file (`PATH` or `folder:PATH`), or `tfds:NAME[:SPLIT]`.
 
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> np.ndarray: ...
-
-    def name(self, index: int) -> str:
-        """What the log calls picture `index`."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class _Entry:
-    """Where the bytes of a picture are: a whole file, or a stretch of a tar file."""
-
-    name: str
-    path: Path
-    offset: int = 0
-    size: int = -1
-
-
-class FolderSource:
-    """Pictures under a folder and inside the tar files under it, or inside one tar file; sorted by name."""
-
-    def __init__(self, path: str | os.PathLike):
-        """Raises DataError if the path is missing or unreadable, or holds no picture."""
-        root = Path(path).expanduser()
-        try:
-            entries = list(_tar_entries(root) if root.is_file() else _folder_entries(root))
-        except (OSError, tarfile.TarError) as error:
-            raise DataError(f"cannot read {root}: {getattr(error, 'strerror', None) or error}") from error
-        self._entries = sorted(entries, key=lambda entry: entry.name)
-        if not self._entries:
-            raise DataError(f"{root} holds no pictures ({', '.join(sorted(SUFFIXES))}), nor tar files with any")
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def name(self, index: int) -> str:
-        return self._entries[index].name
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        entry = self._entries[index]
-        try:
-            with entry.path.open("rb") as file:
-                file.seek(entry.offset)
-                data = file.read(entry.size)
-        except OSError as error:
-            raise ImageError(f"cannot read {entry.name}: {error.strerror or error}") from error
-        return decode_image(data, entry.name)
-
-
-def _folder_entries(root: Path) -> Iterator[_Entry]:
-    if not root.exists():
-        raise DataError(f"{root} does not exist; give a folder of pictures or a .tar file")
-    for folder, _, files in os.walk(root, followlinks=True):
-        for path in (Path(folder, file) for file in files):
-            if path.suffix.lower() in SUFFIXES:
-                yield _Entry(str(path), path)
-            elif path.suffix.lower() == ".tar":
-                yield from _tar_entries(path)
-
-
-def _tar_entries(path: Path) -> Iterator[_Entry]:
-    try:
-        with tarfile.open(path, "r:") as archive:  # No compression: its members are read in place.
-            for member in archive:
-                if member.isfile() and Path(member.name).suffix.lower() in SUFFIXES:
-                    yield _Entry(f"{path}/{member.name}", path, member.offset_data, member.size)
-    except tarfile.TarError as error:
-        raise DataError(f"{path} is not an uncompressed tar file ({error}); unpack it and give the folder") from error
-
-
-class TfdsSource:
-    """The pictures of a TensorFlow data set, read through `tfds.data_source` without TensorFlow."""
-
-    def __init__(self, name: str, split: str = "train"):
-        """Raises DataError if TFDS cannot give the data set with random access or it has no "image" feature."""
-        import tensorflow_datasets as tfds
-
-        try:
-            # Files as they are stored: our decoder converts 16-bit, CMYK and the like as it does for folders.
-            decoders = {"image": tfds.decode.SkipDecoding()}
-            self._source = tfds.data_source(name, split=split, decoders=decoders)
-        except Exception as error:  # TFDS raises whatever its builders and downloads led it into.
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise DataError(f"TFDS data set {name!r}, split {split!r}, cannot be read: {reason}") from error
-        if not len(self._source) or "image" not in self._source.dataset_info.features:
-            raise DataError(f"TFDS data set {name!r}, split {split!r}, is empty or has no feature called 'image'")
-        self._name = f"tfds:{name}:{split}"
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def name(self, index: int) -> str:
-        return f"{self._name}[{index}]"
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return decode_image(self._source[index]["image"], self.name(index))
-
-
-def image_source(spec: str) -> ImageSource:
-    """Opens `folder:PATH` (a folder tree or a .tar file) or `tfds:NAME[:SPLIT]` (split `train` unless named).
-
-    Raises ConfigError for any other form, DataError if there are no pictures.
+    `split` is that of a TFDS name without one. Raises ConfigError for a spec without a name, DataError for pictures
+    that are missing or cannot be had.
     """
-    kind, _, rest = spec.partition(":")
-    if kind == "folder" and rest:
-        return FolderSource(rest)
-    if kind == "tfds" and rest:
-        return TfdsSource(*rest.split(":", 1))
-    raise ConfigError(f"data source {spec!r} is neither folder:PATH nor tfds:NAME[:SPLIT]")
-
-
-@dataclasses.dataclass(frozen=True)
-class Files:
-    """Picture files in the given order."""
-
-    paths: tuple[Path, ...]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def name(self, index: int) -> str:
-        return str(self.paths[index])
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return read_image(self.paths[index])
-
-
-def open_dataset(spec: str) -> ImageSource:
-    """Opens `samples`, `kodak`, `tfds:NAME[:SPLIT]` (split `test` unless named), or a folder or .tar file.
-
-    Raises ConfigError for an empty spec, DataError for pictures that are missing or cannot be had.
-    """
+    kind, colon, rest = spec.partition(":")
+    if not spec or (kind in ("folder", "tfds") and colon and not rest):
+        raise ConfigError(f"the name of the data set is empty; give {FORMS}")
     if spec == "samples":
         return Files(_samples())
     if spec == "kodak":
-        return Files(kodak(cache_folder() / "kodak"))
-    if spec.startswith("tfds:"):
-        name, _, split = spec.removeprefix("tfds:").partition(":")
-        return TfdsSource(name, split or "test")
-    if not spec:
-        raise ConfigError("the data set is empty; give samples, kodak, a folder or tfds:NAME")
-    return FolderSource(spec.removeprefix("folder:"))
+        return Files(kodak_files(cache_folder() / "kodak"))
+    if kind == "tfds" and colon:
+        name, _, own_split = rest.partition(":")
+        return TfdsSource(name, own_split or split)
+    path = Path(rest if kind == "folder" and colon else spec).expanduser()
+    if not path.exists():
+        raise DataError(f"{path} does not exist; a data set is {FORMS}")
+    return FolderSource(path)
 
 
 def short_name(spec: str) -> str:
@@ -213,30 +53,3 @@ def _samples() -> tuple[Path, ...]:
     if package is None:
         raise DataError("the sample photographs come with scikit-image: pip install scikit-image")
     return tuple(Path(package.origin).parent / "data" / name for name in SAMPLES)
-
-
-def kodak(folder: Path) -> tuple[Path, ...]:
-    """The 24 files of the Kodak suite in `folder`, downloaded if they are not there; all of them checked.
-
-    Raises DataError for a file that is not the original one, or that cannot be downloaded.
-    """
-    paths = tuple(folder / f"kodim{i:02}.png" for i in range(1, 25))
-    for path, digest in zip(paths, KODAK_SHA256, strict=True):
-        if not path.exists():
-            _download(f"{KODAK_ADDRESS}/{path.name}", path, digest)
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise DataError(f"{path} is not the original (its SHA-256 differs); delete it, or put the right file there")
-    return paths
-
-
-def _download(address: str, path: Path, digest: str) -> None:
-    by_hand = f"put kodim01.png to kodim24.png of the Kodak suite (r0k.us/graphics/kodak) into {path.parent}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(address, timeout=30) as response:
-            data = response.read()
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot download {address} ({getattr(error, 'reason', error)}); {by_hand}") from error
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise DataError(f"{address} does not give the original file (its SHA-256 differs); {by_hand}")
-    atomic_write(path, data)

@@ -3,20 +3,22 @@
 import dataclasses
 import io
 import os
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from tcm_jax.errors import ImageError, TcmError
+from tcm_jax.errors import ImageError, TcmError, TcmWarning
+from tcm_jax.images import containers, formats, metadata, png
+from tcm_jax.images.metadata import EXIF_PREFIX, UnusableError
+from tcm_jax.images.samples import planes
 from tcm_jax.system.files import atomic_write
 
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm", ".jp2", ".avif"}
-)
 MAX_PIXELS = 2**28  # what the codec takes unless told otherwise
-_STRIP = 256  # rows
-EXIF_PREFIX = b"Exif\0\0"  # JPEG's; the other formats, and ours, start at the TIFF header behind it
+_PNG_PROFILE = 1 << 20  # bytes; Pillow refuses a PNG with a longer one (PngImagePlugin.MAX_TEXT_CHUNK)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,29 +30,30 @@ class Picture:
         alpha: uint8 [H, W], 0 transparent to 255 opaque, or None.
         icc: ICC profile of `colour` (RGB or grey), or empty: sRGB.
         exif: EXIF from its TIFF header on, or empty. Its orientation has been applied and taken out.
+        left_out: what of the file that it came from could not be kept, each with the reason.
     """
 
     colour: np.ndarray
     alpha: np.ndarray | None = None
     icc: bytes = b""
     exif: bytes = b""
+    left_out: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, image: "np.ndarray | Picture") -> "Picture":
-        """A picture of an array as `array` gives it. Raises ImageError for other arrays."""
+    def of(cls, image: Any) -> "Picture":
+        """A picture of an array as `array` gives it, of any library. Raises ImageError for other arrays."""
         if isinstance(image, Picture):
             return image
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-            raise ImageError("pictures are uint8 arrays; scale other samples to 0 .. 255 first")
-        if image.ndim == 2:
-            return cls(image)
-        if image.ndim != 3 or not 1 <= image.shape[2] <= 4:
+        array = _host_array(image)
+        if array.ndim == 2:
+            return cls(array)
+        if array.ndim != 3 or not 1 <= array.shape[2] <= 4:
             raise ImageError(
-                f"pictures are arrays of shape [height, width] or [height, width, 1 to 4 channels], not {image.shape}"
+                f"pictures are arrays of shape [height, width] or [height, width, 1 to 4 channels], not {array.shape}"
             )
-        colours = 1 if image.shape[2] < 3 else 3
-        colour = image[..., 0] if colours == 1 else image[..., :3]
-        return cls(colour, image[..., -1] if image.shape[2] > colours else None)
+        colours = 1 if array.shape[2] < 3 else 3
+        colour = array[..., 0] if colours == 1 else array[..., :3]
+        return cls(colour, array[..., -1] if array.shape[2] > colours else None)
 
     @property
     def array(self) -> np.ndarray:
@@ -66,22 +69,48 @@ class Picture:
         alpha = self.alpha[..., None].astype(np.uint16)
         return ((rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
+    def warning(self, name: str, verb: str) -> str | None:
+        """What was left out, in one sentence: "photo.jpg is read without its EXIF (...)"; None if nothing was."""
+        return f"{name} is {verb} without its {' and its '.join(self.left_out)}" if self.left_out else None
+
+
+def _host_array(image: Any) -> np.ndarray:
+    """A uint8 array of NumPy, JAX or whatever else has `__array__`. Raises ImageError."""
+    if not hasattr(image, "__array__"):
+        raise ImageError(f"pictures are uint8 arrays or PIL images, not {type(image).__name__}")
+    try:
+        array = np.asarray(image)
+    except Exception as error:  # such as an array on a device that its library does not copy from by itself
+        raise ImageError(f"this {type(image).__name__} cannot be made into a NumPy array: {error}") from error
+    if array.dtype != np.uint8:
+        raise ImageError(f"pictures are uint8 arrays, not {array.dtype}; scale other samples to 0 .. 255 first")
+    return array
+
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Reads a picture file as uint8 [H, W, 3]: what `read_picture` gives, on white. Raises ImageError as it does."""
-    return read_picture(path).rgb
+    """Reads a picture file as uint8 [H, W, 3]: what `read_picture` gives, on white.
+
+    Raises ImageError as it does; warns (TcmWarning) of what the file has and cannot be used.
+    """
+    return _with_warning(read_picture(path), str(path)).rgb
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
-    """Decodes the bytes of a picture file as `read_image` does; `name` is what errors call it."""
-    return decode_picture(data, name).rgb
+    """Decodes the bytes of a picture file as `read_image` does; `name` is what errors and warnings call it."""
+    return _with_warning(decode_picture(data, name), name).rgb
+
+
+def _with_warning(picture: Picture, name: str) -> Picture:
+    if message := picture.warning(name, "read"):
+        warnings.warn(message, TcmWarning, stacklevel=3)
+    return picture
 
 
 def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
     """Reads a picture file, upright (EXIF orientation applied).
 
     Palettes become RGB, samples of 16 bits are scaled to 8, CMYK and Lab are converted to sRGB by their profile
-    (without one, CMYK by Pillow's formula).
+    (without a usable one, CMYK by Pillow's formula). Metadata that cannot be used is in `left_out`.
 
     Raises ImageError for a file that is missing, broken or no picture, for one with several frames, for more than
     `max_pixels` (and for more than Pillow's limit against decompression bombs), and for floating-point samples.
@@ -93,89 +122,121 @@ def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Pictu
     return decode_picture(data, str(path), max_pixels)
 
 
-def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decodes the bytes of a picture file as `read_picture` does; `name` is what errors call it."""
+def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS, allow_truncated: bool = False) -> Picture:
+    """Decodes the bytes of a picture file as `read_picture` does; `name` is what errors call it.
+
+    With `allow_truncated`, of a file that ends early what is there is read, and the rest is grey or black.
+    """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > max_pixels:
-                raise ImageError(f"{name} has {image.width}x{image.height} pixels, over the limit of {max_pixels:,}")
-            # A photograph with its preview behind it (MPO) is one picture; every other format means its frames.
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and image.format != "MPO":
-                raise ImageError(f"{name} holds {frames} frames; give each one as a file of its own")
-            return _from_pil(image, name)
+        return _decode(data, name, max_pixels)
     except TcmError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
         raise ImageError(f"{name} has too many pixels: {error}") from error
-    except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not a picture in a format that Pillow reads") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file led them into.
-        raise ImageError(f"{name} is broken: {error or type(error).__name__}") from error
+        reason = str(error) or type(error).__name__
+        if containers.ends_early(data, reason):
+            if allow_truncated:
+                picture = decode_picture(containers.completed(data), name, max_pixels)
+                return dataclasses.replace(picture, left_out=(*picture.left_out, f"end ({reason})"))
+            reason += "; tcm compress --allow-truncated reads what is there"
+        elif isinstance(error, Image.UnidentifiedImageError):
+            raise ImageError(f"{name} is not a picture in a format that Pillow reads") from error
+        raise ImageError(f"{name} is broken: {reason}") from error
+
+
+def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
+    """Of the pixels alone where the metadata hinders Pillow. Raises ImageError, and whatever Pillow raises."""
+    if data.startswith(png.SIGNATURE):
+        pixels, info, damaged = png.without_metadata(data)
+        return _open(pixels, name, max_pixels, info, damaged)
+    formats.register_reader(data)
+    try:
+        return _open(data, name, max_pixels, {}, [])
+    except (TcmError, MemoryError, Image.DecompressionBombError):
+        raise
+    except Exception as error:
+        pixels, info = containers.without_metadata(data)
+        if not pixels:
+            raise
+        try:
+            return _open(pixels, name, max_pixels, info, [f"other metadata ({error})"])
+        except Exception:
+            raise error from None
+
+
+def _open(data: bytes, name: str, max_pixels: int, info: dict[str, Any], left_out: list[str]) -> Picture:
+    with Image.open(io.BytesIO(data)) as image:
+        if image.width * image.height > max_pixels:
+            raise ImageError(f"{name} has {image.width}x{image.height} pixels, over the limit of {max_pixels:,}")
+        # A photograph with its preview behind it (MPO) is one picture; every other format means its frames.
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":
+            raise ImageError(f"{name} holds {frames} frames; give each one as a file of its own")
+        image.load()
+        image.info.update(info)
+        return _from_pil(image, name, data, left_out)
 
 
 def from_pil(image: Image.Image) -> Picture:
-    """What the codec stores of a Pillow image of any mode. Raises ImageError for floating-point samples."""
-    return _from_pil(image.copy(), "the picture")
+    """What the codec stores of a Pillow image of any mode; warns (TcmWarning) of metadata that cannot be used.
+
+    Raises ImageError for floating-point samples. The transparent colour of a PNG of other than 8 bits is known exactly
+    only until Pillow loads the picture.
+    """
+    data = _unread_png(image)
+    return _with_warning(_from_pil(image.copy(), "the picture", data, []), "the picture")
 
 
-def _from_pil(image: Image.Image, name: str) -> Picture:
-    """Changes `image`: a large picture is not held twice."""
-    ImageOps.exif_transpose(image, in_place=True)
-    colour, alpha, converted = _planes(image, name)
-    icc = b"" if converted else image.info.get("icc_profile") or b""
-    if icc[16:20] != (b"GRAY" if colour.ndim == 2 else b"RGB "):
-        icc = b""  # a profile of another kind of samples than these
-    return Picture(colour, alpha, icc, (image.info.get("exif") or b"").removeprefix(EXIF_PREFIX))
+def _unread_png(image: Image.Image) -> bytes:
+    """The file of a PNG with transparency that Pillow has opened and not loaded, else nothing."""
+    if image.format != "PNG" or "transparency" not in image.info or not getattr(image, "tile", None):
+        return b""
+    file = image.fp  # type: ignore[attr-defined]
+    position = file.tell()
+    try:
+        file.seek(0)
+        return file.read()
+    finally:
+        file.seek(position)
 
 
-def _planes(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None, bool]:
-    """(colour, alpha, whether the colours were converted to sRGB)."""
-    if image.mode == "F":
-        raise ImageError(f"{name} has floating-point samples, whose range is unknown; convert it to 8 or 16 bits")
-    if image.mode.startswith("I"):
-        return *_grey16(image, name), False
-    if image.mode in ("CMYK", "LAB"):
-        return _array(_to_srgb(image)), None, True
-    if image.mode in ("1", "L", "LA", "La"):
-        grey, alpha = ("L", "LA")
-    else:
-        grey, alpha = ("RGB", "RGBA")
-    if image.has_transparency_data:
-        *colour, transparency = image.convert(alpha).split()
-        return _array(Image.merge(grey, colour)), _array(transparency), False
-    return _array(image if image.mode == grey else image.convert(grey)), None, False
+def _from_pil(image: Image.Image, name: str, data: bytes, left_out: list[str]) -> Picture:
+    """Of a loaded image; `data` is its file, if that is known. `left_out` is added to."""
+    exif = metadata.strip_prefix(metadata.as_bytes(image.info.get("exif")))
+    # Pillow turns a TIFF when it loads it, whose XMP it leaves as it was.
+    turn = _TURNS.get(1 if image.format == "TIFF" else metadata.orientation(image.info, exif))
+    colour, alpha, converted = planes(image, name, data, left_out)
+    icc = b"" if converted else metadata.as_bytes(image.info.get("icc_profile"))
+    icc = _usable("ICC profile", icc, lambda icc: metadata.check_profile(icc, colour.ndim == 2), left_out)
+    exif = _usable("EXIF", exif, metadata.check_exif, left_out)
+    if turn:
+        colour, alpha = turn(colour), None if alpha is None else turn(alpha)
+        if metadata.exif_orientation(exif) is not None:
+            exif = _usable("EXIF", exif, metadata.without_orientation, left_out)
+    return Picture(colour, alpha, icc, exif, tuple(left_out))
 
 
-def _array(image: Image.Image) -> np.ndarray:
-    """Of mode L or RGB as uint8; by strips, as Pillow would hold a large picture three times on the way."""
-    array = np.empty((image.height, image.width, 3) if image.mode == "RGB" else (image.height, image.width), np.uint8)
-    for top in range(0, image.height, _STRIP):
-        bottom = min(top + _STRIP, image.height)
-        array[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
-    return array
+def _usable(what: str, data: bytes, check: Callable[[bytes], bytes | None], left_out: list[str]) -> bytes:
+    """What `check` makes of `data` (None: it stays); nothing, and a line in `left_out`, if that is unusable."""
+    try:
+        checked = check(data) if data else data
+    except UnusableError as reason:
+        left_out.append(f"{what} ({reason})")
+        return b""
+    return data if checked is None else checked
 
 
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """CMYK or Lab to sRGB."""
-    from PIL import ImageCms
-
-    icc = image.info.get("icc_profile")
-    if not icc and image.mode == "CMYK":
-        return image.convert("RGB")
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc)) if icc else ImageCms.createProfile("LAB")
-    transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), image.mode, "RGB")
-    return transform.apply(image)
-
-
-def _grey16(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """(grey scaled to 8 bits, rounding to nearest where Pillow's own conversion clips at 255; alpha)."""
-    grey = np.array(image).astype(np.int64)
-    if grey.min() < 0 or grey.max() > 65535:
-        raise ImageError(f"{name} has samples beyond 16 bits; convert it to 8 or 16 bits")
-    transparent = image.info.get("transparency")
-    alpha = None if transparent is None else np.where(grey == transparent, 0, 255).astype(np.uint8)
-    return ((grey + 128) // 257).astype(np.uint8), alpha
+# What the orientation asks for, rows first.
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda plane: np.ascontiguousarray(plane[:, ::-1]),
+    3: lambda plane: np.ascontiguousarray(plane[::-1, ::-1]),
+    4: lambda plane: np.ascontiguousarray(plane[::-1]),
+    5: lambda plane: np.ascontiguousarray(plane.swapaxes(0, 1)),
+    6: lambda plane: np.ascontiguousarray(plane[::-1].swapaxes(0, 1)),
+    7: lambda plane: np.ascontiguousarray(plane[::-1, ::-1].swapaxes(0, 1)),
+    8: lambda plane: np.ascontiguousarray(plane[:, ::-1].swapaxes(0, 1)),
+}
 
 
 def to_pil(picture: Picture) -> Image.Image:
@@ -188,10 +249,24 @@ def to_pil(picture: Picture) -> Image.Image:
     return image
 
 
+def for_png(picture: Picture) -> Picture:
+    """The picture with the metadata that a PNG can hold so that Pillow reads it again; the rest is in `left_out`."""
+
+    def check(icc: bytes) -> None:
+        metadata.check_profile(icc, picture.colour.ndim == 2)
+        if len(icc) > _PNG_PROFILE:
+            raise UnusableError(f"it has {len(icc):,} bytes; Pillow reads no PNG with more than {_PNG_PROFILE:,}")
+
+    left_out = list(picture.left_out)
+    icc = _usable("ICC profile", picture.icc, check, left_out)
+    exif = _usable("EXIF", picture.exif, metadata.check_exif, left_out)
+    return dataclasses.replace(picture, icc=icc, exif=exif, left_out=tuple(left_out))
+
+
 def encode_png(picture: Picture) -> bytes:
-    """The bytes of a PNG file, with the profile and EXIF."""
-    buffer = io.BytesIO()
-    options = {"icc_profile": picture.icc or None}
+    """The bytes of a PNG file, with the profile and EXIF as far as `for_png` leaves them."""
+    picture, buffer = for_png(picture), io.BytesIO()
+    options: dict[str, Any] = {"icc_profile": picture.icc or None}
     if picture.exif:
         options["exif"] = picture.exif
     Image.fromarray(picture.array).save(buffer, "PNG", **options)

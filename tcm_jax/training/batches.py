@@ -6,7 +6,8 @@ import threading
 import numpy as np
 
 from tcm_jax.errors import ConfigError, DataError, ImageError
-from tcm_jax.images.datasets import ImageSource, image_source
+from tcm_jax.images.datasets import open_dataset
+from tcm_jax.images.sources import ImageSource
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def random_crop(image: np.ndarray, crop: int, rng: np.random.Generator) -> np.nd
 
 
 class Batches:
-    """Endless training batches from `image_source(spec)`: an iterator of uint8 [batch_size / processes, crop, crop, 3].
+    """Endless training batches of the data set `spec`: an iterator of uint8 [batch_size / processes, crop, crop, 3].
 
     Every epoch is shuffled and cropped anew. The sequence of pictures depends on `seed` and the pictures alone: not on
     `num_workers` (processes; 0 reads in threads of this one), nor on `cache_bytes` (decoded pictures kept in memory,
@@ -122,7 +123,7 @@ class Batches:
             raise ConfigError(f"batches of {batch_size} pictures cannot be shared among {shard[1]} hosts")
         self.position, self._batch_size = start, batch_size
         self.unreadable: set[int] = set()
-        self._images = ReadableImages(image_source(spec), cache_bytes)
+        self._images = ReadableImages(open_dataset(spec, "train"), cache_bytes)
         self._images[0]  # if none can be read, say so here and not in a worker
         self._batches = iter(_pipeline(self._images, batch_size // shard[1], crop, seed, start, shard, num_workers))
 

@@ -41,7 +41,7 @@ _TRACED_STEPS = range(10, 15)  # of those of this process
 def check(config: ml_collections.ConfigDict) -> None:
     """Raises ConfigError for a configuration that cannot be trained."""
     if not config.data.source:
-        raise ConfigError("no training pictures: give --config.data.source=folder:PATH or tfds:NAME")
+        raise ConfigError("no training pictures: give --config.data.source=PATH or tfds:NAME")
     if config.data.crop % 128 or config.data.crop < 128:
         raise ConfigError(f"data.crop is {config.data.crop}; it must be a multiple of 128")
     if config.distortion not in losses.DISTORTIONS:

@@ -7,8 +7,8 @@ import numpy as np
 
 from tcm_jax.codec import Codec
 from tcm_jax.errors import StreamError
-from tcm_jax.images.datasets import ImageSource
 from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
+from tcm_jax.images.sources import ImageSource
 from tcm_jax.training.losses import DISTORTIONS
 from tcm_jax.weights.weights import Weights
 

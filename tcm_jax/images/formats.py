@@ -1,0 +1,34 @@
+"""Which files are pictures: what Pillow reads, and JPEG XL where its plugin is installed."""
+
+import functools
+import importlib.util
+
+from PIL import Image
+
+# Formats that Pillow recognizes and has no decoder for, and our own, which tcm_jax.pillow_plugin registers.
+_NOT_READ = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "TCM"})
+_JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """The endings of files that are read as pictures, in lower case, each with its dot."""
+    Image.init()
+    _has_jpeg_xl()
+    # Pillow's reader of JPEG is that of MPO too, which has no entry of its own.
+    read = {"MPO", *Image.OPEN} - _NOT_READ
+    return frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in read) | {".mpo"}
+
+
+def register_reader(data: bytes) -> None:
+    """Teaches Pillow to read JPEG XL if `data` is such a file and the plugin is installed."""
+    if data.startswith(_JPEG_XL):
+        _has_jpeg_xl()
+
+
+def _has_jpeg_xl() -> bool:
+    if importlib.util.find_spec("pillow_jxl") is None:
+        return False
+    import pillow_jxl  # noqa: F401  registers the format
+
+    return True

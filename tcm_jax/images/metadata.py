@@ -1,0 +1,110 @@
+"""EXIF and ICC profiles of pictures: which way is up, and what of them can be kept."""
+
+import contextlib
+import re
+import struct
+from typing import Any
+
+from PIL import ExifTags, Image
+
+MAX_METADATA = 1 << 22  # bytes of a profile or of EXIF that a .tcm file holds
+EXIF_PREFIX = b"Exif\0\0"  # JPEG's; the other formats, and ours, start at the TIFF header behind it
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
+_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF's types of integers
+
+
+class UnusableError(Exception):
+    """Why a profile or EXIF cannot be kept."""
+
+
+def check_profile(icc: bytes, grey: bool) -> None:
+    """Raises UnusableError for an ICC profile that is damaged, too long, or of other samples than RGB or grey ones."""
+    if len(icc) > MAX_METADATA:
+        raise UnusableError(f"it has {len(icc):,} bytes, over the limit of {MAX_METADATA:,}")
+    if len(icc) < 128 or icc[36:40] != b"acsp":
+        raise UnusableError("it is no ICC profile")
+    if int.from_bytes(icc[:4]) > len(icc):
+        raise UnusableError(f"it is cut off: {len(icc):,} bytes of {int.from_bytes(icc[:4]):,}")
+    if icc[16:20] != (b"GRAY" if grey else b"RGB "):
+        kind = icc[16:20].decode("ascii", "replace").strip()
+        raise UnusableError(f"it is for {kind} samples, and these are {'grey' if grey else 'RGB'}")
+
+
+def check_exif(exif: bytes) -> None:
+    """Raises UnusableError for EXIF, from its TIFF header on, that is damaged or too long."""
+    if len(exif) > MAX_METADATA:
+        raise UnusableError(f"it has {len(exif):,} bytes, over the limit of {MAX_METADATA:,}")
+    _, start, count = _directory(exif)
+    if start + 2 + 12 * count > len(exif):
+        raise UnusableError("it is cut off")
+
+
+def exif_orientation(exif: bytes) -> int | None:
+    """The orientation that EXIF, from its TIFF header on, says, however damaged the rest of it is; None if it does not.
+
+    Any integer may come back; 1 to 8 have a meaning.
+    """
+    try:
+        order, start, count = _directory(exif)
+    except UnusableError:
+        return None
+    found = None
+    for at in range(start + 2, min(start + 2 + 12 * count, len(exif) - 11), 12):
+        tag, kind, values = struct.unpack_from(order + "HHI", exif, at)
+        if tag != ExifTags.Base.Orientation or kind not in _INTEGERS or not values:
+            continue
+        form = order + _INTEGERS[kind]
+        place = at + 8 if values * struct.calcsize(form) <= 4 else struct.unpack_from(order + "I", exif, at + 8)[0]
+        if place + struct.calcsize(form) <= len(exif):
+            (found,) = struct.unpack_from(form, exif, place)
+    return found
+
+
+def _directory(exif: bytes) -> tuple[str, int, int]:
+    """(byte order, start of the first directory, its entries). Raises UnusableError."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None:
+        raise UnusableError("it has no TIFF header")
+    if len(exif) < 8:
+        raise UnusableError("it is cut off")
+    (start,) = struct.unpack_from(order + "I", exif, 4)
+    if start + 2 > len(exif):
+        raise UnusableError("it is cut off")
+    return order, start, struct.unpack_from(order + "H", exif, start)[0]
+
+
+def orientation(info: dict[Any, Any], exif: bytes) -> int:
+    """Which way is up, 1 to 8 as in EXIF: by EXIF, by EXIF in a PNG's text, or by XMP. `info` is a Pillow image's."""
+    found = exif_orientation(exif)
+    if found is None:
+        lines = as_bytes(info.get("Raw profile type exif")).split(b"\n")
+        with contextlib.suppress(ValueError):
+            found = exif_orientation(strip_prefix(bytes.fromhex(b"".join(lines[3:]).decode("ascii"))))
+    if found is None:
+        xmp = as_bytes(info.get("XML:com.adobe.xmp")) or as_bytes(info.get("xmp"))
+        match = _XMP_ORIENTATION.search(xmp)
+        found = int(match[1]) if match else 1
+    return found if 1 <= found <= 8 else 1
+
+
+def as_bytes(value: Any) -> bytes:
+    """An entry of Pillow's `info` as bytes; nothing if it is something else, as a PNG's text can have any name."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace")
+    return bytes(value) if isinstance(value, (bytes, bytearray)) else b""
+
+
+def strip_prefix(exif: bytes) -> bytes:
+    """EXIF from its TIFF header on; some writers put JPEG's prefix before it twice."""
+    return exif.removeprefix(EXIF_PREFIX).removeprefix(EXIF_PREFIX)
+
+
+def without_orientation(exif: bytes) -> bytes:
+    """EXIF, from its TIFF header on, of the picture once it is upright. Raises UnusableError."""
+    fields = Image.Exif()
+    try:
+        fields.load(exif)
+        del fields[ExifTags.Base.Orientation]
+        return fields.tobytes().removeprefix(EXIF_PREFIX)
+    except Exception as error:  # Pillow raises whatever a damaged field led it into.
+        raise UnusableError(f"its orientation cannot be taken out: {error}") from error

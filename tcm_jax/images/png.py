@@ -1,0 +1,202 @@
+"""PNG beyond what Pillow does: metadata, the transparent colour at the file's own depth, files that end early."""
+
+import dataclasses
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from tcm_jax.images.metadata import MAX_METADATA
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Of what stands beside the pixels, what the reader of them needs: transparency, and how many frames there are.
+_WITH_THE_PIXELS = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
+_NAMES = {b"eXIf": "EXIF", b"iCCP": "ICC profile"}
+_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+# Texts that say which way is up.
+_TURNED = {
+    b"XML:com.adobe.xmp": "xmp",
+    b"Raw profile type exif": "Raw profile type exif",
+}
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_ZEROS = bytes(1 << 16)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """A chunk of a PNG as the file has it, which at the end of a cut file is less of it than `size`."""
+
+    size: int
+    kind: bytes
+    data: memoryview
+    checksum: memoryview
+
+    @property
+    def ancillary(self) -> bool:
+        """Whether the pixels can be read without it."""
+        return bool(self.kind[0] & 32)
+
+    @property
+    def intact(self) -> bool:
+        """Whether all of it is there and its checksum is right."""
+        expected = zlib.crc32(self.data, zlib.crc32(self.kind))
+        return len(self.checksum) == 4 and int.from_bytes(self.checksum) == expected
+
+
+def chunks(data: bytes) -> Iterator[Chunk]:
+    """The chunks of a PNG as far as they go; nothing for other files."""
+    if not data.startswith(SIGNATURE):
+        return
+    view, at = memoryview(data), len(SIGNATURE)
+    while at + 8 <= len(data):
+        (size,), kind = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
+        end = at + 8 + size
+        yield Chunk(size, kind, view[at + 8 : end], view[end : end + 4])
+        at = end + 4
+        if kind == b"IEND":
+            return
+
+
+@dataclasses.dataclass(frozen=True)
+class ColourKey:
+    """The one transparent colour of a grey or RGB PNG: its samples, and the bits of each."""
+
+    samples: tuple[int, ...]
+    depth: int
+
+    def alpha(self, colour: np.ndarray, data: bytes) -> np.ndarray:
+        """uint8 [H, W], 0 where the picture has this colour, else 255.
+
+        `colour` is what Pillow reads of the file `data`, uint8 [H, W] grey or [H, W, 3]: samples of fewer than 8 bits
+        scaled up, the high bytes of those of 16; or uint16 [H, W].
+        """
+        if colour.dtype == np.uint8 and self.depth == 16:
+            same = _equal(colour, [sample >> 8 for sample in self.samples])
+            same &= _equal(_low_bytes(data), [sample & 255 for sample in self.samples])
+        else:
+            scale = 255 // ((1 << self.depth) - 1) if self.depth < 8 else 1
+            same = _equal(colour, [sample * scale for sample in self.samples])
+        return np.where(same, np.uint8(0), np.uint8(255))
+
+
+def _equal(colour: np.ndarray, samples: list[int]) -> np.ndarray:
+    planes = colour[..., None] if colour.ndim == 2 else colour
+    return np.logical_and.reduce([planes[..., i] == sample for i, sample in enumerate(samples)])
+
+
+def colour_key(data: bytes) -> ColourKey | None:
+    """The transparent colour that a PNG declares before its pixels; None for other files and other transparency."""
+    header = transparency = None
+    for chunk in chunks(data):
+        if chunk.kind == b"IHDR" and len(chunk.data) >= 13:
+            header = chunk.data
+        elif chunk.kind == b"tRNS":
+            transparency = chunk.data
+        elif chunk.kind == b"IDAT":
+            break
+    if header is None or transparency is None or header[9] not in (0, 2):
+        return None
+    depth, channels = header[8], _CHANNELS[header[9]]
+    if len(transparency) < 2 * channels:
+        return None
+    mask = (1 << depth) - 1  # the standard: bits above the file's own are not looked at
+    return ColourKey(tuple(sample & mask for sample in struct.unpack_from(f">{channels}H", transparency)), depth)
+
+
+def _low_bytes(data: bytes) -> np.ndarray:
+    """uint8 [H, W, 3], the low bytes of an RGB PNG of 16 bits; Pillow gives the high ones."""
+    with Image.open(io.BytesIO(data)) as image:
+        # Read as if their bytes were the other way round, its "high" bytes are the low ones.
+        image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]  # type: ignore[attr-defined]
+        return np.array(image)
+
+
+def without_metadata(data: bytes) -> tuple[bytes, dict[str, bytes], list[str]]:
+    """(the PNG of the pixels alone; its metadata by the names of Pillow's `info`; what of EXIF and profile is damaged).
+
+    Pillow itself refuses pictures for their metadata (a checksum, a size), and takes a text called "transparency" for
+    the transparency.
+    """
+    kept: list[memoryview | bytes] = [SIGNATURE]
+    metadata: dict[str, bytes] = {}
+    damaged = []
+    for chunk in chunks(data):
+        if not chunk.ancillary or chunk.kind in _WITH_THE_PIXELS:
+            kept += [struct.pack(">I", chunk.size), chunk.kind, chunk.data, chunk.checksum]
+        elif chunk.intact:
+            try:
+                metadata.update(_metadata_of(chunk))
+            except zlib.error as error:
+                damaged.append(f"{_NAMES.get(chunk.kind, 'text')} ({error})")
+        elif chunk.kind in _NAMES:
+            damaged.append(f"{_NAMES[chunk.kind]} (its checksum is wrong)")
+    return b"".join(kept), metadata, damaged
+
+
+def _metadata_of(chunk: Chunk) -> dict[str, bytes]:
+    """Raises zlib.error."""
+    content = bytes(chunk.data)
+    name, _, rest = content.partition(b"\0")
+    if chunk.kind == b"eXIf":
+        return {"exif": content}
+    if chunk.kind == b"iCCP":
+        return {"icc_profile": _unpack(rest[1:])}
+    if chunk.kind in _TEXT and name in _TURNED:
+        text = {b"tEXt": rest, b"zTXt": rest[1:], b"iTXt": rest[2:].split(b"\0", 2)[-1]}[chunk.kind]
+        packed = chunk.kind == b"zTXt" or (chunk.kind == b"iTXt" and rest[:1] == b"\1")
+        return {_TURNED[name]: _unpack(text) if packed else text}
+    return {}
+
+
+def _unpack(data: bytes) -> bytes:
+    """At most a byte more than a .tcm file holds. Raises zlib.error."""
+    return zlib.decompressobj().decompress(data, MAX_METADATA + 1)
+
+
+def ends_early(data: bytes) -> bool:
+    """Whether a PNG stops before its last chunk, but after some pixels."""
+    kinds = [chunk.kind for chunk in chunks(data)]
+    return b"IDAT" in kinds and kinds[-1] != b"IEND"
+
+
+def completed(data: bytes) -> bytes:
+    """A PNG that ends early, whole: samples that are missing are 0."""
+    parts = list(chunks(data))
+    header = parts[0].data
+    left = _filtered_size(header)
+    reader, writer, packed = zlib.decompressobj(), zlib.compressobj(1), []
+    for chunk in parts:
+        if chunk.kind == b"IDAT" and left and not reader.eof:
+            try:
+                samples = reader.decompress(bytes(chunk.data), left)
+            except zlib.error:
+                break
+            left -= len(samples)
+            packed.append(writer.compress(samples))
+    while left:
+        packed.append(writer.compress(_ZEROS[:left]))
+        left -= min(left, len(_ZEROS))
+    packed.append(writer.flush())
+    before = [p for p in parts if p.kind not in (b"IDAT", b"IEND") and p.intact]
+    written = [_chunk(p.kind, bytes(p.data)) for p in before]
+    return b"".join([SIGNATURE, *written, _chunk(b"IDAT", b"".join(packed)), _chunk(b"IEND", b"")])
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _filtered_size(header: memoryview) -> int:
+    """Bytes of all rows, each with its filter byte, of the passes that the header means."""
+    width, height, depth, colour_type = struct.unpack_from(">IIBB", header)
+    passes = _ADAM7 if header[12] else ((0, 0, 1, 1),)
+    size = 0
+    for left, top, step_x, step_y in passes:
+        columns, rows = -(-(width - left) // step_x), -(-(height - top) // step_y)
+        if columns > 0 and rows > 0:
+            size += rows * (1 + -(-columns * depth * _CHANNELS[colour_type] // 8))
+    return size
