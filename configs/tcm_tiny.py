@@ -2,7 +2,7 @@
 
 Command: `python train.py --config configs/tcm_tiny.py:entropy ...` from the KLT of the pictures, then runs of `python
 train.py --config configs/tcm_tiny.py --config.init_from=FILE ...`, each from the weights of the one before;
-docs/models/tiny/README.md has all in full, with hardware, hours and results.
+docs/experiments/2026-11-28-tiny-runs.md has all in full.
 """
 
 from configs.default import make_config

@@ -1,4 +1,4 @@
-"""The engine of `--engine ray`: the work of `transcode.py`, done by the workers of a Ray cluster (docs/cluster.md)."""
+"""The engine of `--engine ray`: the work of `transcode.py`, done by the workers of a Ray cluster (docs/usage.md)."""
 
 import argparse
 import contextlib

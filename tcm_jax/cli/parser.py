@@ -99,7 +99,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="files at a time on each device or worker; "
                         "default: 2")  # fmt: skip
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on the cluster that "
-                        "RAY_ADDRESS names, or one made of this machine; docs/cluster.md")  # fmt: skip
+                        "RAY_ADDRESS names, or one made of this machine; docs/usage.md")  # fmt: skip
     parser.add_argument("--manifest", metavar="FILE", help="where to list the files that failed: one JSON object a "
                         "line, input and error")  # fmt: skip
     _add_max_pixels(parser)

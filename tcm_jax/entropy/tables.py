@@ -24,7 +24,7 @@ _SCALES = (
     176.9758, 200.15018, 226.35905, 256.0,
 )  # fmt: skip
 _UNIT = 1 << 40  # probabilities are rounded to multiples of 2**-40, so that ties are ties on every machine
-_REGULAR = _UNIT >> 18  # below 2**-18 a symbol is cheaper as an escape; measured, docs/format.md
+_REGULAR = _UNIT >> 18  # below 2**-18 a symbol is cheaper as an escape; docs/experiments/2026-11-26-tables.md
 REACH = 1 << 11  # regular symbols are found within -2048 .. 2048, those of a channel up to 2047
 _PRIOR_COUNT = 1000  # symbols that a fitted table has seen of its Gaussian besides
 

@@ -3,7 +3,7 @@
 The skips of g_a and g_s alone form an orthonormal block transform and its inverse, taken from pictures by principal
 component analysis of 2x2 blocks, stage after stage; everything beside the skips starts as zero. Quantization steps
 follow from lambda at high rate, and every channel's scale from the pictures. No source: it is how this project starts
-its small networks, which then need thousands of steps less (docs/models/tiny/compared.md).
+its small networks, which then need thousands of steps less (docs/experiments/2026-11-26-designs.md).
 """
 
 import math
