@@ -1,4 +1,4 @@
-"""Gradient of a 3x3 kernel on a CPU: XLA's own against that of `layers.linear.convolve`.
+"""Gradient of a 3x3 kernel on a CPU: XLA's own against that of `ops.cpu.convolve`.
 
     python benchmarks/kernel_gradient.py
 
@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 
-from tcm_jax.model.layers import linear
+from tcm_jax.ops import Target, cpu
 
 SHAPES = [
     (2, 128, 128, 128, 128),
@@ -39,7 +39,10 @@ def measure(shape: tuple[int, ...]) -> dict:
     gradient = rng.standard_normal((batch, height, width, features), np.float32)
     kernel = np.zeros((3, 3, channels, features), np.float32)
     seconds = {"xla": [], "ours": []}
-    functions = {"xla": lambda x, k: linear._convolve(x, k, 1), "ours": linear.convolve}
+    functions = {
+        "xla": lambda x, k: cpu._convolve(x, k, 1),
+        "ours": lambda x, k: cpu.convolve(x, k, 1, Target("cpu")),
+    }
     programs = {name: pull_back(function, x, gradient, kernel) for name, function in functions.items()}
     for _ in range(REPEATS):
         for name, program in programs.items():

@@ -16,25 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcm_jax.model.layers import linear
-from tcm_jax.model.layers.attention import swin_block
-from tcm_jax.model.layers.conv import GDN, Conv1x1, Conv3x3, SubpelConv, gelu, tanh
+from tcm_jax import ops
+from tcm_jax.model.layers.conv import GDN, Conv1x1, Conv3x3, SubpelConv
 from tcm_jax.model.layers.gain import Gain
 from tcm_jax.model.layers.swatten import SWAtten
+from tcm_jax.model.layers.swin import SwinBlock
 from tcm_jax.model.layers.tcm_block import TCMBlock
-from tcm_jax.ops import kernels
-
-
-class Swin(nn.Module):
-    """A Swin block as a module."""
-
-    head_dim: int
-    window: int
-    shifted: bool
-
-    @nn.compact
-    def __call__(self, x):
-        return swin_block(self.head_dim, self.window, self.shifted, "block")(x)
+from tcm_jax.ops import cpu, kernels
 
 
 class Normalized(nn.Module):
@@ -64,9 +52,10 @@ class Pointwise(nn.Module):
     @nn.compact
     def __call__(self, x):
         level = jnp.linspace(0.0, 3.0, len(x))
-        return jnp.stack([gelu(20 * x), tanh(2 * x), Gain(4)(x, level)])
+        return jnp.stack([ops.gelu(20 * x), ops.tanh(2 * x), Gain(4)(x, level)])
 
 
+CODEC = ops.Target("cpu", "codec")
 # Vectors have 4, 8 or 16 floats, by the machine, tiles 4 or 8 rows and 2 vectors: whole sizes, and others.
 CASES = [
     (Conv3x3(64), (2, 16, 24, 32)),  # (batch, height, width, channels)
@@ -83,11 +72,11 @@ CASES = [
     (Halves(5), (2, 3, 5, 9)),
     (Normalized(False), (1, 12, 13, 64)),
     (Normalized(True), (2, 3, 5, 9)),
-    (Swin(8, 8, False), (1, 16, 24, 32)),
-    (Swin(8, 8, True), (2, 24, 16, 32)),
-    (Swin(9, 8, True), (1, 16, 8, 36)),
-    (Swin(4, 4, True), (2, 8, 12, 8)),
-    (Swin(3, 1, True), (1, 4, 6, 6)),
+    (SwinBlock(8, 8, False), (1, 16, 24, 32)),
+    (SwinBlock(8, 8, True), (2, 24, 16, 32)),
+    (SwinBlock(9, 8, True), (1, 16, 8, 36)),
+    (SwinBlock(4, 4, True), (2, 8, 12, 8)),
+    (SwinBlock(3, 1, True), (1, 4, 6, 6)),
     (SWAtten(16, 8, 8), (1, 8, 16, 24)),
     (Pointwise(), (2, 97, 101, 1)),
     (TCMBlock(8, 8, True), (1, 16, 24, 32)),
@@ -115,7 +104,7 @@ def with_params(module: nn.Module, size):
 
 def by_kernels(module: nn.Module, precise: bool = False):
     def apply(params, x):
-        with kernels.use("all"), jax.default_matmul_precision("highest" if precise else None):
+        with ops.target(CODEC), jax.default_matmul_precision("highest" if precise else None):
             return module.apply(params, x)
 
     return jax.jit(apply)
@@ -175,7 +164,7 @@ def test_what_is_traced_once_is_traced_for_each_way():
 
 def test_attention_weights_far_apart():
     """Logits from -1e4 to 1e4: no overflow, and what is masked has no weight."""
-    module = Swin(8, 8, True)
+    module = SwinBlock(8, 8, True)
     params, x = with_params(module, (1, 16, 16, 16))
     params = jax.tree.map(lambda p: 30 * p, params)
     expected = by_xla(module)(params, x)
@@ -191,12 +180,13 @@ def test_training_goes_through_their_convolutions(size):
     gradient = rng.standard_normal((*size[:3], 40), np.float32)
 
     def both(x, kernel, gradient):
-        y, pull_back = jax.vjp(linear.convolve, x, kernel)
+        y, pull_back = jax.vjp(lambda x, kernel: cpu.convolve(x, kernel, 1, target), x, kernel)
         return y, *pull_back(gradient)
 
+    target = ops.Target("cpu")
     expected = jax.jit(lambda *args: both(*args))(x, kernel, gradient)
-    with kernels.use("convolutions"):
-        program = jax.jit(both).lower(x, kernel, gradient)
+    target = ops.Target("cpu", "training")
+    program = jax.jit(both).lower(x, kernel, gradient)
     assert program.as_text().count("@tcm_jax_winograd") == 2
     for ours, theirs in zip(program.compile()(x, kernel, gradient), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * float(jnp.abs(theirs).max()))

@@ -9,9 +9,10 @@ from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.errors import ConfigError
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.model.layers import attention, linear
 from tcm_jax.model.layers.conv import GDN, SubpelConv
+from tcm_jax.model.layers.swin import SwinBlock
 from tcm_jax.model.layers.tcm_block import TCMBlock
+from tcm_jax.ops import cpu, swin
 
 RNG = np.random.RandomState(0)
 
@@ -63,24 +64,18 @@ def block_and_params(shifted, height=32, width=48):
 @pytest.mark.parametrize("shifted", [False, True])
 def test_strips_in_a_scan_equal_all_at_once(shifted, monkeypatch):
     block, params, x = block_and_params(shifted)
-    monkeypatch.setattr(attention, "CPU_HEADS", 12)
+    monkeypatch.setattr(cpu, "HEADS", 12)
     few = block.apply(params, x)
-    monkeypatch.setattr(attention, "CPU_HEADS", 10**6)
+    monkeypatch.setattr(cpu, "HEADS", 10**6)
     np.testing.assert_allclose(few, block.apply(params, x), atol=1e-5)
 
 
 def reach(shifted, row, column):
     """Rows and columns that the output at (row, column) of a Swin block depends on, in a 32x32 map."""
     x = randn(1, 32, 32, 8)
-    swin = attention.swin_block(4, 8, shifted, "swin")
-
-    class Holder(attention.nn.Module):
-        @attention.nn.compact
-        def __call__(self, x):
-            return swin(x)
-
-    params = Holder().init(jax.random.key(0), x)
-    gradient = jax.grad(lambda x: Holder().apply(params, x)[0, row, column].sum())(x)
+    block = SwinBlock(4, 8, shifted)
+    params = block.init(jax.random.key(0), x)
+    gradient = jax.grad(lambda x: block.apply(params, x)[0, row, column].sum())(x)
     rows, columns = np.nonzero(np.abs(gradient[0]).sum(-1))
     return (rows.min(), rows.max(), columns.min(), columns.max())
 
@@ -99,7 +94,7 @@ def test_windows_see_their_own_positions_alone(shifted, position, window):
 
 
 def test_relative_positions_are_the_offsets():
-    table = attention.relative_positions(3)
+    table = swin.relative_positions(3)
     assert table[0, 0] == table[4, 4] == 12  # no offset: the middle of the 5x5 table
     assert table[8, 0] == 24
     assert table[0, 8] == 0
@@ -160,9 +155,9 @@ def test_configuration_survives_json():
 
 
 BY_PRODUCTS = {
-    "by elements": {"CPU_LARGE_KERNEL": 1},
-    "in one block": {"CPU_LARGE_MAP": 1},
-    "in blocks, the last one not full": {"CPU_LARGE_MAP": 1, "CPU_BLOCK": 75},
+    "by elements": {"LARGE_KERNEL": 1},
+    "in one block": {"LARGE_MAP": 1},
+    "in blocks, the last one not full": {"LARGE_MAP": 1, "BLOCK": 75},
 }
 
 
@@ -171,10 +166,10 @@ BY_PRODUCTS = {
 @pytest.mark.parametrize("stride", [1, 2])
 def test_kernel_gradients_by_products_are_those_of_the_convolution(stride, size, limits, monkeypatch):
     x, kernel = randn(2, *size, 3), randn(3, 3, 3, 7)
-    gradient = randn(*linear._convolve(x, kernel, stride).shape)
-    expected = jax.vjp(lambda x, k: linear._convolve(x, k, stride), x, kernel)[1](gradient)
+    gradient = randn(*cpu._convolve(x, kernel, stride).shape)
+    expected = jax.vjp(lambda x, k: cpu._convolve(x, k, stride), x, kernel)[1](gradient)
     for name, limit in limits.items():
-        monkeypatch.setattr(linear, name, limit)
-    by_products = jax.vjp(lambda x, k: linear.convolve(x, k, stride), x, kernel)[1](gradient)
+        monkeypatch.setattr(cpu, name, limit)
+    by_products = jax.vjp(lambda x, k: cpu.convolve(x, k, stride, ops.Target("cpu")), x, kernel)[1](gradient)
     for ours, theirs in zip(by_products, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)

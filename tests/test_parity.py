@@ -16,7 +16,7 @@ from tcm_jax.codec.boundaries import boundary_positions
 from tcm_jax.entropy.tables import build_indexes
 from tcm_jax.model.config import reference_config
 from tcm_jax.model.tcm import TCM, flat_shapes
-from tcm_jax.ops import kernels
+from tcm_jax.ops import Target, kernels, target
 from tcm_jax.training import step
 from tcm_jax.training.step import draw_noise
 from tcm_jax.training.vectors import unflatten
@@ -48,14 +48,14 @@ def crop(meta):
 
 
 # Whose arithmetic, and JAX's precision: training's, and the kernels', which the codec uses on CPUs.
-WAYS = {"XLA": ("none", None), "kernels": ("all", None), "precise kernels": ("all", "highest")}
+WAYS = {"XLA": ("none", None), "kernels": ("codec", None), "precise kernels": ("codec", "highest")}
 
 
 def compiled(way, function, *args):
     """What `function` gives, jitted, in one of the `WAYS`."""
     which, precision = WAYS[way]
     assert kernels.available()
-    with kernels.use(which), jax.default_matmul_precision(precision):
+    with target(Target("cpu", which)), jax.default_matmul_precision(precision):
         return jax.jit(lambda *args: function(*args))(*args)
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import photograph
 
 from tcm_jax.model.layers.conv import ResidualBlockUpsample, ResidualBlockWithStride
-from tcm_jax.model.layers.remat import Stack
+from tcm_jax.model.layers.stack import Stack
 from tcm_jax.model.tcm import TCM
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
-from tcm_jax.ops import kernels
+from tcm_jax import ops
 from tcm_jax.system.cache import write_quietly
 from tcm_jax.system.compilation import kept
 
@@ -78,16 +78,10 @@ class Program:
 
     def _make(self, key: Any, params: Parameters, grids: Any) -> Executable:
         config, device, static, tree, shapes = key
-        # XLA must know them to load a program, too.
-        by_kernels = "all" if device.platform == "cpu" and kernels.available() else "none"
-
-        def function(leaves, *grids):
-            precision = jax.default_matmul_precision("highest" if self.precise else None)
-            with precision, kernels.use(by_kernels):
-                return self.function(config, params.structure.unflatten(leaves), *static, *grids)
-
+        target = ops.codec_target(device.platform)  # XLA must know the kernels to load a program, too
+        function = self.traced(target, config, params.structure, static)
         where = f"{device.platform} {device.client.platform_version} {device.device_kind} {device.id}"
-        path = kept(f"{self.function.__name__} {config.to_json()} {where} {by_kernels} {static} {tree} {shapes}")
+        path = kept(f"{self.function.__name__} {config.to_json()} {where} {target} {static} {tree} {shapes}")
         if path is None:
             compiled = jax.jit(function).lower(params.leaves, *grids).compile()
             return Executable(range(len(params.leaves)), compiled)
@@ -95,6 +89,15 @@ class Program:
             return _load(path.read_bytes(), device)
         except Exception:  # not there, or damaged
             return _make_and_keep(path, device, function, params, grids)
+
+    def traced(self, target: ops.Target, config: Any, structure: Any, static: tuple[int, ...]) -> Callable[..., Any]:
+        """What is compiled for `target`: a function of the parameters' leaves and the grids."""
+
+        def function(leaves, *grids):
+            with ops.target(target), jax.default_matmul_precision("highest" if self.precise else None):
+                return self.function(config, structure.unflatten(leaves), *static, *grids)
+
+        return function
 
 
 def _grids(args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tcm_jax import ops
 from tcm_jax.codec import Codec
 from tcm_jax.evaluation.codecs import other_codec
 from tcm_jax.evaluation.measure import TcmMeter, measure_other
@@ -76,7 +77,7 @@ def coder_key(codec: str, weights: str | None) -> str:
     if codec != "tcm":
         return f"{other_codec(codec).key}; {source_digest(*_MEASURING, 'evaluation/codecs.py')}"
     identity, digest = loaded_weights(weights).identity, source_digest(*_MEASURING, *_CODING)
-    return f"tcm {identity}; jax {jax.__version__} {jax.default_backend()}; {digest}"
+    return f"tcm {identity}; jax {jax.__version__} {ops.current().platform}; {digest}"
 
 
 @functools.lru_cache(maxsize=8)

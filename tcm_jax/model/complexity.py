@@ -83,7 +83,7 @@ def _products(jaxpr: Any, outer: str, times: int = 1) -> Iterator[tuple[str, Mac
             (contracted, _), (batch, _) = eqn.params["dimension_numbers"]
             products = out * int(np.prod([eqn.invars[0].aval.shape[i] for i in contracted]))
             # Only attention multiplies two maps, window by window; products with weights have no batch axis.
-            yield scope, Macs(attention=products) if batch and "msa" in scope else Macs(weights=products)
+            yield scope, Macs(attention=products) if batch and "attention" in scope else Macs(weights=products)
         elif eqn.primitive.name == "conv_general_dilated":
             yield scope, Macs(weights=out * int(np.prod(eqn.invars[1].aval.shape[:3])))
         loops = eqn.params["length"] if eqn.primitive.name == "scan" else 1

@@ -15,16 +15,9 @@ from flax.traverse_util import flatten_dict
 from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.model.layers.conv import (
-    Conv3x3,
-    ResidualBlockUpsample,
-    ResidualBlockWithStride,
-    SubpelConv,
-    gelu,
-    tanh,
-)
+from tcm_jax.model.layers.conv import Conv3x3, ResidualBlockUpsample, ResidualBlockWithStride, SubpelConv
 from tcm_jax.model.layers.gain import Gain
-from tcm_jax.model.layers.remat import Stack, rematerialized
+from tcm_jax.model.layers.stack import Stack, run
 from tcm_jax.model.layers.swatten import SWAtten
 from tcm_jax.model.layers.tcm_block import TCMBlock
 
@@ -35,12 +28,13 @@ class TCM(nn.Module):
     A variable-rate network (`config.levels`) takes a `level`, float [B] in 0 .. levels - 1, where one is named; its y
     and z are the gained latents, which are what is quantized. A network of one rate ignores it.
 
-    `transform_dtype` is what g_a and g_s compute in; all else, parameters included, is float32. With `remat` gradients
-    keep the inputs of blocks only.
+    `transform_dtype` is what g_a and g_s compute in, and `transform_precision`, of `ops.precision`, how exact their
+    products are; all else, parameters included, is float32. With `remat` gradients keep the inputs of blocks only.
     """
 
     config: ModelConfig
     transform_dtype: Any = jnp.float32
+    transform_precision: str | None = None
     remat: bool = False
 
     def setup(self):
@@ -92,23 +86,25 @@ class TCM(nn.Module):
 
     def _context(self) -> nn.Sequential:
         first, second = self.config.context_widths
-        return nn.Sequential([Conv3x3(first), gelu, Conv3x3(second), gelu, Conv3x3(self.config.slice_channels)])
+        return nn.Sequential([Conv3x3(first), ops.gelu, Conv3x3(second), ops.gelu, Conv3x3(self.config.slice_channels)])
 
     def _run(self, block: nn.Module, x: jax.Array) -> jax.Array:
-        return rematerialized(block, x) if self.remat else block(x)
+        return run(block, x, remat=True) if self.remat else block(x)
 
     def _gained(self, name: str, x: jax.Array, level: jax.Array | None) -> jax.Array:
         return getattr(self, name)(x, level) if self.config.levels else x
 
+    def _transformed(self, transform: nn.Module, x: jax.Array) -> jax.Array:
+        with ops.precision(self.transform_precision):
+            return transform(x.astype(self.transform_dtype)).astype(jnp.float32)
+
     def analysis(self, x: jax.Array, level: jax.Array | None = None) -> jax.Array:
         """g_a: picture [B, H, W, 3] to latents y [B, H/16, W/16, latent_channels]."""
-        y = self.g_a(x.astype(self.transform_dtype)).astype(jnp.float32)
-        return self._gained("gain_y", y, level)
+        return self._gained("gain_y", self._transformed(self.g_a, x), level)
 
     def synthesis(self, y_hat: jax.Array, level: jax.Array | None = None) -> jax.Array:
         """g_s: decoded latents to the picture [B, H, W, 3], not clipped."""
-        y_hat = self._gained("inverse_gain_y", y_hat, level)
-        return self.g_s(y_hat.astype(self.transform_dtype)).astype(jnp.float32)
+        return self._transformed(self.g_s, self._gained("inverse_gain_y", y_hat, level))
 
     def hyper_analysis(self, y: jax.Array, level: jax.Array | None = None) -> jax.Array:
         """h_a: latents to hyper-latents z [B, H/64, W/64, hyper_channels]."""
@@ -143,7 +139,7 @@ class TCM(nn.Module):
         if not self.config.lrp:
             return y_hat
         residual = self._run(self.lrp_transforms[i], jnp.concatenate([support, y_hat], axis=-1))
-        return y_hat + 0.5 * tanh(residual)
+        return y_hat + 0.5 * ops.tanh(residual)
 
     def __call__(
         self, x: jax.Array, noise: dict[str, jax.Array] | None = None, level: jax.Array | None = None

@@ -1,6 +1,7 @@
 """What the C library does with freed memory, and the most that the process had."""
 
 import ctypes
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ _called: list[bool] = []  # one entry once it was
 def keep_freed_memory(one_arena: bool = True) -> None:
     """Makes glibc keep what is freed for the next allocation, in huge pages, for the whole process; nothing elsewhere.
 
-    The first call decides for the process.
+    The first call decides for the process. Where JAX may compute on another device than a CPU, nothing is done.
 
     XLA's CPU programs allocate every large array anew. By default glibc gets each from the system and gives it back,
     and the system clears every page of it: plain arithmetic on large arrays takes several times as long
@@ -24,7 +25,7 @@ def keep_freed_memory(one_arena: bool = True) -> None:
     `one_arena=False` leaves the threads their own: in an arena that a large program's compilation left in pieces, the
     scratch memory of XLA's matrix products takes a quarter of a training step.
     """
-    if _called or not sys.platform.startswith("linux"):
+    if _called or not sys.platform.startswith("linux") or _beside_accelerators():
         return
     _called.append(True)
     libc = ctypes.CDLL(None)
@@ -35,6 +36,15 @@ def keep_freed_memory(one_arena: bool = True) -> None:
     if one_arena:
         libc.mallopt(_M_ARENA_MAX, 1)
     _ask_for_huge_pages(libc)
+
+
+def _beside_accelerators() -> bool:
+    """Whether JAX has something installed for other devices and may use it; its devices are not asked for."""
+    import jax
+
+    if jax.config.jax_platforms:
+        return jax.config.jax_platforms.split(",")[0] != "cpu"
+    return any(importlib.util.find_spec(name) is not None for name in ("jax_plugins", "libtpu"))
 
 
 def prepare_training() -> None:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tcm_jax import ops
+
 
 def adam(learning_rate: float | optax.Schedule, b1=0.9, b2=0.999, eps=1e-8) -> optax.GradientTransformation:
     """`optax.adam` with its bias corrections to the last bit: `1 - 0.999**count` in float32 is off by 1e-5 at first."""
@@ -19,7 +21,7 @@ def adam(learning_rate: float | optax.Schedule, b1=0.9, b2=0.999, eps=1e-8) -> o
     def update(grads, state, params=None):
         del params
         count = state.count + 1
-        correction1, correction2 = once(lambda count: [-jnp.expm1(count * math.log(b)) for b in (b1, b2)], count)
+        correction1, correction2 = once_a_step(lambda count: [-jnp.expm1(count * math.log(b)) for b in (b1, b2)], count)
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
         nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, grads)
         updates = jax.tree.map(lambda m, v: m / correction1 / (jnp.sqrt(v / correction2) + eps), mu, nu)
@@ -32,11 +34,9 @@ def scale_by(learning_rate: float | optax.Schedule) -> optax.GradientTransformat
     """`optax.scale_by_learning_rate`, with a schedule evaluated once a step."""
     if not callable(learning_rate):
         return optax.scale_by_learning_rate(learning_rate)
-    return optax.scale_by_learning_rate(lambda count: once(learning_rate, count))
+    return optax.scale_by_learning_rate(lambda count: once_a_step(learning_rate, count))
 
 
-def once(function: Callable[[jax.Array], Any], count: jax.Array) -> Any:
-    """`function(count)`, scalars, computed once on a CPU: XLA puts them into the loops over what they scale."""
-    if jax.default_backend() != "cpu":  # where a condition waits for the host
-        return function(count)
-    return jax.lax.cond(count < 0, function, function, count)  # it looks into neither branch
+def once_a_step(function: Callable[[jax.Array], Any], count: jax.Array) -> Any:
+    """`function(count)`, scalars: not in the loops over what they scale, where XLA's CPU compiler puts them."""
+    return ops.kept_apart(function, count, when=count < 0)

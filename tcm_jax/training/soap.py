@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tcm_jax.training.adam import once, scale_by
+from tcm_jax.training.adam import once_a_step, scale_by
 
 LARGEST_SIDE = 700  # of a matrix whose side gets a basis: all of the embedded model but the rows of some 3x3 kernels
 REFRESH = 10  # steps between two refreshes of the bases
@@ -55,7 +55,7 @@ def soap(
     def update(grads, state, params=None):
         del params
         count = state.count + 1
-        corrections = once(lambda count: [-jnp.expm1(count * math.log(b)) for b in (b1, b2)], count)
+        corrections = once_a_step(lambda count: [-jnp.expm1(count * math.log(b)) for b in (b1, b2)], count)
 
         def step(mu, nu):
             return mu / corrections[0] / (jnp.sqrt(nu / corrections[1]) + eps)

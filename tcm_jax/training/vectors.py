@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from tcm_jax import ops
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.initialization import abstract_params
 
@@ -57,10 +58,7 @@ def _split(vector: jax.Array, ends: np.ndarray) -> list[jax.Array]:
     XLA compiles a kernel for each slice that starts elsewhere, one for all of a size if the start is an operand: with
     1,244 kernels the slices took a third of the step's compilation.
     """
-    if jax.default_backend() != "cpu":
-        return jnp.split(vector, ends)
     starts = np.array([0, *ends], np.int32)
-    # It looks into neither branch, although they are the same.
-    hidden = jax.lax.cond(vector[0] > 0, lambda: tuple(starts), lambda: tuple(starts))
+    hidden = ops.kept_apart(lambda: tuple(starts), when=vector[0] > 0)
     sizes = np.diff([*starts, vector.size])
     return [jax.lax.dynamic_slice(vector, (at,), (size,)) for at, size in zip(hidden, sizes, strict=True)]

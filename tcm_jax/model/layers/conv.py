@@ -10,47 +10,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tcm_jax import ops
-from tcm_jax.model.layers.linear import convolve, product
-from tcm_jax.ops import kernels
 
-LEAKY_SLOPE = 0.01
 GDN_PEDESTAL = 2.0**-36
 GDN_BETA_MIN = 1e-6
 
 # PyTorch's default: uniform in +- 1 / sqrt(fan in).
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
-
-def leaky_relu(x: jax.Array) -> jax.Array:
-    """LeakyReLU with the reference's slope."""
-    return nn.leaky_relu(x, LEAKY_SLOPE)
-
-
-def gelu(x: jax.Array) -> jax.Array:
-    """The exact GELU, x * Phi(x) with the error function; JAX's own takes the slower erfc."""
-    if kernels.take(x):
-        return kernels.gelu(x)
-    return x * (0.5 * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype))))
-
-
-def _convolved(x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int, leaky: bool, factor: int) -> jax.Array:
-    """Convolution, bias, shuffle by `factor` of outputs ordered (row, column, feature), and maybe LeakyReLU."""
-    if kernels.take(x):
-        slope = LEAKY_SLOPE if leaky else 1.0
-        if stride == 2:
-            return kernels.convolve_strided(x, kernel, bias, slope)
-        return kernels.convolve(x, kernel, bias, slope, factor)
-    x = convolve(x, kernel.astype(x.dtype), stride) + bias.astype(x.dtype)
-    x = ops.pixel_shuffle(x, factor) if factor > 1 else x
-    return leaky_relu(x) if leaky else x
-
-
-def tanh(x: jax.Array) -> jax.Array:
-    """The hyperbolic tangent."""
-    return kernels.tanh(x) if kernels.take(x) else jnp.tanh(x)
 
 
 class Conv3x3(nn.Module):
@@ -67,29 +34,27 @@ class Conv3x3(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", kernel_init, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        return _convolved(x, kernel, bias, self.stride, self.leaky, 1)
+        return ops.conv3x3(x, kernel, bias, stride=self.stride, leaky=self.leaky)
 
 
 class Conv1x1(nn.Module):
-    """1x1 convolution as a matrix product over the last axis: [..., C] to [..., features].
+    """1x1 convolution: [..., C] to [..., features].
 
-    Of several maps it sees the channels side by side; `residual` is added; `halves` gives two maps instead of one.
+    Of several maps it sees the channels side by side; `residual` is added; `halves` gives two maps instead of one. With
+    `stride` 2 it sees every second row and column of one map.
     """
 
     features: int
     halves: bool = False
+    stride: int = 1
 
     @nn.compact
     def __call__(self, *xs: jax.Array, residual: jax.Array | None = None) -> Any:
-        dtype = xs[0].dtype
         kernel = self.param("kernel", kernel_init, (sum(x.shape[-1] for x in xs), self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        if kernels.take(xs[0]):
-            ys = kernels.product(list(xs), kernel, bias, residual, 2 if self.halves else 1)
-            return ys if self.halves else ys[0]
-        y = product(xs[0] if len(xs) == 1 else jnp.concatenate(xs, axis=-1), kernel.astype(dtype)) + bias.astype(dtype)
-        y = y if residual is None else residual + y
-        return jnp.split(y, 2, axis=-1) if self.halves else y
+        if self.stride == 2:
+            return ops.conv1x1_strided(*xs, kernel, bias)
+        return ops.conv1x1(xs, kernel, bias, residual=residual, halves=self.halves)
 
 
 class GDN(nn.Module):
@@ -112,10 +77,7 @@ class GDN(nn.Module):
         )
         beta = ops.lower_bound(beta, (GDN_BETA_MIN + GDN_PEDESTAL) ** 0.5) ** 2 - GDN_PEDESTAL
         gamma = ops.lower_bound(gamma, GDN_PEDESTAL**0.5) ** 2 - GDN_PEDESTAL
-        if kernels.take(x):
-            return kernels.gdn(x, gamma.T, beta, residual, self.inverse)
-        norm = jnp.matmul(x**2, gamma.T.astype(x.dtype), preferred_element_type=jnp.float32) + beta
-        return x * (jnp.sqrt(norm) if self.inverse else jax.lax.rsqrt(norm)).astype(x.dtype) + residual
+        return ops.gdn(x, gamma, beta, residual, self.inverse)
 
 
 class Conv3x3Shuffled(nn.Module):
@@ -132,7 +94,7 @@ class Conv3x3Shuffled(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (features * factor**2,))
         kernel = kernel.reshape(3, 3, x.shape[-1], features, factor**2).swapaxes(-1, -2).reshape(kernel.shape)
         bias = bias.reshape(features, factor**2).T.reshape(-1)
-        return _convolved(x, kernel, bias, 1, self.leaky, factor)
+        return ops.conv3x3(x, kernel, bias, leaky=self.leaky, factor=factor)
 
 
 class SubpelConv(nn.Module):
@@ -168,8 +130,9 @@ class ResidualBlockWithStride(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = Conv3x3(self.features, stride=2, leaky=True, name="conv1")(x)
-        x = ops.pixel_unshuffle(x) if self.shuffled else x[:, ::2, ::2]
-        return GDN(name="gdn")(Conv3x3(self.features, name="conv2")(y), Conv1x1(self.features, name="skip")(x))
+        skip = Conv1x1(self.features, stride=1 if self.shuffled else 2, name="skip")
+        skipped = skip(ops.pixel_unshuffle(x) if self.shuffled else x)
+        return GDN(name="gdn")(Conv3x3(self.features, name="conv2")(y), skipped)
 
 
 class ResidualBlockUpsample(nn.Module):

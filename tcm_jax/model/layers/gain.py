@@ -2,9 +2,8 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from tcm_jax.ops import kernels
+from tcm_jax import ops
 
 
 class Gain(nn.Module):
@@ -19,13 +18,5 @@ class Gain(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, level: jax.Array) -> jax.Array:
         """`level` float [B], 0 .. levels - 1; any real position between."""
-        table = self.param("log_gain", nn.initializers.zeros_init(), (self.levels, x.shape[-1]))
-        lower = jnp.clip(jnp.floor(level), 0, self.levels - 2)
-        share = (level - lower)[:, None]
-        lower = lower.astype(jnp.int32)
-        low, high = table[lower], table[lower + 1]
-        if kernels.take(x):
-            factor = kernels.exp(jnp.broadcast_to(share, low.shape), high - low, low)
-        else:
-            factor = jnp.exp((1 - share) * low + share * high)
-        return x * factor[:, None, None].astype(x.dtype)
+        log_gains = self.param("log_gain", nn.initializers.zeros_init(), (self.levels, x.shape[-1]))
+        return ops.gain(x, log_gains, level)

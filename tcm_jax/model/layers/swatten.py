@@ -3,10 +3,10 @@
 import flax.linen as nn
 import jax
 
-from tcm_jax.model.layers.attention import swin_block
+from tcm_jax import ops
 from tcm_jax.model.layers.conv import Conv1x1, ResidualUnit
-from tcm_jax.model.layers.remat import Stack, traced_once
-from tcm_jax.ops import kernels
+from tcm_jax.model.layers.stack import Stack, run
+from tcm_jax.model.layers.swin import SwinBlock
 
 
 class SwinPair(nn.Module):
@@ -17,8 +17,8 @@ class SwinPair(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = swin_block(self.head_dim, self.window, shifted=False, name="block_1")(x)
-        return swin_block(self.head_dim, self.window, shifted=True, name="block_2")(x)
+        x = SwinBlock(self.head_dim, self.window, shifted=False, name="block_1")(x)
+        return SwinBlock(self.head_dim, self.window, shifted=True, name="block_2")(x)
 
 
 class SWAtten(nn.Module):
@@ -31,12 +31,10 @@ class SWAtten(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         squeezed = Conv1x1(self.width, name="in_conv")(x)
-        attended = traced_once(SwinPair(self.head_dim, self.window, name="non_local_block"), squeezed)
+        attended = run(SwinPair(self.head_dim, self.window, name="non_local_block"), squeezed)
         features = Stack(self.units(), name="conv_a")(squeezed)
         gate = Stack([*self.units(), Conv1x1(self.width, parent=None)], name="conv_b")(attended)
-        by_kernel = kernels.take(squeezed)
-        gated = kernels.gate(features, gate, squeezed) if by_kernel else features * nn.sigmoid(gate) + squeezed
-        return Conv1x1(x.shape[-1], name="out_conv")(gated)
+        return Conv1x1(x.shape[-1], name="out_conv")(ops.gate(features, gate, squeezed))
 
     @staticmethod
     def units() -> list[ResidualUnit]:

@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax
 
-from tcm_jax.model.layers.attention import swin_block
 from tcm_jax.model.layers.conv import Conv1x1, ResidualBlock
+from tcm_jax.model.layers.swin import SwinBlock
 
 
 class TCMBlock(nn.Module):
@@ -38,4 +38,4 @@ class TCMBlock(nn.Module):
 
     def attend(self, x: jax.Array, name: str) -> jax.Array:
         """The Swin block."""
-        return swin_block(self.head_dim, self.window, self.shifted, name=name)(x)
+        return SwinBlock(self.head_dim, self.window, self.shifted, name=name)(x)

@@ -1,23 +1,19 @@
 """Kernels for CPUs, as JAX functions: what the codec's programs spend their time on, in vectors of this machine.
 
 XLA leaves half of a CPU's speed unused in them (docs/performance.md). They have no gradients, and a call knows one
-device, so that they are used only where `use` says so. Numba and llvmlite, which make them, are imported by then.
+device, so that they are used only in a `Target` for them. Numba and llvmlite, which make them, are imported by then.
 """
 
-import contextlib
 import functools
 import math
 import threading
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 
-from tcm_jax.ops import pixel_shuffle
+from tcm_jax.ops.maps import pixel_shuffle
 
-_state = threading.local()
 _registering = threading.Lock()  # XLA takes a name once
 
 
@@ -32,36 +28,6 @@ def available() -> bool:
     except jax.errors.JaxRuntimeError:
         return False
     return True
-
-
-@contextlib.contextmanager
-def use(wanted: str, mesh: Mesh | None = None) -> Iterator[None]:
-    """What is traced within, by this thread, goes through the kernels, which must be `available`, "all" or "none".
-
-    "convolutions", for training, are 3x3 convolutions and the gradients of their inputs alone; batches are divided over
-    the devices of `mesh`.
-    """
-    before = setting()
-    _state.used, _state.mesh = wanted, mesh
-    try:
-        yield
-    finally:
-        _state.used, _state.mesh = before
-
-
-def setting() -> tuple[str, Mesh | None]:
-    """What `use` says: all that a trace depends on."""
-    return getattr(_state, "used", "none"), getattr(_state, "mesh", None)
-
-
-def in_use() -> str:
-    """Which kernels to go through."""
-    return setting()[0]
-
-
-def take(x: jax.Array) -> bool:
-    """Whether to go through the kernels with a map: all of them are for float32."""
-    return in_use() == "all" and x.dtype == jnp.float32
 
 
 def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, factor: int = 1) -> jax.Array:
@@ -86,33 +52,6 @@ def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, fac
     results = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in (y, transformed)]
     slope, sizes = jnp.full(1, slope, jnp.float32), {"factor": np.int64(factor), "out_columns": np.int64(out_columns)}
     return jax.ffi.ffi_call("tcm_jax_winograd", results)(x, kernel, bias, slope, **sizes)[0]
-
-
-def convolve_shards(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`convolve` alone, each device of the mesh in `use` its part of the batch, if it `can_divide` it."""
-    mesh = setting()[1]
-
-    def part(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return convolve(x, kernel, jnp.zeros(kernel.shape[3], x.dtype), 1.0)
-
-    if mesh is None or mesh.size == 1:
-        return part(x, kernel)
-    batch = PartitionSpec(mesh.axis_names)
-    return _shard_map(part, mesh=mesh, in_specs=(batch, PartitionSpec()), out_specs=batch)(x, kernel)
-
-
-def _shard_map(function, **sizes):
-    if hasattr(jax, "shard_map"):
-        return jax.shard_map(function, check_vma=False, **sizes)
-    from jax.experimental.shard_map import shard_map
-
-    return shard_map(function, check_rep=False, **sizes)
-
-
-def can_divide(batch: int) -> bool:
-    """Whether the devices can have equal parts of a batch."""
-    mesh = setting()[1]
-    return mesh is None or batch % mesh.size == 0
 
 
 def convolve_strided(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float) -> jax.Array:
