@@ -7,6 +7,9 @@ device, so that they are used only in a `Target` for them. Numba and llvmlite, w
 import functools
 import math
 import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +22,26 @@ _registering = threading.Lock()  # XLA takes a name once
 
 @functools.cache
 def available() -> bool:
-    """Whether XLA takes the kernels: not where its interface for them has another major version."""
-    from tcm_jax.ops.kernels import handlers
+    """Whether the kernels can be used; the first call makes them.
 
+    They cannot, without a word, on an x86 processor that does not fuse products with sums: each would be a call of a C
+    function. Where Numba, LLVM or XLA fails to make them, or refuses them, one RuntimeWarning says why.
+    """
     try:
+        from tcm_jax.ops.kernels import handlers
+        from tcm_jax.ops.kernels.emit import FUSES
+
+        if not FUSES:
+            return False
         with _registering:
             handlers.register()
-    except jax.errors.JaxRuntimeError:
+    except Exception as error:  # Numba, LLVM and XLA each have their own
+        reason = (str(error).strip().splitlines() or [""])[0]
+        warnings.warn(
+            f"the kernels for CPUs cannot be made, so XLA's slower operations serve: {type(error).__name__}: {reason}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return False
     return True
 
@@ -36,6 +52,7 @@ def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, fac
     `kernel` [3, 3, C, f*f*features], with the outputs ordered (row, column, feature). With JAX's precision "highest"
     it is as exact as sums are.
     """
+    from tcm_jax.ops.kernels import winograd
     from tcm_jax.ops.kernels.emit import LANES
 
     missing = max(0, LANES - x.shape[-1])
@@ -50,16 +67,25 @@ def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, fac
     y = (batch, factor * height, factor * width, features)
     transformed = (4 * (out_columns + 2), channels, bias.size)
     results = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in (y, transformed)]
-    slope, sizes = jnp.full(1, slope, jnp.float32), {"factor": np.int64(factor), "out_columns": np.int64(out_columns)}
-    return jax.ffi.ffi_call("tcm_jax_winograd", results)(x, kernel, bias, slope, **sizes)[0]
+    division = {
+        "parts": winograd.parts(batch, height, width, channels, out_columns),
+        "scratch": winograd.scratch_bytes(channels, out_columns),
+        "prepare": winograd.kernel_parts(channels),
+    }
+    arguments = (x, kernel, bias, jnp.full(1, slope, jnp.float32))
+    return _call("winograd", results, arguments, **division, factor=factor, out_columns=out_columns)[0]
 
 
 def convolve_strided(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float) -> jax.Array:
     """As `convolve`, with stride 2: to [B, ceil(H/2), ceil(W/2), features]."""
+    from tcm_jax.ops.kernels import strided
+
     batch, height, width, channels = x.shape
-    y = jax.ShapeDtypeStruct((batch, -(-height // 2), -(-width // 2), kernel.shape[3]), x.dtype)
-    kernel = _packed(kernel.reshape(9 * channels, -1))
-    return jax.ffi.ffi_call("tcm_jax_strided", y)(x, kernel, _filled(bias), jnp.full(1, slope, jnp.float32))
+    features = kernel.shape[3]
+    y = jax.ShapeDtypeStruct((batch, -(-height // 2), -(-width // 2), features), x.dtype)
+    arguments = (x, _packed(kernel.reshape(9 * channels, -1)), _filled(bias), jnp.full(1, slope, jnp.float32))
+    parts, scratch = strided.parts(batch, height, width), strided.scratch_bytes(channels, features)
+    return _call("strided", y, arguments, parts, scratch)
 
 
 def product(
@@ -69,50 +95,60 @@ def product(
 
     `kernel` [all C, all features]; `residual` is added to the result.
     """
-    features, shape = kernel.shape[1], xs[0].shape[:-1]
+    from tcm_jax.ops.kernels import dense
+
+    inner, features = kernel.shape
+    shape = xs[0].shape[:-1]
     *xs, nothing = *(x.reshape(-1, x.shape[-1]) for x in xs), jnp.zeros((math.prod(shape), 0), xs[0].dtype)
     second = xs[1] if len(xs) > 1 else nothing
     residual = nothing if residual is None else residual.reshape(-1, features)
     widths = (features // outputs, features - features // outputs)
     results = [jax.ShapeDtypeStruct((len(nothing), width), nothing.dtype) for width in widths]
-    call = jax.ffi.ffi_call("tcm_jax_product", results)
-    return [y.reshape(*shape, -1) for y in call(xs[0], second, _packed(kernel), _filled(bias), residual)[:outputs]]
+    arguments = (xs[0], second, _packed(kernel), _filled(bias), residual)
+    ys = _call("product", results, arguments, dense.parts(len(nothing)), dense.scratch_bytes(inner, features))
+    return [y.reshape(*shape, -1) for y in ys[:outputs]]
 
 
 def gdn(x: jax.Array, gamma: jax.Array, beta: jax.Array, residual: jax.Array, inverse: bool) -> jax.Array:
     """`x / sqrt(beta + x**2 @ gamma) + residual`, or times the root if `inverse`: [..., C], shape kept."""
-    rows = (-1, x.shape[-1])
-    call = jax.ffi.ffi_call("tcm_jax_gdn", jax.ShapeDtypeStruct((x[..., 0].size, x.shape[-1]), x.dtype))
-    y = call(x.reshape(rows), _packed(gamma), _filled(beta), residual.reshape(rows), inverse=np.int64(inverse))
-    return y.reshape(x.shape)
+    from tcm_jax.ops.kernels import dense
+
+    channels = x.shape[-1]
+    positions = math.prod(x.shape[:-1])
+    y = jax.ShapeDtypeStruct((positions, channels), x.dtype)
+    arguments = (x.reshape(y.shape), _packed(gamma), _filled(beta), residual.reshape(y.shape))
+    scratch = dense.scratch_bytes(channels, channels)
+    return _call("gdn", y, arguments, dense.parts(positions), scratch, inverse=inverse).reshape(x.shape)
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """The exact GELU."""
+    """`x * Phi(x)`, the exact GELU, of any shape."""
     return _pointwise("GELU", x, x, x)
 
 
 def tanh(x: jax.Array) -> jax.Array:
-    """The hyperbolic tangent, within 1e-7."""
+    """The hyperbolic tangent of x, of any shape, within 1e-7."""
     return _pointwise("TANH", x, x, x)
 
 
 def gate(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
-    """`x * sigmoid(y) + z`."""
+    """`x * sigmoid(y) + z` of three arrays of one shape."""
     return _pointwise("GATE", x, y, z)
 
 
 def exp(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
-    """`exp(x * y + z)`."""
+    """`exp(x * y + z)` of three arrays of one shape."""
     return _pointwise("EXP", x, y, z)
 
 
 def _pointwise(function: str, *xs: jax.Array) -> jax.Array:
     from tcm_jax.ops.kernels import functions
 
-    shape = xs[0].shape
-    call = jax.ffi.ffi_call("tcm_jax_pointwise", jax.ShapeDtypeStruct((math.prod(shape),), xs[0].dtype))
-    return call(*(x.reshape(-1) for x in xs), function=np.int64(getattr(functions, function))).reshape(shape)
+    shape, size = xs[0].shape, xs[0].size
+    arguments, y = [x.reshape(-1) for x in xs], jax.ShapeDtypeStruct((size,), xs[0].dtype)
+    parts, scratch = functions.parts(size), functions.scratch_bytes()
+    number = getattr(functions, function)
+    return _call("pointwise", y, arguments, parts, scratch, function=number).reshape(shape)
 
 
 def swin_block(x: jax.Array, biases: jax.Array, layers: list[jax.Array], window: int, head_dim: int, shifted: bool):
@@ -122,15 +158,29 @@ def swin_block(x: jax.Array, biases: jax.Array, layers: list[jax.Array], window:
     column, the last row, both. `layers` are scale and bias of the first layer norm, kernel and bias of the embedding
     and of the linear layer, the second norm's, and those of both layers of the MLP.
     """
+    from tcm_jax.ops.kernels import swin
+
     biases = _filled(_filled(biases).swapaxes(2, 3))
     layers = [_packed(layer) if layer.ndim == 2 else _filled(layer) for layer in layers]
-    call = jax.ffi.ffi_call("tcm_jax_swin", jax.ShapeDtypeStruct(x.shape, x.dtype))
-    sizes = {"window": np.int64(window), "head_dim": np.int64(head_dim), "shifted": np.int64(shifted)}
-    return call(x, biases, *layers, **sizes)
+    parts, scratch = swin.parts(*x.shape[:3], window), swin.scratch_bytes(x.shape[3], window)
+    sizes = {"window": window, "head_dim": head_dim, "shifted": shifted}
+    return _call("swin", jax.ShapeDtypeStruct(x.shape, x.dtype), (x, biases, *layers), parts, scratch, **sizes)
+
+
+def _call(name: str, results: Any, arguments: Iterable[jax.Array], parts: int, scratch: int, prepare=0, **attributes):
+    """Calls a kernel of `handlers.KERNELS`, whose work has so many parts of so many bytes of scratch memory.
+
+    `prepare`: the parts of the kernel before it, which is done first; 0: there is none to do.
+    """
+    from tcm_jax.ops.kernels import handlers
+
+    common = {"_kernel": handlers.NUMBERS[name], "_parts": parts, "_prepare": prepare, "_scratch": scratch}
+    integers = {key: np.int64(value) for key, value in (common | attributes).items()}
+    return jax.ffi.ffi_call(f"tcm_jax_{name}", results)(*arguments, **integers)
 
 
 def _packed(kernel: jax.Array) -> jax.Array:
-    """[..., inner, features] to panels of columns that are next to each other: [..., panels, inner, COLUMNS]."""
+    """[..., inner, features] as panels of columns that are next to each other: [..., panels, inner, COLUMNS]."""
     from tcm_jax.ops.kernels.emit import COLUMNS
 
     kernel = _filled(kernel)
@@ -138,7 +188,7 @@ def _packed(kernel: jax.Array) -> jax.Array:
 
 
 def _filled(x: jax.Array) -> jax.Array:
-    """With zeros after the last axis up to a whole panel."""
+    """`x` [..., n] with zeros appended to the last axis up to a multiple of COLUMNS."""
     from tcm_jax.ops.kernels.emit import COLUMNS
 
     return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % COLUMNS)])

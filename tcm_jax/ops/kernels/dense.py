@@ -2,13 +2,19 @@
 
 from tcm_jax.ops.kernels.emit import COLUMNS, LANES, ROWS, STEP, copy, filled, internal, store, tile
 from tcm_jax.ops.kernels.vectors import get, put, square_root
+from tcm_jax.ops.kernels.xla import argument, argument_size, attribute, places, result, result_size
 
-POSITIONS = 128  # at a time
+POSITIONS = 128  # of one part
+_INVERSE = places("inverse")[0]
 
 
-@internal
-def scratch(channels, features):
-    """Bytes of memory that `product` wants, and `gdn` for as many features as channels."""
+def parts(positions: int) -> int:
+    """Number of parts into which `product` and `gdn` are divided."""
+    return -(-positions // POSITIONS)
+
+
+def scratch_bytes(channels: int, features: int) -> int:
+    """Bytes of memory that a part of `product` wants, and one of `gdn` for as many features as channels."""
     return 4 * ((POSITIONS + 2) * filled(features) + POSITIONS * filled(channels)) + 16
 
 
@@ -21,17 +27,21 @@ def _read(x, first, rows, channels, tiles, copied):
     return copied
 
 
-@internal
-def product(part, scratch, x, channels, x2, channels2, positions, kernel, bias, residual, y, features, y2, features2):
-    """Part of y, y2 = x, x2 times kernel, plus bias, plus residual; by addresses of float32 arrays.
+def product(frame, part, scratch):
+    """Part of y, y2 = x, x2 times kernel, plus bias, plus residual.
 
-    x [positions, channels], x2 [positions, channels2], as many or 0; kernel [panels, channels + channels2, COLUMNS],
-    bias [panels * COLUMNS]; residual [positions, features + features2] or address 0; y, y2 [positions, features(2)].
+    Arguments: x [positions, channels]; x2 [positions, channels2], as many or 0; kernel [panels, channels + channels2,
+    COLUMNS]; bias [panels * COLUMNS]; residual [positions, features + features2, or 0]. Results: y [positions,
+    features]; y2 [positions, features2].
     """
+    x, positions, channels = argument(frame, 0), argument_size(frame, 0, 0), argument_size(frame, 0, 1)
+    x2, channels2, kernel, bias = argument(frame, 1), argument_size(frame, 1, 1), argument(frame, 2), argument(frame, 3)
+    residual = argument(frame, 4) if argument_size(frame, 4, 1) else 0
+    y, features, y2, features2 = result(frame, 0), result_size(frame, 0, 1), result(frame, 1), result_size(frame, 1, 1)
     total, stride, inner = features + features2, filled(features + features2), channels + channels2
     taps, first = scratch, part * POSITIONS
-    result = taps + 16
-    added = result + 4 * POSITIONS * stride
+    sums = taps + 16
+    added = sums + 4 * POSITIONS * stride
     copied = added + 4 * stride
     rows = min(POSITIONS, positions - first)
     tiles = -(-rows // ROWS) * ROWS
@@ -42,11 +52,11 @@ def product(part, scratch, x, channels, x2, channels2, positions, kernel, bias, 
         for row in range(0, tiles, ROWS):
             store(taps, left + 4 * row * channels)
             store(taps + 8, right + 4 * row * channels2)
-            to = result + 4 * (row * stride + panel * COLUMNS)
+            to = sums + 4 * (row * stride + panel * COLUMNS)
             tile(taps, 2 if channels2 else 1, channels, 1, b, COLUMNS, channels, start, 0, to, stride)
     vectors = features % LANES == 0 and features2 % LANES == 0
     for row in range(rows):
-        at, place = result + 4 * row * stride, first + row
+        at, place = sums + 4 * row * stride, first + row
         if residual:
             source = residual + 4 * place * total
             if not vectors:
@@ -57,14 +67,18 @@ def product(part, scratch, x, channels, x2, channels2, positions, kernel, bias, 
         copy(y + 4 * place * features, at, 4 * features)
         if features2:
             copy(y2 + 4 * place * features2, at + 4 * features, 4 * features2)
+    return 0
 
 
-@internal
-def gdn(part, scratch, x, channels, positions, gamma, beta, residual, inverse, y):
-    """Part of y = x / sqrt(beta + x**2 gamma) + residual, or of x * sqrt(...) + residual, if inverse; by addresses.
+def gdn(frame, part, scratch):
+    """Part of y = x / sqrt(beta + x**2 gamma) + residual, or of x * sqrt(...) + residual, as `inverse` says.
 
-    x, y, residual [positions, channels]; gamma [panels, channels, COLUMNS], beta [panels * COLUMNS].
+    Arguments: x [positions, channels], gamma [panels, channels, COLUMNS], beta [panels * COLUMNS], residual as x.
+    Result: y as x. Attribute inverse: 0 or 1.
     """
+    x, positions, channels = argument(frame, 0), argument_size(frame, 0, 0), argument_size(frame, 0, 1)
+    gamma, beta, residual, y = argument(frame, 1), argument(frame, 2), argument(frame, 3), result(frame, 0)
+    inverse = attribute(frame, _INVERSE) != 0
     stride, first = filled(channels), part * POSITIONS
     taps, norm = scratch, scratch + 16
     squares = norm + 4 * POSITIONS * stride
@@ -98,3 +112,4 @@ def gdn(part, scratch, x, channels, positions, gamma, beta, residual, inverse, y
             put(value + get(added + i), target + i)
         if not vectors:
             copy(y + place, row_of_x, 4 * channels)
+    return 0

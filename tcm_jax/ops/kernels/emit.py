@@ -4,10 +4,13 @@ Addresses are int64, as Numba's `array.ctypes.data` gives them; offsets and stri
 `LANES` floats, as many as a register of this machine holds.
 """
 
+import platform
+from collections.abc import Mapping
+
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 _FEATURES = llvm.get_host_cpu_features()
 LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4
@@ -15,6 +18,14 @@ LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4
 ROWS, COLUMNS = {16: (8, 32), 8: (4, 16), 4: (4, 16)}[LANES]
 VECTORS = COLUMNS // LANES
 STEP = 4 * LANES  # bytes from one vector to the next
+
+
+def fuses(features: Mapping[str, bool], machine: str) -> bool:
+    """Whether a processor has an instruction for a * b + c; x86 without it calls `fmaf`, 500 times as slow."""
+    return bool(features.get("fma")) or machine.lower() not in ("x86_64", "amd64", "i386", "i686", "x86")
+
+
+FUSES = fuses(_FEATURES, platform.machine())
 
 # For functions that only others like them call: wrappers for the rest take Numba as long as the functions.
 internal = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -29,34 +40,34 @@ def function(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.T
 
 
 def word(value: int) -> ir.Constant:
-    """A constant."""
+    """An int64 constant."""
     return ir.Constant(WORD, value)
 
 
 def pointer(builder: ir.IRBuilder, base: ir.Value, offset: ir.Value, kind: ir.Type) -> ir.Value:
-    """To what lies `offset` floats after the address `base`."""
+    """An LLVM pointer to what lies `offset` floats after the address `base`."""
     return builder.inttoptr(builder.add(base, builder.mul(offset, word(4))), kind.as_pointer())
 
 
 def load_vector(builder: ir.IRBuilder, base: ir.Value, offset: ir.Value) -> ir.Value:
-    """A vector from memory, however aligned."""
+    """The vector that lies `offset` floats after the address `base`, however aligned."""
     return builder.load(pointer(builder, base, offset, VECTOR), align=4)
 
 
 def store_vector(builder: ir.IRBuilder, vector: ir.Value, base: ir.Value, offset: ir.Value) -> None:
-    """A vector to memory, however aligned."""
+    """Puts a vector `offset` floats after the address `base`, however aligned."""
     builder.store(vector, pointer(builder, base, offset, VECTOR), align=4)
 
 
 def splat(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    """A float in every lane."""
+    """A vector with one float in every lane."""
     first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
     return builder.shuffle_vector(first, ir.Constant(VECTOR, ir.Undefined), zeros)
 
 
 def fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-    """a * b + c, rounded once."""
+    """Vector a * b + c, rounded once."""
     return builder.call(function(builder, f"llvm.fma.v{LANES}f32", VECTOR, VECTOR, VECTOR, VECTOR), [a, b, c])
 
 
@@ -82,7 +93,7 @@ class Loop:
         return self
 
     def next(self, values: list[ir.Value]) -> None:
-        """What the next round carries."""
+        """Gives the values that the next round carries."""
         self.results = values
 
     def __exit__(self, *_) -> None:
@@ -139,15 +150,15 @@ def tile(taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_
     _tile(taps, count, a_row, a_inner, b, b_inner, inner, start, start_row, c, c_row)
 
 
-@internal
+@register_jitable
 def filled(features):
-    """Up to whole tiles."""
+    """`features` rounded up to a multiple of COLUMNS."""
     return -(-features // COLUMNS) * COLUMNS
 
 
 @intrinsic
 def copy(_, target, source, size):
-    """Copies so many bytes."""
+    """Copies `size` bytes from one address to another."""
 
     def emit(context, builder, signature, arguments):
         kind = ir.IntType(8).as_pointer()
@@ -160,7 +171,7 @@ def copy(_, target, source, size):
 
 @intrinsic
 def clear(_, target, size):
-    """Sets so many bytes to 0."""
+    """Sets `size` bytes at an address to 0."""
 
     def emit(context, builder, signature, arguments):
         kind, zero = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -183,7 +194,7 @@ def floats(_, address):
 
 @intrinsic
 def load(_, address):
-    """The word at an address."""
+    """The int64 at an address."""
 
     def emit(context, builder, signature, arguments):
         return builder.load(builder.inttoptr(arguments[0], WORD.as_pointer()))
@@ -193,7 +204,7 @@ def load(_, address):
 
 @intrinsic
 def store(_, address, value):
-    """Puts a word at an address."""
+    """Puts an int64 at an address."""
 
     def emit(context, builder, signature, arguments):
         builder.store(arguments[1], builder.inttoptr(arguments[0], WORD.as_pointer()))

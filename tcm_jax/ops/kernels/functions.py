@@ -6,14 +6,16 @@ from numba import float32
 
 from tcm_jax.ops.kernels.emit import STEP, copy, internal
 from tcm_jax.ops.kernels.vectors import everywhere, floor, fused, get, greater, less, power_of_two, put
+from tcm_jax.ops.kernels.xla import argument, argument_size, attribute, places, result
 
 GELU, GATE, TANH, EXP = range(4)
-VALUES = 1 << 13  # of a part of the work
+VALUES = 1 << 13  # of one part
+_FUNCTION = places("function")[0]
 
 
 @internal
 def _next(value, x, coefficient):
-    """A step of Horner's rule."""
+    """value * x + coefficient: a step of Horner's rule."""
     return fused(value, x, everywhere(float32(coefficient)))
 
 
@@ -56,7 +58,7 @@ def _erf(x):
 
 @internal
 def gelu(x):
-    """x * Phi(x)."""
+    """x times the normal distribution function of x, of a vector."""
     half = everywhere(float32(0.5)) * x
     return fused(half, _erf(x * everywhere(float32(math.sqrt(0.5)))), half)
 
@@ -75,17 +77,32 @@ def _value(function, x, y, z):
     return exp(fused(x, y, z))
 
 
-@internal
-def apply(part, scratch, function, x, y, z, size, result):
-    """Part of GELU(x), x * sigmoid(y) + z, tanh(x) or exp(x * y + z), by addresses of `size` floats each."""
+def parts(size: int) -> int:
+    """Number of parts into which `apply` is divided."""
+    return -(-size // VALUES)
+
+
+def scratch_bytes() -> int:
+    """Bytes of memory that a part of `apply` wants."""
+    return 3 * STEP
+
+
+def apply(frame, part, scratch):
+    """Part of GELU(x), x * sigmoid(y) + z, tanh(x) or exp(x * y + z), as the attribute `function` says.
+
+    Arguments x, y and z, and the result, are [size].
+    """
+    x, y, z, target = argument(frame, 0), argument(frame, 1), argument(frame, 2), result(frame, 0)
+    function, size = attribute(frame, _FUNCTION), argument_size(frame, 0, 0)
     first, last = 4 * part * VALUES, 4 * min(size, (part + 1) * VALUES)
     whole = first + (last - first) // STEP * STEP
     for at in range(first, whole, STEP):
-        put(_value(function, get(x + at), get(y + at), get(z + at)), result + at)
+        put(_value(function, get(x + at), get(y + at), get(z + at)), target + at)
     if whole < last:
         x2, y2, z2 = scratch, scratch + STEP, scratch + 2 * STEP
         copy(x2, x + whole, last - whole)
         copy(y2, y + whole, last - whole)
         copy(z2, z + whole, last - whole)
         put(_value(function, get(x2), get(y2), get(z2)), x2)
-        copy(result + whole, x2, last - whole)
+        copy(target + whole, x2, last - whole)
+    return 0

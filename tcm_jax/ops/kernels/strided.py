@@ -1,31 +1,32 @@
 """3x3 convolution with stride 2, as sums of three products, one for each of the kernel's rows."""
 
-from tcm_jax.ops.kernels.emit import COLUMNS, ROWS, STEP, clear, copy, filled, internal, store, tile
+from tcm_jax.ops.kernels.emit import COLUMNS, ROWS, STEP, clear, copy, filled, store, tile
 from tcm_jax.ops.kernels.vectors import everywhere, get, greater, put
+from tcm_jax.ops.kernels.xla import argument, first_argument, first_result, number
 
 OUTPUTS = 32  # of a row at a time
 
 
-@internal
-def parts(batch, height, width):
-    """Into how many parts a call is divided."""
+def parts(batch: int, height: int, width: int) -> int:
+    """Number of parts into which `convolve` is divided."""
     columns = -(-width // 2)
     return batch * -(-height // 2) * -(-columns // OUTPUTS)
 
 
-@internal
-def scratch(channels, features):
-    """Bytes of memory that `convolve` wants."""
+def scratch_bytes(channels: int, features: int) -> int:
+    """Bytes of memory that a part of `convolve` wants."""
     return 4 * (3 * (2 * OUTPUTS + 1) * channels + OUTPUTS * filled(features)) + 24
 
 
-@internal
-def convolve(part, scratch, x, batch, height, width, channels, kernel, bias, slope, y, features):
-    """Part of a convolution with zero padding 1, then max(x, slope * x), by addresses of float32 arrays.
+def convolve(frame, part, scratch):
+    """Part of a convolution with stride 2 and zero padding 1, plus bias, then max(y, slope * y).
 
-    x [batch, height, width, channels], kernel [panels, 9 * channels, COLUMNS], bias [panels * COLUMNS], y [batch,
-    height / 2, width / 2, features], rounded up.
+    Arguments: x [batch, height, width, channels], kernel [panels, 9 * channels, COLUMNS], bias [panels * COLUMNS],
+    slope [1]. Result: y [batch, height / 2, width / 2, features], rounded up.
     """
+    x, y = first_argument(frame), first_result(frame)
+    kernel, bias, slope = argument(frame, 1), argument(frame, 2), everywhere(number(frame, 3))
+    channels, height, width, features = x.channels, x.height, x.width, y.channels
     rows, columns = -(-height // 2), -(-width // 2)
     in_row = -(-columns // OUTPUTS)
     picture, row, column = part // (rows * in_row), part // in_row % rows, part % in_row * OUTPUTS
@@ -41,7 +42,7 @@ def convolve(part, scratch, x, batch, height, width, channels, kernel, bias, slo
         first = max(left, 0)
         begin, end = (0, 0) if r < 0 or r >= height else (4 * (first - left) * channels, 4 * (right - left) * channels)
         clear(at, begin)
-        copy(at + begin, x + 4 * ((picture * height + max(0, r)) * width + first) * channels, end - begin)
+        copy(at + begin, x.address + 4 * ((picture * height + max(0, r)) * width + first) * channels, end - begin)
         clear(at + end, of_row - end)
     for panel in range(stride // COLUMNS):
         b, start = kernel + 4 * panel * 9 * channels * COLUMNS, bias + 4 * panel * COLUMNS
@@ -50,9 +51,9 @@ def convolve(part, scratch, x, batch, height, width, channels, kernel, bias, slo
                 store(taps + 8 * i, patch + i * of_row + 8 * output * channels)
             to = result + 4 * (output * stride + panel * COLUMNS)
             tile(taps, 3, 2 * channels, 1, b, COLUMNS, 3 * channels, start, 0, to, stride)
-    slope = everywhere(slope)
     for at in range(result, result + 4 * outputs * stride, STEP):
         put(greater(get(at), slope * get(at)), at)
     for output in range(outputs):
         pixel = (picture * rows + row) * columns + column + output
-        copy(y + 4 * pixel * features, result + 4 * output * stride, 4 * features)
+        copy(y.address + 4 * pixel * features, result + 4 * output * stride, 4 * features)
+    return 0

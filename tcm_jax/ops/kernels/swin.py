@@ -5,14 +5,17 @@ positions that attend are columns, so that maxima and sums go down vectors.
 """
 
 import math
+from typing import NamedTuple
 
 from numba import carray, float32
 
 from tcm_jax.ops.kernels.emit import COLUMNS, LANES, ROWS, STEP, clear, copy, filled, floats, internal, store, tile
 from tcm_jax.ops.kernels.functions import exp, gelu
 from tcm_jax.ops.kernels.vectors import everywhere, fused, get, greater, put, total, transpose
+from tcm_jax.ops.kernels.xla import argument, attribute, first_argument, places, result
 
-WINDOWS = 8  # of a part of the work
+WINDOWS = 8  # of one part
+_HEAD_DIM, _SHIFTED, _WINDOW = places("head_dim", "shifted", "window")
 
 
 @internal
@@ -23,7 +26,7 @@ def _gelu(x, size):
 
 @internal
 def _sum(x, stride, minus, squared, sums):
-    """Of `stride` values less `minus`, or of their squares; in the same order for vectors of 4, 8 and 16."""
+    """Sum of `stride` values less `minus`, or of their squares; in the same order for vectors of 4, 8 and 16."""
     for lanes in range(0, 64, STEP):
         part = everywhere(float32(0))
         for at in range(lanes, 4 * stride, 64):
@@ -39,13 +42,13 @@ def _sum(x, stride, minus, squared, sums):
 
 @internal
 def _layer_norm(x, rows, channels, stride, scale, bias, sums, y):
-    """Of `channels` of each row of `stride` floats; the rest, which is 0 in `x`, `scale` and `bias`, stays 0."""
-    share = float32(1 / channels)
+    """Norms `channels` of each row of `stride` floats; the rest, which is 0 in `x`, `scale` and `bias`, stays 0."""
+    weight = float32(1 / channels)
     for row in range(0, 4 * rows * stride, 4 * stride):
         rest = carray(floats(x + row + 4 * channels), (stride - channels,))
-        mean = _sum(x + row, stride, float32(0), False, sums) * share
+        mean = _sum(x + row, stride, float32(0), False, sums) * weight
         rest[:] = mean  # without a deviation
-        variance = _sum(x + row, stride, mean, True, sums) * share
+        variance = _sum(x + row, stride, mean, True, sums) * weight
         rest[:] = 0
         factor = everywhere(float32(1 / math.sqrt(variance + float32(1e-5))))
         for at in range(0, 4 * stride, STEP):
@@ -116,24 +119,45 @@ def _attend(qkv, stride, count, channels, head_dim, biases, q, scores, factors, 
         _multiply_rows(y + 4 * at * columns, head_dim, columns, factors)
 
 
-@internal
-def scratch(channels, window):
-    """Bytes of memory that `block` wants."""
+def parts(batch: int, height: int, width: int, window: int) -> int:
+    """Number of parts into which `block` is divided."""
+    return -(-batch * (height // window) * (width // window) // WINDOWS)
+
+
+def scratch_bytes(channels: int, window: int) -> int:
+    """Bytes of memory that a part of `block` wants."""
     count = filled(window * window)
     rows = 2 * filled(channels) + filled(3 * channels) + filled(4 * channels) + 2 * (channels + COLUMNS) + count
     return 4 * (count * rows + 2 * COLUMNS + count) + 8
 
 
-@internal
-def block(part, scratch, x, batch, height, width, channels, window, head_dim, shifted, parameters, y):
-    """The Swin block for part of the windows of x [batch, height, width, channels], by addresses of float32 arrays.
+class _Corner(NamedTuple):
+    """Where a window begins: a picture, and row and column of its first position."""
 
-    `parameters`: biases [4, heads, filled keys, filled queries] (nothing masked, the last column, the last row, both)
-    or, if not shifted, [1, ...]; scale and bias of the first layer norm; kernel and bias of the embedding and of the
-    linear layer; the second norm's; the MLP's. Kernels are [panels, inner, COLUMNS], the others filled up likewise.
+    picture: int
+    row: int
+    column: int
+
+
+@internal
+def _pixel(x, corner, window, place):
+    """Bytes from a map's address to position `place` of a window, which wraps around at the map's ends."""
+    row, column = (corner.row + place // window) % x.height, (corner.column + place % window) % x.width
+    return 4 * ((corner.picture * x.height + row) * x.width + column) * x.channels
+
+
+def block(frame, part, scratch):
+    """The Swin block for part of the windows of a map.
+
+    Arguments: x [batch, height, width, channels]; biases [4, heads, filled keys, filled queries] (nothing masked, the
+    last column, the last row, both) or, if not shifted, [1, ...]; scale and bias of the first layer norm; kernel and
+    bias of the embedding and of the linear layer; the second norm's; those of both layers of the MLP. Kernels are
+    [panels, inner, COLUMNS], the others filled up likewise. Result: y as x. Attributes: window and head_dim, in
+    positions and channels, and shifted, 0 or 1.
     """
-    (biases, scale1, bias1, to_qkv, qkv_bias, linear, linear_bias, scale2, bias2, widen, wide_bias, narrow,
-     narrow_bias) = parameters  # fmt: skip
+    x, y, biases = first_argument(frame), result(frame, 0), argument(frame, 1)
+    window, head_dim, shifted = attribute(frame, _WINDOW), attribute(frame, _HEAD_DIM), attribute(frame, _SHIFTED) != 0
+    channels, shift = x.channels, window // 2 if shifted else 0
     count, room = window * window, filled(window * window)  # positions, and rows for whole tiles of them
     stride, of_qkv, of_wide = filled(channels), filled(3 * channels), filled(4 * channels)
     values = scratch
@@ -148,27 +172,28 @@ def block(part, scratch, x, batch, height, width, channels, window, head_dim, sh
     taps = zeros + 4 * COLUMNS
     clear(zeros, 4 * COLUMNS)
     clear(values, 4 * room * stride)
-    rows, columns = height // window, width // window
-    half = window // 2 if shifted else 0
-    for i in range(part * WINDOWS, min((part + 1) * WINDOWS, batch * rows * columns)):
+    rows, columns = x.height // window, x.width // window
+    for i in range(part * WINDOWS, min((part + 1) * WINDOWS, x.batch * rows * columns)):
         picture, row, column = i // (rows * columns), i // columns % rows, i % columns
+        corner = _Corner(picture, row * window + shift, column * window + shift)
         for place in range(count):
-            pixel_row = (row * window + half + place // window) % height
-            pixel = (picture * height + pixel_row) * width + (column * window + half + place % window) % width
-            copy(values + 4 * place * stride, x + 4 * pixel * channels, 4 * channels)
-        _layer_norm(values, count, channels, stride, scale1, bias1, scores, normed)
+            copy(values + 4 * place * stride, x.address + _pixel(x, corner, window, place), 4 * channels)
+        _layer_norm(values, count, channels, stride, argument(frame, 2), argument(frame, 3), scores, normed)
+        to_qkv, qkv_bias = argument(frame, 4), argument(frame, 5)
         _product(taps, normed, stride, 1, count, channels, to_qkv, qkv_bias, 3 * channels, qkv, of_qkv)
         masked = (2 * (row == rows - 1) + (column == columns - 1)) if shifted else 0
         of_window = biases + 4 * masked * (channels // head_dim) * room * room
         _attend(qkv, of_qkv, count, channels, head_dim, of_window, q, scores, factors, zeros, taps, attended)
+        linear, linear_bias = argument(frame, 6), argument(frame, 7)
         _product(taps, attended, 1, room, count, channels, linear, linear_bias, channels, normed, stride)
         _add(values, count * stride, normed)
-        _layer_norm(values, count, channels, stride, scale2, bias2, scores, normed)
+        _layer_norm(values, count, channels, stride, argument(frame, 8), argument(frame, 9), scores, normed)
+        widen, wide_bias = argument(frame, 10), argument(frame, 11)
         _product(taps, normed, stride, 1, count, channels, widen, wide_bias, 4 * channels, wide, of_wide)
         _gelu(wide, count * of_wide)
+        narrow, narrow_bias = argument(frame, 12), argument(frame, 13)
         _product(taps, wide, of_wide, 1, count, 4 * channels, narrow, narrow_bias, channels, normed, stride)
         _add(values, count * stride, normed)
         for place in range(count):
-            pixel_row = (row * window + half + place // window) % height
-            pixel = (picture * height + pixel_row) * width + (column * window + half + place % window) % width
-            copy(y + 4 * pixel * channels, values + 4 * place * stride, 4 * channels)
+            copy(y + _pixel(x, corner, window, place), values + 4 * place * stride, 4 * channels)
+    return 0

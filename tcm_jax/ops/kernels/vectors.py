@@ -31,7 +31,7 @@ class _Model(models.PrimitiveModel):
 
 @intrinsic
 def get(_, address):
-    """A vector from memory."""
+    """The vector of LANES floats at an address."""
 
     def emit(context, builder, signature, arguments):
         return load_vector(builder, arguments[0], word(0))
@@ -41,7 +41,7 @@ def get(_, address):
 
 @intrinsic
 def put(_, value, address):
-    """A vector to memory."""
+    """Puts a vector at an address."""
 
     def emit(context, builder, signature, arguments):
         store_vector(builder, arguments[0], arguments[1], word(0))
@@ -52,7 +52,7 @@ def put(_, value, address):
 
 @intrinsic
 def everywhere(_, value):
-    """A float in every lane."""
+    """A vector with one float in every lane."""
 
     def emit(context, builder, signature, arguments):
         return splat(builder, arguments[0])
@@ -89,31 +89,31 @@ def _by_llvm(name, count):
 
 @intrinsic
 def fused(_, a, b, c):
-    """a * b + c, rounded once."""
+    """Vector a * b + c, rounded once."""
     return _by_llvm("fma", 3)
 
 
 @intrinsic
 def greater(_, a, b):
-    """The greater of each pair."""
+    """The greater float of each lane."""
     return _by_llvm("maxnum", 2)
 
 
 @intrinsic
 def less(_, a, b):
-    """The less of each pair."""
+    """The smaller float of each lane."""
     return _by_llvm("minnum", 2)
 
 
 @intrinsic
 def floor(_, a):
-    """To whole numbers below."""
+    """Every float rounded down to a whole number."""
     return _by_llvm("floor", 1)
 
 
 @intrinsic
 def square_root(_, a):
-    """Of each."""
+    """The square root of every float."""
     return _by_llvm("sqrt", 1)
 
 

@@ -5,179 +5,72 @@ no more than sums of another order do. Two rows of four, F(2, 3) by F(4, 3), nee
 the errors; F(4, 3) by F(4, 3) would need 36 instead of 144, with five times as large ones again.
 """
 
-from llvmlite import ir
-from numba import carray, types
-from numba.extending import intrinsic
+from typing import NamedTuple
 
-from tcm_jax.ops.kernels.emit import (
-    COLUMNS,
-    LANES,
-    ROWS,
-    VECTOR,
-    Loop,
-    copy,
-    floats,
-    fma,
-    function,
-    internal,
-    load_vector,
-    splat,
-    store,
-    store_vector,
-    tile,
-    word,
+from numba import carray
+from numba.extending import register_jitable
+
+from tcm_jax.ops.kernels.emit import COLUMNS, LANES, ROWS, copy, floats, internal, store, tile
+from tcm_jax.ops.kernels.transforms import kernel2, kernel4, outputs2, outputs4, patch2, patch4
+from tcm_jax.ops.kernels.xla import (
+    argument,
+    argument_size,
+    attribute,
+    first_argument,
+    first_result,
+    number,
+    places,
+    result,
 )
 
 CHANNELS = 8  # of a kernel that are transformed at a time
 CACHE = 600_000  # bytes of transformed inputs at a time, for a second-level cache
+_FACTOR, _OUT_COLUMNS = places("factor", "out_columns")
 
 
-def _constant(value: float) -> ir.Constant:
-    return ir.Constant(VECTOR, [value] * LANES)
-
-
-def _inputs2(b, d):
-    return [b.fsub(d[0], d[2]), b.fadd(d[1], d[2]), b.fsub(d[2], d[1]), b.fsub(d[1], d[3])]
-
-
-def _inputs4(b, d):
-    even1, odd1 = fma(b, _constant(-4.0), d[2], d[4]), fma(b, _constant(-4.0), d[1], d[3])
-    even2, odd2 = b.fsub(d[4], d[2]), b.fsub(d[3], d[1])
-    return [
-        fma(b, _constant(4.0), d[0], fma(b, _constant(-5.0), d[2], d[4])),
-        b.fadd(even1, odd1),
-        b.fsub(even1, odd1),
-        fma(b, _constant(2.0), odd2, even2),
-        fma(b, _constant(-2.0), odd2, even2),
-        fma(b, _constant(4.0), d[1], fma(b, _constant(-5.0), d[3], d[5])),
-    ]
-
-
-def _kernel2(b, k):
-    even, odd = b.fmul(_constant(1 / 2), b.fadd(k[0], k[2])), b.fmul(_constant(1 / 2), k[1])
-    return [k[0], b.fadd(even, odd), b.fsub(even, odd), k[2]]
-
-
-def _kernel4(b, k):
-    even = b.fmul(_constant(-1 / 6), b.fadd(k[0], k[2]))
-    outer = fma(b, _constant(1 / 24), k[0], b.fmul(_constant(1 / 6), k[2]))
-    return [
-        b.fmul(_constant(1 / 4), k[0]),
-        fma(b, _constant(-1 / 6), k[1], even),
-        fma(b, _constant(1 / 6), k[1], even),
-        fma(b, _constant(1 / 12), k[1], outer),
-        fma(b, _constant(-1 / 12), k[1], outer),
-        k[2],
-    ]
-
-
-def _outputs2(b, m):
-    return [b.fadd(m[0], b.fadd(m[1], m[2])), b.fsub(b.fsub(m[1], m[2]), m[3])]
-
-
-def _outputs4(b, m):
-    even1, odd1, even2, odd2 = b.fadd(m[1], m[2]), b.fsub(m[1], m[2]), b.fadd(m[3], m[4]), b.fsub(m[3], m[4])
-    return [
-        b.fadd(m[0], b.fadd(even1, even2)),
-        fma(b, _constant(2.0), odd2, odd1),
-        fma(b, _constant(4.0), even2, even1),
-        b.fadd(m[5], fma(b, _constant(8.0), odd2, odd1)),
-    ]
-
-
-# By the number of outputs: transforms of inputs, kernel and products, for the points 0, 1, -1, (2, -2,) infinity.
-_TRANSFORMS = {2: (_inputs2, _kernel2, _outputs2), 4: (_inputs4, _kernel4, _outputs4)}
-
-
-def _addresses(builder, table, count):
-    pointer = builder.inttoptr(table, word(0).type.as_pointer())
-    return [builder.load(builder.gep(pointer, [word(i)])) for i in range(count)]
-
-
-def _two_dimensions(builder, by_row, by_column, values, rows, columns):
-    """Transforms rows of `columns` values, then each column; returns the results by rows."""
-    done = [by_row(builder, values[r * columns :][:columns]) for r in range(rows)]
-    transformed = [by_column(builder, column) for column in zip(*done, strict=True)]
-    return list(zip(*transformed, strict=True))
-
-
-def _intrinsics(out_columns):
-    """Loops over vectors of channels or features that transform one patch, one channel's kernel, and products."""
-    points, columns = 4 * (out_columns + 2), out_columns + 2
-    (row_inputs, row_kernel, row_outputs), (inputs, kernels, outputs) = _TRANSFORMS[out_columns], _TRANSFORMS[2]
-
-    def put_points(builder, results, target, stride, i):
-        for point, value in enumerate(value for row in results for value in row):
-            store_vector(builder, value, target, builder.add(i, builder.mul(stride, word(point))))
-
-    @intrinsic
-    def patch(_, table, v, stride, channels):
-        """`table` has the addresses of its pixels; transformed, they go to v + point * stride."""
-
-        def emit(context, builder, signature, arguments):
-            table, v, stride, channels = arguments
-            sources = _addresses(builder, table, points)
-            with Loop(builder, channels, LANES) as loop:
-                pixels = [load_vector(builder, source, loop.i) for source in sources]
-                put_points(builder, _two_dimensions(builder, row_inputs, inputs, pixels, 4, columns), v, stride, loop.i)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 4), emit
-
-    @intrinsic
-    def kernel(_, first, between, u, stride, features):
-        """Its nine elements, `between` floats apart from `first` on, transformed, go to u + point * stride."""
-
-        def emit(context, builder, signature, arguments):
-            first, between, u, stride, features = arguments
-            with Loop(builder, features, LANES) as loop:
-                places = [builder.add(loop.i, builder.mul(between, word(i))) for i in range(9)]
-                taps = [load_vector(builder, first, place) for place in places]
-                put_points(builder, _two_dimensions(builder, row_kernel, kernels, taps, 3, 3), u, stride, loop.i)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 5), emit
-
-    @intrinsic
-    def products(_, m, stride, bias, slope, table):
-        """A vector of one patch's outputs from products at m + point * stride, plus bias, max(x, slope * x)."""
-
-        def emit(context, builder, signature, arguments):
-            m, stride, bias, slope, table = arguments
-            greater = function(builder, f"llvm.maxnum.v{LANES}f32", VECTOR, VECTOR, VECTOR)
-            slope, bias = splat(builder, slope), load_vector(builder, bias, word(0))
-            values = [load_vector(builder, m, builder.mul(stride, word(i))) for i in range(points)]
-            results = _two_dimensions(builder, row_outputs, outputs, values, 4, columns)
-            for target, value in zip(
-                _addresses(builder, table, 2 * out_columns), (value for row in results for value in row), strict=True
-            ):
-                value = builder.fadd(value, bias)
-                store_vector(builder, builder.call(greater, [value, builder.fmul(value, slope)]), target, word(0))
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64, types.int64, types.float32, types.int64), emit
-
-    return patch, kernel, products
-
-
-_patch2, _kernel_of_channel2, _outputs_of_patch2 = _intrinsics(2)
-_patch4, _kernel_of_channel4, _outputs_of_patch4 = _intrinsics(4)
-
-
-@internal
+@register_jitable
 def _whole_vectors(channels):
+    """`channels` rounded up to a multiple of LANES."""
     return -(-channels // LANES) * LANES
 
 
-@internal
+@register_jitable
 def points(out_columns):
     """Products that a patch of two rows of outputs takes."""
     return 4 * (out_columns + 2)
 
 
-@internal
-def prepare(part, kernel, channels, features, out_columns, u):
-    """Transforms part of a kernel [3, 3, channels, features] to u [points, panels, channels, COLUMNS]."""
+@register_jitable
+def _patches_of_part(channels, out_columns):
+    """Number of patches that one part has: a multiple of ROWS."""
+    return max(1, min(48, CACHE // (4 * points(out_columns) * _whole_vectors(channels))) // ROWS) * ROWS
+
+
+def parts(batch: int, height: int, width: int, channels: int, out_columns: int) -> int:
+    """Number of parts into which `convolve` is divided."""
+    patches = batch * -(-height // 2) * -(-width // out_columns)
+    return -(-patches // _patches_of_part(channels, out_columns))
+
+
+def scratch_bytes(channels: int, out_columns: int) -> int:
+    """Bytes of memory that a part of `convolve` wants."""
+    filled, count = _whole_vectors(channels), points(out_columns)
+    patches = _patches_of_part(channels, out_columns)
+    return 4 * (count * patches * (filled + COLUMNS) + 2 * filled + 10 * COLUMNS) + 8 * count
+
+
+def kernel_parts(channels: int) -> int:
+    """Number of parts into which `transform_kernel` is divided."""
+    return -(-channels // CHANNELS)
+
+
+def transform_kernel(frame, part, scratch):
+    """Transforms part of argument 1, a kernel [3, 3, channels, features], for `convolve`.
+
+    Result 1 is u [points, panels, channels, COLUMNS]. Attributes are those of `convolve`.
+    """
+    kernel, channels, features = argument(frame, 1), argument_size(frame, 1, 2), argument_size(frame, 1, 3)
+    u, out_columns = result(frame, 1), attribute(frame, _OUT_COLUMNS)
     panels = -(-features // COLUMNS)
     for channel in range(part * CHANNELS, min(channels, (part + 1) * CHANNELS)):
         for panel in range(panels):
@@ -185,94 +78,136 @@ def prepare(part, kernel, channels, features, out_columns, u):
             target, stride = u + 4 * (panel * channels + channel) * COLUMNS, panels * channels * COLUMNS
             count = min(COLUMNS, features - panel * COLUMNS)
             if out_columns == 2:
-                _kernel_of_channel2(first, channels * features, target, stride, count)
+                kernel2(first, channels * features, target, stride, count)
             else:
-                _kernel_of_channel4(first, channels * features, target, stride, count)
+                kernel4(first, channels * features, target, stride, count)
+    return 0
+
+
+class _Patches(NamedTuple):
+    """Which patches a part has: `count` from number `first` on, `rows` x `columns` a picture; memory has `room`."""
+
+    first: int
+    count: int
+    room: int
+    rows: int
+    columns: int
+    out_columns: int
+
+
+class _Memory(NamedTuple):
+    """Addresses in a part's scratch memory; of float32 but for `table`."""
+
+    v: int  # [points, patches, filled channels]: transformed inputs
+    m: int  # [points, patches, COLUMNS]: their products with a panel of the kernel
+    zeros: int  # [filled channels or COLUMNS, whatever is more]
+    last: int  # [filled channels]: copy of the map's last pixel, behind which no vector can be read
+    results: int  # [8, LANES]: of a patch, where they are no whole vectors or no part of the map
+    table: int  # [points]: addresses
 
 
 @internal
-def _patches(channels, out_columns):
-    """How many at a time."""
-    return max(1, min(48, CACHE // (4 * points(out_columns) * _whole_vectors(channels))) // ROWS) * ROWS
+def _patches(x, out_columns, part):
+    """The `_Patches` of a part."""
+    rows, columns, room = -(-x.height // 2), -(-x.width // out_columns), _patches_of_part(x.channels, out_columns)
+    first = part * room
+    return _Patches(first, min(room, x.batch * rows * columns - first), room, rows, columns, out_columns)
 
 
 @internal
-def parts(batch, height, width, channels, out_columns):
-    """Into how many parts a call is divided."""
-    patches = batch * -(-height // 2) * -(-width // out_columns)
-    return -(-patches // _patches(channels, out_columns))
-
-
-@internal
-def scratch(channels, out_columns):
-    """Bytes of memory that `convolve` wants."""
-    filled, count = _whole_vectors(channels), points(out_columns)
-    return 4 * (count * _patches(channels, out_columns) * (filled + COLUMNS) + 2 * filled + 10 * COLUMNS) + 8 * count
-
-
-@internal
-def convolve(part, scratch, x, batch, height, width, channels, u, bias, slope, y, features, factor, out_columns):
-    """Part of a convolution with zero padding 1, by addresses of float32 arrays.
-
-    x [batch, height, width, channels], u from `prepare`, bias [panels * COLUMNS], and y [batch, factor * height, factor
-    * width, features]: factor**2 * features in all, ordered (row, column, feature); whole vectors, unless factor is 1.
-    There are LANES channels or more.
-    """
-    total, filled = features * factor * factor, _whole_vectors(channels)
-    panels, patches, count_points = -(-total // COLUMNS), _patches(channels, out_columns), points(out_columns)
-    in_columns = out_columns + 2
-    v = scratch  # inputs, transformed
-    m = v + 4 * count_points * patches * filled  # their products with the kernel
-    zeros = m + 4 * count_points * patches * COLUMNS
-    last = zeros + 4 * max(filled, COLUMNS)  # copy of the last pixel, behind which no vector can be read
-    results = last + 4 * filled  # of a patch, where they are no whole vector or no part of the map
-    table = results + 4 * 8 * LANES
+def _memory(scratch, channels, patches):
+    """Scratch memory as `_Memory`, with its zeros set."""
+    filled, count = _whole_vectors(channels), points(patches.out_columns)
+    m = scratch + 4 * count * patches.room * filled
+    zeros = m + 4 * count * patches.room * COLUMNS
+    last = zeros + 4 * max(filled, COLUMNS)
+    results = last + 4 * filled
     carray(floats(zeros), (max(filled, COLUMNS),))[:] = 0
-    pixels = batch * height * width
-    copy(last, x + 4 * (pixels - 1) * channels, 4 * channels)
-    rows, columns = -(-height // 2), -(-width // out_columns)
-    first = part * patches
-    count = min(patches, batch * rows * columns - first)
-    for patch in range(count):
-        picture = (first + patch) // (rows * columns)
-        row, column = (first + patch) // columns % rows * 2 - 1, (first + patch) % columns * out_columns - 1
-        for i in range(count_points):
-            r, c = row + i // in_columns, column + i % in_columns
-            inside, pixel = 0 <= r < height and 0 <= c < width, (picture * height + r) * width + c
-            source = last if pixel == pixels - 1 else x + 4 * channels * pixel
-            store(table + 8 * i, source if inside else zeros)
-        if out_columns == 2:
-            _patch2(table, v + 4 * patch * filled, patches * filled, filled)
+    return _Memory(scratch, m, zeros, last, results, results + 4 * 8 * LANES)
+
+
+@internal
+def _place(patches, patch):
+    """(picture, row, column) of a patch's first output."""
+    i = patches.first + patch
+    in_picture = patches.rows * patches.columns
+    return i // in_picture, i // patches.columns % patches.rows * 2, i % patches.columns * patches.out_columns
+
+
+@internal
+def _gather(x, patches, memory):
+    """Transforms the inputs of all patches to memory.v."""
+    filled, count = _whole_vectors(x.channels), points(patches.out_columns)
+    in_columns, pixels = patches.out_columns + 2, x.batch * x.height * x.width
+    copy(memory.last, x.address + 4 * (pixels - 1) * x.channels, 4 * x.channels)
+    for patch in range(patches.count):
+        picture, row, column = _place(patches, patch)
+        for i in range(count):
+            r, c = row - 1 + i // in_columns, column - 1 + i % in_columns
+            inside, pixel = 0 <= r < x.height and 0 <= c < x.width, (picture * x.height + r) * x.width + c
+            source = memory.last if pixel == pixels - 1 else x.address + 4 * x.channels * pixel
+            store(memory.table + 8 * i, source if inside else memory.zeros)
+        if patches.out_columns == 2:
+            patch2(memory.table, memory.v + 4 * patch * filled, patches.room * filled, filled)
         else:
-            _patch4(table, v + 4 * patch * filled, patches * filled, filled)
+            patch4(memory.table, memory.v + 4 * patch * filled, patches.room * filled, filled)
+
+
+@internal
+def _multiply(u, panel, panels, channels, patches, memory):
+    """Products of memory.v with one panel of the transformed kernel u, to memory.m."""
+    filled = _whole_vectors(channels)
+    for i in range(points(patches.out_columns)):
+        of_point = u + 4 * (i * panels + panel) * channels * COLUMNS
+        for patch in range(0, patches.count, ROWS):
+            store(memory.table, memory.v + 4 * (i * patches.room + patch) * filled)
+            to = memory.m + 4 * (i * patches.room + patch) * COLUMNS
+            tile(memory.table, 1, filled, 1, of_point, COLUMNS, channels, memory.zeros, 0, to, COLUMNS)
+
+
+@internal
+def _scatter(at, bias, slope, y, factor, patches, memory):
+    """Outputs from memory.m to LANES features of y from number `at` on, plus bias, then max(y, slope * y)."""
+    place, feature = at // y.channels, at % y.channels
+    valid, out_columns = min(LANES, y.channels * factor * factor - at), patches.out_columns
+    for patch in range(patches.count):
+        picture, row, column = _place(patches, patch)
+        for i in range(2 * out_columns):
+            up = (row + i // out_columns) * factor + place // factor
+            left = (column + i % out_columns) * factor + place % factor
+            target = y.address + 4 * (((picture * y.height + up) * y.width + left) * y.channels + feature)
+            whole = up < y.height and left < y.width and valid == LANES
+            store(memory.table + 8 * i, target if whole else memory.results + 4 * i * LANES)
+        of_patch = memory.m + 4 * (patch * COLUMNS + at % COLUMNS)
+        if out_columns == 2:
+            outputs2(of_patch, patches.room * COLUMNS, bias + 4 * at, slope, memory.table)
+        else:
+            outputs4(of_patch, patches.room * COLUMNS, bias + 4 * at, slope, memory.table)
+        if valid < LANES:  # the factor is 1
+            for i in range(2 * out_columns):
+                r, c = row + i // out_columns, column + i % out_columns
+                if r < y.height and c < y.width:
+                    target = y.address + 4 * (((picture * y.height + r) * y.width + c) * y.channels + feature)
+                    copy(target, memory.results + 4 * i * LANES, 4 * valid)
+
+
+def convolve(frame, part, scratch):
+    """Part of a convolution with zero padding 1, plus bias, then max(y, slope * y).
+
+    Arguments: x [batch, height, width, channels], the kernel for `transform_kernel`, bias [panels * COLUMNS], slope
+    [1]. Results: y [batch, factor * height, factor * width, features], whose factor**2 * features outputs are ordered
+    (row, column, feature), and u, which `transform_kernel` has made. `features` are whole vectors unless the factor is
+    1; there are LANES channels or more. Attribute out_columns: 2 or 4 outputs a row of a patch.
+    """
+    x, y, u = first_argument(frame), first_result(frame), result(frame, 1)
+    bias, slope, factor = argument(frame, 2), number(frame, 3), attribute(frame, _FACTOR)
+    patches = _patches(x, attribute(frame, _OUT_COLUMNS), part)
+    memory = _memory(scratch, x.channels, patches)
+    total = y.channels * factor * factor
+    panels = -(-total // COLUMNS)
+    _gather(x, patches, memory)
     for panel in range(panels):
-        for i in range(count_points):
-            for patch in range(0, count, ROWS):
-                store(table, v + 4 * (i * patches + patch) * filled)
-                of_point = u + 4 * (i * panels + panel) * channels * COLUMNS
-                to = m + 4 * (i * patches + patch) * COLUMNS
-                tile(table, 1, filled, 1, of_point, COLUMNS, channels, zeros, 0, to, COLUMNS)
+        _multiply(u, panel, panels, x.channels, patches, memory)
         for at in range(panel * COLUMNS, min(total, (panel + 1) * COLUMNS), LANES):
-            place, feature = at // features, at % features
-            valid = min(LANES, total - at)
-            for patch in range(count):
-                picture = (first + patch) // (rows * columns)
-                row, column = (first + patch) // columns % rows * 2, (first + patch) % columns * out_columns
-                of_patch = m + 4 * (patch * COLUMNS + at % COLUMNS)
-                for i in range(2 * out_columns):
-                    r, c = row + i // out_columns, column + i % out_columns
-                    up, left = r * factor + place // factor, c * factor + place % factor
-                    pixel = (picture * height * factor + up) * width * factor + left
-                    whole = r < height and c < width and valid == LANES
-                    target = y + 4 * (pixel * features + feature)
-                    store(table + 8 * i, target if whole else results + 4 * i * LANES)
-                if out_columns == 2:
-                    _outputs_of_patch2(of_patch, patches * COLUMNS, bias + 4 * at, slope, table)
-                else:
-                    _outputs_of_patch4(of_patch, patches * COLUMNS, bias + 4 * at, slope, table)
-                if valid < LANES:
-                    for i in range(2 * out_columns):
-                        r, c = row + i // out_columns, column + i % out_columns
-                        if r < height and c < width:
-                            pixel = (picture * height + r) * width + c
-                            copy(y + 4 * (pixel * features + feature), results + 4 * i * LANES, 4 * valid)
+            _scatter(at, bias, slope, y, factor, patches, memory)
+    return 0

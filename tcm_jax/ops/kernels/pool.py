@@ -1,0 +1,136 @@
+"""The work of a custom call, shared among the threads of XLA's own pool."""
+
+import ctypes
+from ctypes import c_int64
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from tcm_jax.ops.kernels import xla
+from tcm_jax.ops.kernels.emit import WORD, call, fetch_add, function, internal, load, load_shared, store
+
+TASK = types.int64(types.int64)  # C signature of `task` and of a handler of XLA's
+PART = types.int64(types.int64, types.int64, types.int64)  # of a kernel: call frame, which part, scratch memory; 0
+_ALIGNMENT = 64  # bytes, of scratch memory
+
+
+class _Job(ctypes.Structure):
+    """What the threads of one call share. Whoever leaves it last frees it."""
+
+    _fields_ = (
+        ("users", c_int64),  # threads that may still read it
+        ("taken", c_int64),  # parts that a thread has begun
+        ("done", c_int64),
+        ("parts", c_int64),
+        ("frame", c_int64),
+        ("kernel", c_int64),  # address of a C function PART
+        ("scratch", c_int64),  # bytes
+        ("schedule", xla.ThreadPoolScheduleArgs),
+        ("count", xla.ThreadPoolNumThreadsArgs),
+        ("threads", c_int64),  # the answer to `count`
+    )
+
+
+_JOB, _USERS, _TAKEN, _DONE = ctypes.sizeof(_Job), _Job.users.offset, _Job.taken.offset, _Job.done.offset
+_PARTS, _FRAME, _KERNEL, _SCRATCH = _Job.parts.offset, _Job.frame.offset, _Job.kernel.offset, _Job.scratch.offset
+_SCHEDULE, _COUNT, _THREADS = _Job.schedule.offset, _Job.count.offset, _Job.threads.offset
+_SCHEDULE_SIZE, _COUNT_SIZE = ctypes.sizeof(xla.ThreadPoolScheduleArgs), ctypes.sizeof(xla.ThreadPoolNumThreadsArgs)
+_STRUCT_SIZE, _EXTENSION = xla.Buffer.struct_size.offset, xla.Buffer.extension_start.offset  # as in every structure
+_CONTEXT = xla.ThreadPoolScheduleArgs.ctx.offset  # as in ThreadPoolNumThreadsArgs
+_TASK, _DATA = xla.ThreadPoolScheduleArgs.task.offset, xla.ThreadPoolScheduleArgs.data.offset
+_NUM_THREADS = xla.ThreadPoolNumThreadsArgs.num_threads.offset
+_API_SCHEDULE = xla.Api.XLA_FFI_ThreadPool_Schedule.offset
+_API_NUM_THREADS = xla.Api.XLA_FFI_ThreadPool_NumThreads.offset
+
+
+@intrinsic
+def _malloc(_, size):
+    def emit(context, builder, signature, arguments):
+        pointer = builder.call(function(builder, "malloc", ir.IntType(8).as_pointer(), WORD), arguments)
+        return builder.ptrtoint(pointer, WORD)
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def _free(_, address):
+    def emit(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        builder.call(function(builder, "free", ir.VoidType(), pointer.type), [pointer])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit
+
+
+@internal
+def _leave(job):
+    if fetch_add(job + _USERS, -1) == 1:
+        _free(job)
+
+
+@internal
+def _do_parts(job):
+    """Does one part after the other, until all have been begun."""
+    parts = load(job + _PARTS)
+    part = fetch_add(job + _TAKEN, 1)
+    if part < parts:
+        memory = _malloc(load(job + _SCRATCH) + _ALIGNMENT)
+        scratch = memory + _ALIGNMENT - memory % _ALIGNMENT
+        while part < parts:
+            call(load(job + _KERNEL), load(job + _FRAME), part, scratch)
+            fetch_add(job + _DONE, 1)
+            part = fetch_add(job + _TAKEN, 1)
+        _free(memory)
+
+
+def task(job):
+    """What a thread of the pool does; it may begin long after all has been done."""
+    _do_parts(job)
+    _leave(job)
+    return 0
+
+
+@internal
+def _fill_in(arguments, size, frame):
+    """Sets what both structures of arguments begin with."""
+    store(arguments + _STRUCT_SIZE, size)
+    store(arguments + _EXTENSION, 0)
+    store(arguments + _CONTEXT, xla.call_context(frame))
+
+
+@internal
+def _threads(frame, job):
+    """Number of threads in XLA's pool, 1 where it does not say."""
+    _fill_in(job + _COUNT, _COUNT_SIZE, frame)
+    store(job + _COUNT + _NUM_THREADS, job + _THREADS)
+    store(job + _THREADS, 0)
+    error = call(load(xla.api(frame) + _API_NUM_THREADS), job + _COUNT, 0, 0)
+    return 1 if error else max(1, load(job + _THREADS))
+
+
+@internal
+def run_parts(frame, kernel, task, parts, scratch):
+    """Has the C function at `kernel` do all parts of a call, on as many threads as there are, and waits for them.
+
+    It gets `scratch` bytes of memory, aligned and not cleared; `task` is the address of the function of that name.
+    """
+    job = _malloc(_JOB)
+    store(job + _TAKEN, 0)
+    store(job + _DONE, 0)
+    store(job + _PARTS, parts)
+    store(job + _FRAME, frame)
+    store(job + _KERNEL, kernel)
+    store(job + _SCRATCH, scratch)
+    helpers = min(_threads(frame, job), parts) - 1
+    store(job + _USERS, helpers + 1)
+    _fill_in(job + _SCHEDULE, _SCHEDULE_SIZE, frame)
+    store(job + _SCHEDULE + _TASK, task)
+    store(job + _SCHEDULE + _DATA, job)
+    for _ in range(helpers):
+        if call(load(xla.api(frame) + _API_SCHEDULE), job + _SCHEDULE, 0, 0):  # an error: one thread less
+            fetch_add(job + _USERS, -1)
+    _do_parts(job)
+    while load_shared(job + _DONE) < parts:
+        pass
+    _leave(job)

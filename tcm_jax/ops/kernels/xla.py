@@ -1,0 +1,240 @@
+"""What XLA gives a custom call, read by Numba's functions: XLA's `xla/ffi/api/c_api.h`, version 0, without its prefix.
+
+XLA asks a handler for the version that it is made for before it calls it, and refuses another one. An address is an
+int64, as everywhere in the kernels.
+"""
+
+import ctypes
+from ctypes import c_int32, c_int64, c_size_t, c_void_p
+from typing import NamedTuple
+
+from numba import carray, types
+from numba.extending import intrinsic
+
+from tcm_jax.ops.kernels.emit import WORD, floats, internal, load, store, word
+
+MAJOR_VERSION, _MINOR_UNKNOWN = 0, 1
+_METADATA = 1  # the type of the extension by which XLA asks for the version
+# Attributes of every call, which `ffi_call` in __init__.py gives; XLA sorts attributes by name, "_" before letters.
+COMMON_ATTRIBUTES = ("_kernel", "_parts", "_prepare", "_scratch")
+
+
+class _Structure(ctypes.Structure):
+    _fields_ = (("struct_size", c_size_t), ("extension_start", c_void_p))
+
+
+class ApiVersion(_Structure):
+    _fields_ = (("major_version", c_int32), ("minor_version", c_int32))
+
+
+class Api(_Structure):
+    """The beginning of the table of XLA's functions."""
+
+    _fields_ = (
+        ("api_version", ApiVersion),
+        *((name, c_void_p) for name in (
+            "internal_api", "XLA_FFI_Error_Create", "XLA_FFI_Error_GetMessage", "XLA_FFI_Error_Destroy",
+            "XLA_FFI_Handler_Register", "XLA_FFI_Stream_Get", "XLA_FFI_Type_Register", "XLA_FFI_ExecutionContext_Get",
+            "XLA_FFI_State_Set", "XLA_FFI_State_Get", "XLA_FFI_DeviceMemory_Allocate", "XLA_FFI_DeviceMemory_Free",
+            "XLA_FFI_ThreadPool_Schedule", "XLA_FFI_ThreadPool_NumThreads",
+        )),
+    )  # fmt: skip
+
+
+class ExtensionBase(ctypes.Structure):
+    _fields_ = (("struct_size", c_size_t), ("type", c_int32), ("next", c_void_p))
+
+
+class Metadata(ctypes.Structure):
+    _fields_ = (("struct_size", c_size_t), ("api_version", ApiVersion))
+
+
+class MetadataExtension(ctypes.Structure):
+    _fields_ = (("extension_base", ExtensionBase), ("metadata", c_void_p))
+
+
+class Buffer(_Structure):
+    _fields_ = (("dtype", c_int32), ("data", c_void_p), ("rank", c_int64), ("dims", c_void_p))
+
+
+class Scalar(ctypes.Structure):
+    _fields_ = (("dtype", c_int32), ("value", c_void_p))
+
+
+class Args(_Structure):
+    _fields_ = (("size", c_int64), ("types", c_void_p), ("args", c_void_p))
+
+
+class Rets(_Structure):
+    _fields_ = (("size", c_int64), ("types", c_void_p), ("rets", c_void_p))
+
+
+class Attrs(_Structure):
+    _fields_ = (("size", c_int64), ("types", c_void_p), ("names", c_void_p), ("attrs", c_void_p))
+
+
+class CallFrame(_Structure):
+    _fields_ = (
+        ("api", c_void_p), ("ctx", c_void_p), ("stage", c_int32), ("args", Args), ("rets", Rets), ("attrs", Attrs),
+    )  # fmt: skip
+
+
+class ThreadPoolScheduleArgs(_Structure):
+    _fields_ = (("ctx", c_void_p), ("task", c_void_p), ("data", c_void_p))
+
+
+class ThreadPoolNumThreadsArgs(_Structure):
+    _fields_ = (("ctx", c_void_p), ("num_threads", c_void_p))
+
+
+# Offsets in bytes: Numba takes numbers from a module, not structures.
+_EXTENSION, _API, _CONTEXT = CallFrame.extension_start.offset, CallFrame.api.offset, CallFrame.ctx.offset
+_ARGUMENTS = CallFrame.args.offset + Args.args.offset
+_RESULTS = CallFrame.rets.offset + Rets.rets.offset
+_ATTRIBUTES = CallFrame.attrs.offset + Attrs.attrs.offset
+_DATA, _DIMENSIONS, _VALUE = Buffer.data.offset, Buffer.dims.offset, Scalar.value.offset
+_TYPE, _METADATA_OF_EXTENSION = ExtensionBase.type.offset, MetadataExtension.metadata.offset
+# Both numbers of a version are read and written as one word.
+_API_VERSION = Api.api_version.offset + ApiVersion.major_version.offset
+_METADATA_VERSION = Metadata.api_version.offset + ApiVersion.major_version.offset
+
+
+@internal
+def asked_for_version(frame):
+    """Whether XLA only wants to know the version of its interface that a handler is made for, which it then gets."""
+    extension = load(frame + _EXTENSION)
+    if extension == 0 or load(extension + _TYPE) & 0xFFFFFFFF != _METADATA:
+        return False
+    api = load(frame + _API)
+    minor = load(api + _API_VERSION) >> 32 if api else _MINOR_UNKNOWN  # XLA of JAX 0.5 does not tell its own
+    store(load(extension + _METADATA_OF_EXTENSION) + _METADATA_VERSION, minor << 32 | MAJOR_VERSION)
+    return True
+
+
+# What follows is written in LLVM's instructions, since Numba would compile a function for each constant `i`.
+def _load(builder, address, offset):
+    return builder.load(builder.inttoptr(builder.add(address, word(offset)), WORD.as_pointer()))
+
+
+def _entry(builder, frame, table, i):
+    """Entry `i` of a table to which a field of the frame points: a buffer's address, or a scalar's."""
+    return _load(builder, builder.add(_load(builder, frame, table), builder.mul(i, word(8))), 0)
+
+
+def _axis(builder, buffer, axis):
+    return _load(builder, builder.add(_load(builder, buffer, _DIMENSIONS), builder.mul(axis, word(8))), 0)
+
+
+@intrinsic
+def api(_, frame):
+    """Address of XLA's table of functions, an `Api`."""
+
+    def emit(context, builder, signature, arguments):
+        return _load(builder, arguments[0], _API)
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def call_context(_, frame):
+    """Address of what XLA's functions want to know of a call."""
+
+    def emit(context, builder, signature, arguments):
+        return _load(builder, arguments[0], _CONTEXT)
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def argument(_, frame, i):
+    """Address of the values of argument `i`."""
+
+    def emit(context, builder, signature, arguments):
+        frame, i = arguments
+        return _load(builder, _entry(builder, frame, _ARGUMENTS, i), _DATA)
+
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def argument_size(_, frame, i, axis):
+    """Length of an axis of argument `i`."""
+
+    def emit(context, builder, signature, arguments):
+        frame, i, axis = arguments
+        return _axis(builder, _entry(builder, frame, _ARGUMENTS, i), axis)
+
+    return types.int64(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def result(_, frame, i):
+    """Address of the values of result `i`."""
+
+    def emit(context, builder, signature, arguments):
+        frame, i = arguments
+        return _load(builder, _entry(builder, frame, _RESULTS, i), _DATA)
+
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def result_size(_, frame, i, axis):
+    """Length of an axis of result `i`."""
+
+    def emit(context, builder, signature, arguments):
+        frame, i, axis = arguments
+        return _axis(builder, _entry(builder, frame, _RESULTS, i), axis)
+
+    return types.int64(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def attribute(_, frame, place):
+    """The int64 of the attribute that is at a place in the order of their names."""
+
+    def emit(context, builder, signature, arguments):
+        frame, place = arguments
+        return _load(builder, _load(builder, _entry(builder, frame, _ATTRIBUTES, place), _VALUE), 0)
+
+    return types.int64(types.int64, types.int64), emit
+
+
+def places(*names: str) -> tuple[int, ...]:
+    """Places of a kernel's own attributes, all of which are named, for `attribute`."""
+    return tuple(len(COMMON_ATTRIBUTES) + sorted(names).index(name) for name in names)
+
+
+@internal
+def number(frame, i):
+    """The float32 of argument `i`, which has one value."""
+    return carray(floats(argument(frame, i)), (1,))[0]
+
+
+class Map(NamedTuple):
+    """A map of float32 [batch, height, width, channels] at an address."""
+
+    address: int
+    batch: int
+    height: int
+    width: int
+    channels: int
+
+
+@internal
+def first_argument(frame):
+    """Argument 0 as a `Map`."""
+    sizes = (
+        argument_size(frame, 0, 0),
+        argument_size(frame, 0, 1),
+        argument_size(frame, 0, 2),
+        argument_size(frame, 0, 3),
+    )
+    return Map(argument(frame, 0), *sizes)
+
+
+@internal
+def first_result(frame):
+    """Result 0 as a `Map`."""
+    batch, height, width = result_size(frame, 0, 0), result_size(frame, 0, 1), result_size(frame, 0, 2)
+    return Map(result(frame, 0), batch, height, width, result_size(frame, 0, 3))
