@@ -40,7 +40,9 @@ def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: froze
     everything = expand(inputs, suffixes)
     found = everything.files
     output = output and storage.local(output)
-    many = len(found) > 1 or any(storage.is_folder(storage.local(argument)) for argument in inputs)
+    many = len(found) + len(everything.special) > 1 or any(
+        storage.is_folder(storage.local(argument)) for argument in inputs
+    )
     into_folder = output not in (None, STANDARD) and (many or output.endswith(os.sep) or storage.is_folder(output))
     if many and output is not None and (output == STANDARD or storage.is_file(output)):
         raise TcmError(f"{len(found)} files cannot all be written to {output}; give -o a folder")

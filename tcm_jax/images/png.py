@@ -14,13 +14,14 @@ from tcm_jax.images.metadata import MAX_METADATA
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Of what stands beside the pixels, what the reader of them needs: transparency, and how many frames there are.
 _WITH_THE_PIXELS = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
-_NAMES = {b"eXIf": "EXIF", b"iCCP": "ICC profile"}
+_NAMES = {b"eXIf": "EXIF", b"iCCP": "ICC profile", b"tRNS": "transparency"}
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 # Texts that say which way is up.
 _TURNED = {
     b"XML:com.adobe.xmp": "xmp",
     b"Raw profile type exif": "Raw profile type exif",
 }
+_KEY_BYTES = {0: 2, 2: 6}  # of the transparent colour, by colour type
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _ZEROS = bytes(1 << 16)
@@ -71,10 +72,10 @@ class ColourKey:
     def alpha(self, colour: np.ndarray, data: bytes) -> np.ndarray:
         """uint8 [H, W], 0 where the picture has this colour, else 255.
 
-        `colour` is what Pillow reads of the file `data`, uint8 [H, W] grey or [H, W, 3]: samples of fewer than 8 bits
-        scaled up, the high bytes of those of 16; or uint16 [H, W].
+        `colour` is what Pillow reads of the file `data`, uint8 [H, W] grey or [H, W, 3] RGB: samples of fewer than 8
+        bits scaled up, the high bytes of those of 16.
         """
-        if colour.dtype == np.uint8 and self.depth == 16:
+        if self.depth == 16:
             same = _equal(colour, [sample >> 8 for sample in self.samples])
             same &= _equal(_low_bytes(data), [sample & 255 for sample in self.samples])
         else:
@@ -90,21 +91,17 @@ def _equal(colour: np.ndarray, samples: list[int]) -> np.ndarray:
 
 def colour_key(data: bytes) -> ColourKey | None:
     """The transparent colour that a PNG declares before its pixels; None for other files and other transparency."""
-    header = transparency = None
+    first = {}
     for chunk in chunks(data):
-        if chunk.kind == b"IHDR" and len(chunk.data) >= 13:
-            header = chunk.data
-        elif chunk.kind == b"tRNS":
-            transparency = chunk.data
-        elif chunk.kind == b"IDAT":
+        first.setdefault(chunk.kind, chunk.data)
+        if chunk.kind == b"IDAT":
             break
-    if header is None or transparency is None or header[9] not in (0, 2):
+    header, transparency = first.get(b"IHDR", b""), first.get(b"tRNS", b"")
+    if len(header) < 13 or header[9] not in _KEY_BYTES or len(transparency) < _KEY_BYTES[header[9]]:
         return None
-    depth, channels = header[8], _CHANNELS[header[9]]
-    if len(transparency) < 2 * channels:
-        return None
+    depth, samples = header[8], struct.unpack_from(f">{_CHANNELS[header[9]]}H", transparency)
     mask = (1 << depth) - 1  # the standard: bits above the file's own are not looked at
-    return ColourKey(tuple(sample & mask for sample in struct.unpack_from(f">{channels}H", transparency)), depth)
+    return ColourKey(tuple(sample & mask for sample in samples), depth)
 
 
 def _low_bytes(data: bytes) -> np.ndarray:
@@ -123,17 +120,23 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, bytes], list[str]]:
     """
     kept: list[memoryview | bytes] = [SIGNATURE]
     metadata: dict[str, bytes] = {}
+    seen: set[bytes] = set()
     damaged = []
+    key_bytes = _KEY_BYTES.get(data[25], 0) if len(data) > 25 else 0  # at the colour type
     for chunk in chunks(data):
-        if not chunk.ancillary or chunk.kind in _WITH_THE_PIXELS:
+        out_of_place = chunk.kind == b"tRNS" and seen & {b"tRNS", b"IDAT"}  # not looked at, as in libpng
+        if chunk.ancillary and not chunk.intact and chunk.kind in _NAMES:
+            damaged.append(f"{_NAMES[chunk.kind]} (its checksum is wrong)")
+        elif chunk.kind == b"tRNS" and len(chunk.data) < key_bytes:
+            damaged.append("transparency (it is cut off)")
+        elif (not chunk.ancillary or chunk.kind in _WITH_THE_PIXELS) and not out_of_place:
             kept += [struct.pack(">I", chunk.size), chunk.kind, chunk.data, chunk.checksum]
         elif chunk.intact:
             try:
                 metadata.update(_metadata_of(chunk))
             except zlib.error as error:
                 damaged.append(f"{_NAMES.get(chunk.kind, 'text')} ({error})")
-        elif chunk.kind in _NAMES:
-            damaged.append(f"{_NAMES[chunk.kind]} (its checksum is wrong)")
+        seen.add(chunk.kind)
     return b"".join(kept), metadata, damaged
 
 

@@ -1,0 +1,288 @@
+"""Pictures whose metadata cannot be used: the pixels are read, upright, and one warning says what was left out."""
+
+import io
+import random
+import re
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageFile, ImageOps
+from png_files import chunk
+
+from tcm_jax.errors import ImageError, TcmWarning
+from tcm_jax.images import metadata
+from tcm_jax.images.pictures import Picture, decode_image, decode_picture, encode_png, for_png, from_pil, read_picture
+
+CASES = Path(__file__).parent / "cases"
+RGB = np.random.RandomState(0).randint(0, 256, (16, 24, 3), dtype=np.uint8)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+UPRIGHT, TURNED = (96, 128, 3), (128, 96, 3)
+# What is read of a file: its shape, and what its warning must name.
+FILES = {
+    "exif_blank.jpg": (UPRIGHT, ""),
+    "exif_double_prefix.jpg": (TURNED, ""),
+    "exif_garbage.jpg": (UPRIGHT, r"EXIF \(it has no TIFF header\)"),
+    "exif_ori_0.jpg": (UPRIGHT, ""),
+    "exif_ori_9.jpg": (UPRIGHT, ""),
+    "exif_ori_65535.jpg": (UPRIGHT, ""),
+    "exif_ori_ascii.jpg": (UPRIGHT, ""),
+    "exif_ori_bad_pointer.jpg": (TURNED, ""),
+    "exif_ori_count2.jpg": (TURNED, ""),
+    "exif_ori_exif_short_undefined.jpg": (TURNED, ""),
+    "exif_ori_gps_byte.jpg": (TURNED, r"EXIF \(its orientation cannot be taken out: bad operand .*\)"),
+    "exif_ori_long.jpg": (TURNED, ""),
+    "exif_ori_truncated_ifd.jpg": (TURNED, r"EXIF \(it is cut off\)"),
+    "exif_ori_two_xres.jpg": (TURNED, ""),
+    "exif_ori_zero_zero.jpg": (TURNED, ""),
+    "cmyk_noprofile.jpg": (UPRIGHT, ""),
+    "cmyk_garbage_profile.jpg": (UPRIGHT, r"ICC profile \(cannot open profile from string\)"),
+    "cmyk_rgb_profile.jpg": (UPRIGHT, r"ICC profile \(cannot build transform\)"),
+    "cmyk_trunc_profile.jpg": (UPRIGHT, r"ICC profile \(cannot build transform\)"),
+    "icc_empty.jpg": (UPRIGHT, r"ICC profile \(it is no ICC profile\)"),
+    "icc_garbage.jpg": (UPRIGHT, r"ICC profile \(it is no ICC profile\)"),
+    "icc_srgb.jpg": (UPRIGHT, ""),
+    "grey_rgb_profile.jpg": (UPRIGHT[:2], r"ICC profile \(it is for RGB samples, and these are grey\)"),
+    "mpo_ori6.jpg": (TURNED, ""),
+    "ori6.avif": (TURNED, ""),
+    "ori6.webp": (TURNED, ""),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning", "ignore:Metadata Warning:UserWarning")
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_is_read_and_what_we_write_of_it_again(name):
+    shape, left_out = FILES[name]
+    picture = read_picture(CASES / name)
+    assert picture.colour.shape == shape
+    assert_names(picture, left_out)
+    again = decode_picture(encode_png(picture), "copy")
+    np.testing.assert_array_equal(again.array, picture.array)
+    assert (again.icc, again.exif, again.left_out) == (picture.icc, picture.exif, ())
+
+
+def assert_names(picture: Picture, left_out: str) -> None:
+    message = picture.warning("a picture", "read")
+    expected = f"a picture is read without its {left_out}" if left_out else "None"
+    assert re.fullmatch(expected, str(message))
+
+
+def test_a_cmyk_picture_without_a_usable_profile_has_the_colours_of_one_without_any():
+    plain = read_picture(CASES / "cmyk_noprofile.jpg").array
+    for name in ("cmyk_garbage_profile.jpg", "cmyk_rgb_profile.jpg", "cmyk_trunc_profile.jpg"):
+        np.testing.assert_array_equal(read_picture(CASES / name).array, plain)
+
+
+def test_a_lab_picture_without_a_usable_profile_is_of_the_standard_one():
+    lab = ImageCms.profileToProfile(Image.fromarray(RGB), ImageCms.createProfile("sRGB"),
+                                    ImageCms.createProfile("LAB"), outputMode="LAB")  # fmt: skip
+    plain, odd = (planes(lab, "TIFF", icc_profile=icc) for icc in (None, b"garbage"))
+    np.testing.assert_array_equal(plain.array, odd.array)
+    assert_names(odd, r"ICC profile \(.*\)")
+
+
+def encoded(image: Image.Image, file_format: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def planes(image: Image.Image, file_format: str = "PNG", **options) -> Picture:
+    return decode_picture(encoded(image, file_format, **options), "picture")
+
+
+def exif_of(orientation: int, order: str = "<", kind: int = 3, rest: bytes = b"") -> bytes:
+    form = {1: "B3x", 3: "H2x", 4: "I"}[kind]
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", 8)
+    return head + struct.pack(order + "HHHI" + form + "I", 1, 0x112, kind, 1, orientation, 0) + rest
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_every_orientation_is_that_of_pillow(orientation, file_format):
+    rgba = np.dstack([RGB, RGB[..., :1]]) if file_format != "JPEG" else RGB
+    for order, kind in (("<", 3), (">", 3), (">", 4), ("<", 1)):
+        exif = b"Exif\0\0" + exif_of(orientation, order, kind)
+        data = encoded(Image.fromarray(rgba), file_format, exif=exif, lossless=True)
+        with Image.open(io.BytesIO(data)) as image:
+            plain = Image.fromarray(np.asarray(image))
+        plain.getexif()[0x112] = orientation
+        expected = np.asarray(ImageOps.exif_transpose(plain))
+        np.testing.assert_array_equal(decode_picture(data, "picture").array, expected)
+
+
+def test_orientation_of_damaged_exif_is_honoured_and_of_nonsense_not():
+    good = exif_of(6)
+    assert metadata.exif_orientation(good[:-4]) == 6
+    assert metadata.exif_orientation(good.replace(b"\1\0\x12", b"\7\0\x12")) == 6
+    for nonsense in (b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08", good[4:], good[:16]):
+        assert metadata.exif_orientation(nonsense) is None
+        with pytest.raises(metadata.UnusableError):
+            metadata.check_exif(nonsense)
+    metadata.check_exif(good)
+
+
+def test_orientation_of_xmp_and_of_an_old_form_of_exif():
+    xmp = b'<x:xmpmeta tiff:Orientation="6"/>'
+    plain = encoded(Image.fromarray(RGB))
+    turned = np.rot90(RGB, -1)
+    hexadecimal = f"\nexif\n{len(exif_of(6)) + 6:8}\n{(b'Exif' + bytes(2) + exif_of(6)).hex()}\n".encode()
+    for text in (
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp)),
+        chunk(b"tEXt", b"Raw profile type exif\0" + hexadecimal),
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(hexadecimal)),
+    ):
+        np.testing.assert_array_equal(decode_picture(plain[:33] + text + plain[33:], "picture").array, turned)
+        np.testing.assert_array_equal(decode_picture(plain[:-12] + text + plain[-12:], "picture").array, turned)
+    webp = encoded(Image.fromarray(RGB), "WEBP", lossless=True, xmp=xmp)
+    np.testing.assert_array_equal(decode_picture(webp, "picture").array, turned)
+
+
+def test_profiles_that_cannot_be_kept():
+    for icc, reason in (
+        (SRGB[:300], f"it is cut off: 300 bytes of {len(SRGB)}"),
+        (SRGB[:16] + b"CMYK" + SRGB[20:], "it is for CMYK samples, and these are RGB"),
+        (bytes(200), "it is no ICC profile"),
+        (SRGB + bytes(metadata.MAX_METADATA), r"it has [\d,]+ bytes, over the limit of 4,194,304"),
+    ):
+        for file_format in ("PNG", "WEBP"):
+            picture = planes(Image.fromarray(RGB), file_format, icc_profile=icc)
+            assert picture.icc == b""
+            assert_names(picture, rf"ICC profile \({reason}\)")
+    assert planes(Image.fromarray(RGB), icc_profile=SRGB + b"padding").icc == SRGB + b"padding"
+
+
+def test_a_profile_that_a_png_cannot_hold():
+    icc = (1_500_000).to_bytes(4, "big") + SRGB[4:] + random.Random(0).randbytes(1_500_000 - len(SRGB))
+    read = planes(Image.fromarray(RGB), "JPEG", icc_profile=icc)
+    assert (read.icc, read.left_out) == (icc, ())
+    with Image.open(io.BytesIO(encode_png(read))) as copy:
+        copy.load()
+        assert "icc_profile" not in copy.info
+    assert_names(for_png(read), r"ICC profile \(it has 1,500,000 bytes; Pillow reads no PNG with more than 1,048,576\)")
+    most = (1 << 20).to_bytes(4, "big") + SRGB[4:] + bytes((1 << 20) - len(SRGB))
+    assert decode_picture(encode_png(Picture(RGB, icc=most)), "copy").icc == most
+    assert for_png(Picture(RGB, icc=most)).left_out == ()
+
+
+def test_exif_of_an_earlier_file_that_a_png_cannot_hold():
+    written = for_png(Picture(RGB, exif=b"not a tiff header at all"))
+    assert (written.exif, written.left_out) == (b"", ("EXIF (it has no TIFF header)",))
+    with Image.open(io.BytesIO(encode_png(Picture(RGB, exif=b"not a tiff header at all")))) as copy:
+        assert not copy.getexif()
+
+
+def test_the_library_warns_once_with_everything():
+    data = encoded(Image.fromarray(RGB), exif=b"Exif\0\0garbage", icc_profile=SRGB[:300])
+    sentence = (
+        r"^photo\.png is read without its ICC profile \(it is cut off: 300 bytes of \d+\) and its "
+        r"EXIF \(it has no TIFF header\)$"
+    )
+    with pytest.warns(TcmWarning, match=sentence) as caught:
+        decode_image(data, "photo.png")
+    assert len(caught) == 1
+    with Image.open(io.BytesIO(data)) as image, pytest.warns(TcmWarning, match=r"^the picture is read without its ICC"):
+        from_pil(image)
+
+
+TRUNCATED = ("base_trunc.jpg", "prog_trunc.jpg", "no_eoi.jpg")
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
+def test_a_photograph_that_ends_early(name):
+    data = (CASES / name).read_bytes()
+    with pytest.raises(ImageError, match=r"picture is broken: .*truncated.*; tcm compress --allow-truncated reads"):
+        decode_picture(data, "picture")
+    picture = decode_picture(data, "picture", allow_truncated=True)
+    assert_names(picture, r"end \(image file is truncated .*\)")
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+    whole = decode_picture((CASES / "icc_srgb.jpg").read_bytes(), "picture").array
+    assert picture.array.shape == whole.shape
+    assert picture.array[:40].std() > 10
+
+
+@pytest.mark.parametrize("file_format", ["BMP", "PPM", "TGA"])
+def test_plain_samples_that_end_early(file_format):
+    data = encoded(Image.fromarray(RGB), file_format)
+    cut = data[: len(data) // 2]
+    with pytest.raises(ImageError, match="allow-truncated"):
+        decode_picture(cut, "picture")
+    kept = decode_picture(cut, "picture", allow_truncated=True).array
+    assert (kept == RGB).all(-1).sum() in range(150, 240)
+
+
+def random_exif(rng: random.Random) -> bytes:
+    kind = rng.randrange(4)
+    if kind < 2:
+        return (b"", b"II*\0", b"MM\0*\0\0\0\x08")[rng.randrange(3)] + rng.randbytes(rng.randrange(60))
+    exif = Image.Exif()
+    exif[0x112], exif[0x10F], exif[0x8769] = rng.randrange(1, 9), "a camera", {36867: "2020"}
+    exif[0x8825] = {1: "N", 2: (1.0, 2.0, 3.0)}
+    return damaged(rng, exif.tobytes().removeprefix(b"Exif\0\0"))
+
+
+def damaged(rng: random.Random, good: bytes) -> bytes:
+    data = bytearray(good)
+    for _ in range(rng.randrange(6)):
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    return bytes(data[: rng.randrange(1, len(data) + 1)] if rng.randrange(3) == 0 else data)
+
+
+ALL_TURNS = [turn(side) for side in (RGB, RGB[::-1], RGB[:, ::-1], RGB[::-1, ::-1])
+             for turn in (lambda a: a, lambda a: a.swapaxes(0, 1))]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(["PNG", "JPEG", "WEBP", "MPO", "AVIF"]), st.integers(0, 2**32))
+def test_random_metadata_hides_no_picture(file_format, seed):
+    rng, options = random.Random(seed), {}
+    if rng.randrange(4):
+        prefix = b"Exif\0\0" if file_format in ("JPEG", "MPO") else b""
+        options["exif"] = prefix + random_exif(rng)
+    if rng.randrange(2):
+        options["icc_profile"] = damaged(rng, SRGB)
+    if rng.randrange(2) and file_format != "MPO":
+        options["xmp"] = (rng.randbytes(20), b'<x tiff:Orientation="%d"/>' % rng.randrange(10))[rng.randrange(2)]
+    if file_format == "WEBP":
+        options["lossless"] = True
+    if file_format == "MPO":
+        options |= {"save_all": True, "append_images": [Image.fromarray(RGB)]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of odd fields
+        try:
+            data = encoded(Image.fromarray(RGB), file_format, **options)
+        except Exception:  # Pillow's writer of AVIF looks into EXIF
+            return
+        if file_format == "MPO":
+            at = data.index(b"MPF\0") + 4
+            data = data[:at] + damaged(rng, data[at : at + 80]).ljust(80, b"\0") + data[at + 80 :]
+        picture = decode_picture(data, "picture")
+        again = decode_picture(encode_png(picture), "copy")
+    assert sorted(picture.colour.shape[:2]) == [16, 24]
+    if file_format in ("PNG", "WEBP"):
+        assert any(np.array_equal(picture.array, turned) for turned in ALL_TURNS)
+    np.testing.assert_array_equal(again.array, picture.array)
+    assert (again.icc, again.exif, again.left_out) == (picture.icc, picture.exif, ())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from([None, "tiff_lzw"]), st.integers(0, 2**32))
+def test_random_tags_beside_the_pixels_hide_no_tiff(compression, seed):
+    rng = random.Random(seed)
+    options = {} if compression is None else {"compression": compression}
+    data = bytearray(encoded(Image.fromarray(RGB), "TIFF", tiffinfo={271: "make", 305: "software"}, **options))
+    (start,) = struct.unpack_from("<I", data, 4)
+    for at in range(start + 2, start + 2 + 12 * data[start], 12):
+        if struct.unpack_from("<H", data, at)[0] in (271, 305):
+            struct.pack_into("<H", data, at, rng.choice([34665, 34853, 700, 33723, 34377, 34675]))
+            data[at + 2] = rng.choice([1, 2, 3, 4, 7, 13])
+            data[at + 4 : at + 12] = rng.randbytes(8) if rng.randrange(2) else data[at + 4 : at + 12]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        np.testing.assert_array_equal(decode_picture(bytes(data), "picture").array, RGB)

@@ -1,0 +1,149 @@
+"""Folders as people have them: links, loops, FIFOs, folders that cannot be read; for `tcm`, training and evaluation."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden_files import WEIGHTS
+from PIL import Image
+
+from tcm_jax import cli
+from tcm_jax.errors import DataError, TcmWarning
+from tcm_jax.images.datasets import open_dataset
+from tcm_jax.images.formats import suffixes
+from tcm_jax.images.pictures import write_png
+from tcm_jax.system import walk as walking
+from tcm_jax.system.walk import walk
+
+PNG = frozenset({".png"})
+
+
+def names(root: Path, found) -> list[str]:
+    return [str(path.relative_to(root)) for path in found.files]
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Two pictures; `b/c` is also `a`, which comes first; two loops; and two links to a folder outside."""
+    root, outside = tmp_path / "in", tmp_path / "outside"
+    for place, name in ((root, "1.png"), (root / "b" / "c", "2.PNG"), (outside, "3.png")):
+        place.mkdir(parents=True, exist_ok=True)
+        write_png(place / name, np.zeros((8, 8, 3), np.uint8))
+    (root / "notes.txt").write_text("no picture")
+    (root / "._1.png").write_bytes(b"of another system")
+    (root / "a").symlink_to(root / "b" / "c")
+    (root / "b" / "loop").symlink_to(root)
+    (root / "b" / "self").symlink_to(root / "b" / "self")
+    (root / "z").symlink_to(outside)
+    (root / "y").symlink_to(outside)
+    return root
+
+
+FOUND = ["1.png", "b/c/2.PNG", "y/3.png"]
+
+
+def test_links_are_followed_once_and_loops_end(folder):
+    found = walk(folder, PNG)
+    assert (names(folder, found), found.special, found.unreadable) == (FOUND, [], [])
+
+
+def test_links_to_files_have_their_own_names_and_dead_ones_are_found(folder):
+    (folder / "same.png").symlink_to("1.png")
+    (folder / "dead.png").symlink_to("nowhere")
+    (folder / "dead").symlink_to("nowhere")
+    assert names(folder, walk(folder, PNG)) == ["1.png", *FOUND[1:2], "dead.png", "same.png", *FOUND[2:]]
+
+
+def test_special_files_are_named_and_not_opened(folder, tmp_path, monkeypatch):
+    os.mkfifo(folder / "p.png")
+    os.mkfifo(folder / "pipe")
+    monkeypatch.chdir(folder)  # as the names of sockets are short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s.png")
+        found = walk(folder, PNG)
+    assert names(folder, found) == FOUND
+    assert found.special == [(str(folder / "p.png"), "a FIFO"), (str(folder / "s.png"), "a socket")]
+    assert walking.special_kind(Path("/dev/null").stat().st_mode) == "a device"
+    assert walking.special_kind(stat.S_IFREG | 0o644) is None
+
+
+@pytest.fixture
+def locked(folder, monkeypatch) -> Path:
+    """A folder that cannot be listed, for root neither."""
+    (folder / "b" / "locked").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    return folder / "b" / "locked"
+
+
+def test_folders_that_cannot_be_listed_are_reported(folder, locked):
+    found = walk(folder, PNG)
+    assert (names(folder, found), found.unreadable) == (FOUND, [(str(locked), "Permission denied")])
+    assert walk(folder / "1.png", PNG).unreadable == [(str(folder / "1.png"), "Not a directory")]
+
+
+def test_training_and_evaluation_find_what_the_walk_finds(folder):
+    os.mkfifo(folder / "p.png")
+    with pytest.warns(TcmWarning, match=r"in/p\.png is a FIFO, and is left out"):
+        source = open_dataset(str(folder))
+    assert sorted(source.name(i).removeprefix(f"{folder}/") for i in range(len(source))) == FOUND
+
+
+def test_training_and_evaluation_do_not_go_on_with_a_part(folder, locked):
+    with pytest.raises(DataError, match=r"a part of .*/in cannot be read: .*/in/b/locked \(Permission denied\)"):
+        open_dataset(f"folder:{folder}")
+
+
+def tcm(capsys, *argv: str):
+    status = cli.main([*argv, "--weights", str(WEIGHTS)])
+    return status, *capsys.readouterr()
+
+
+def test_the_command_names_special_files_and_works_on_the_rest(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    os.mkfifo("in/p.png")
+    status, out, err = tcm(capsys, "compress", "in", "-o", "out")
+    assert (status, err) == (0, "TcmWarning: in/p.png is a FIFO, and is left out\n3 done\n")
+    assert sorted(line.partition(":")[0] for line in out.splitlines()) == ["out/1.tcm", "out/b/c/2.tcm", "out/y/3.tcm"]
+    status, out, err = tcm(capsys, "compress", "in/1.png", "in/p.png", "-o", "again")
+    assert (status, err) == (0, "TcmWarning: in/p.png is a FIFO, and is left out\n1 done\n")
+    assert out.startswith("again/1.tcm: ")
+
+
+def test_the_command_fails_where_a_folder_cannot_be_listed(folder, locked, capsys, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    manifest = folder.parent / "failed.jsonl"
+    error = "TcmError: cannot read in/b/locked: Permission denied"
+    status, _, err = tcm(capsys, "compress", "in", "-o", "out", "--manifest", str(manifest))
+    assert (status, err) == (1, f"{error}\n3 done, 1 failed\n")
+    assert manifest.read_text() == f'{{"input": "in/b/locked", "error": "{error}"}}\n'
+    status, _, err = tcm(capsys, "compress", "in", "-o", "out")
+    assert (status, err) == (1, f"{error}\n0 done, 1 failed, 3 skipped that exist (--overwrite replaces them)\n")
+    assert tcm(capsys, "compress", "in/b/locked", "-o", "out") == (1, "", f"{error}\n")
+    assert cli.main(["info", "in"]) == 1
+
+
+def test_every_ending_that_pillow_reads_is_one():
+    Image.init()
+    unreadable = {"BUFR", "GRIB", "HDF5", "MPEG"}
+    registered = {ending for ending, name in Image.EXTENSION.items() if name in Image.OPEN and name != "TCM"}
+    without = {ending for ending, name in Image.EXTENSION.items() if name in unreadable}
+    assert suffixes() >= registered - without
+    assert suffixes() >= {".jfif", ".jpe", ".pbm", ".pgm", ".ppm", ".tga", ".j2k", ".jp2", ".dib", ".mpo"}
+    assert not suffixes() & {".tcm", ".mpg", ".h5", ".pdf"}
+
+
+def test_jpeg_xl_is_a_picture_where_its_plugin_is(tmp_path):
+    pytest.importorskip("pillow_jxl")
+    assert ".jxl" in suffixes()
+    Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(tmp_path / "a.jxl")
+    assert open_dataset(str(tmp_path))[0].shape == (8, 9, 3)
