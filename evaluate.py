@@ -3,6 +3,8 @@
 import sys
 
 from tcm_jax.evaluation.command import main
+from tcm_jax.system import process
 
 if __name__ == "__main__":
+    process.prepare()
     sys.exit(main())

@@ -12,7 +12,9 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from tcm_jax.errors import ConfigError, Preempted, TcmError
+from tcm_jax.errors import ConfigError, Preempted
+from tcm_jax.system import process
+from tcm_jax.system.names import say
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, with the rate's name after a colon; --config.x.y= overrides a field."
@@ -45,6 +47,7 @@ def main(argv: list[str]) -> None:
     import jax
 
     from tcm_jax.system.compilation import keep_compiled_programs
+    from tcm_jax.system.files import descriptor
     from tcm_jax.system.memory import prepare_training
     from tcm_jax.training import loop
 
@@ -56,17 +59,17 @@ def main(argv: list[str]) -> None:
     workdir = Path(WORKDIR.value or Path("runs") / config.name)
     if DRY_RUN.value:
         path, speed = loop.dry_run(config, workdir)
-        print(f"{speed:.1f} images/s from {config.data.source}; contact sheet: {path}")
+        say(f"{speed:.1f} images/s from {config.data.source}; contact sheet: {path}")
     elif EXPORT.value:
         path = Path(EXPORT.value)
         loop.export(config, workdir, path, STEP.value, DTYPE.value, FIT_TABLES.value)
-        print(f"weights: {path}")
+        say(f"weights: {path}", sys.stderr if descriptor(path) == 1 else sys.stdout)
     else:
         if first:
             print(config)
         weights = loop.train(config, workdir)
         if first:
-            print(f"trained {config.steps:,} steps; weights: {weights}")
+            say(f"trained {config.steps:,} steps; weights: {weights}")
 
 
 def connect() -> None:
@@ -111,11 +114,16 @@ def parse(argv: list[str]) -> list[str]:
     return rest
 
 
-if __name__ == "__main__":
+def run() -> int:
+    """The program; its exit status."""
     try:
         app.run(main, flags_parser=parse)
     except Preempted as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(PREEMPTED)
-    except TcmError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        say(stop, sys.stderr)
+        return PREEMPTED
+    return 0
+
+
+if __name__ == "__main__":
+    process.prepare()
+    sys.exit(process.outcome(run))

@@ -53,6 +53,8 @@ def work(args: argparse.Namespace, command: Command, stages: Stages, codec: Any,
         data = files.read(job.source, command.unreadable)
     with stages.time("coding"):
         coded, record = command.code(args, codec, data, job.source)
+    if job.in_place and not args.overwrite:
+        files.free(job.target)
     with stages.time("writing"):
         files.write(job.target, coded, many=args.output != job.target)
     return record
@@ -88,7 +90,11 @@ def _code(args: argparse.Namespace, codec: Any, picture: Picture) -> bytes:
 
 
 def _decompress(args: argparse.Namespace, codec: Any, data: bytes, source: str) -> tuple[bytes, dict[str, Any]]:
-    picture = codec.decode(data, args.max_pixels)
+    try:
+        picture = codec.decode(data, args.max_pixels)
+    except StreamError as error:
+        name = "standard input" if source == STANDARD else source
+        raise type(error)(f"{name}: {error}") from error
     if args.strip:
         picture = dataclasses.replace(picture, icc=b"", exif=b"")
     picture = for_png(picture)

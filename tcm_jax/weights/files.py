@@ -32,14 +32,19 @@ def make_weights(config: ModelConfig, params: dict[str, Any], metadata: dict[str
     return Weights(config, params, build_tables(params["entropy_bottleneck"]), metadata)
 
 
-def save_weights(path: str | os.PathLike, weights: Weights, dtype=np.float32) -> None:
-    """Writes one safetensors file; `dtype` float16 is exact for parameters that `make_weights` rounded to it."""
+def save_weights(path: str | os.PathLike, weights: Weights, dtype=np.float32) -> int:
+    """Writes one safetensors file and returns its size in bytes.
+
+    `dtype` float16 is exact for parameters that `make_weights` rounded to it.
+    """
     from safetensors.numpy import save
 
     # safetensors writes an array's memory as it lies: only C order is what the header states.
     arrays = {key: value.astype(dtype, order="C") for key, value in flatten(weights.params).items()}
     header = {"format": FORMAT, "config": weights.config.to_json(), "identity": weights.identity}
-    atomic_write(path, save({**arrays, **table_arrays(weights.tables)}, {**weights.metadata, **header}))
+    data = save({**arrays, **table_arrays(weights.tables)}, {**weights.metadata, **header})
+    atomic_write(path, data)
+    return len(data)
 
 
 def export(path: Path, config: ModelConfig, params: dict[str, Any], metadata: dict[str, str], dtype=np.float32) -> Path:
