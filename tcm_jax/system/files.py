@@ -69,7 +69,8 @@ def is_special(path: str | os.PathLike) -> bool:
 
 def temporary_name(name: str) -> str:
     """A hidden name that nobody has, for a file that will be called `name`."""
-    shortened = os.fsencode(name)[:_NAME_BYTES].decode(errors="ignore")  # limits count bytes
+    # Limits count bytes. Half a character at the end is left out: some file systems take whole ones alone.
+    shortened = os.fsencode(name)[:_NAME_BYTES].decode(sys.getfilesystemencoding(), "ignore")
     return f".{shortened}.{secrets.token_hex(4)}.tmp"
 
 
