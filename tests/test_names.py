@@ -88,6 +88,7 @@ def test_commands_work_on_such_names(tmp_path, streams):
     assert [os.fsencode(json.loads(line)["file"]) for line in lines] == [b"out/" + name for name in written]
 
 
+@pytest.mark.slow
 def test_reports_hold_such_names(tmp_path, monkeypatch, capsys):
     """Markdown, CSV and HTML are text that anybody reads; JSON gives the very name back."""
     write_png(tmp_path / f"{HARD}.png", photograph(40, 60))
