@@ -13,7 +13,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from tcm_jax.errors import ConfigError, Preempted
-from tcm_jax.system import process
+from tcm_jax.system import program
 from tcm_jax.system.names import say
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -125,5 +125,5 @@ def run() -> int:
 
 
 if __name__ == "__main__":
-    process.prepare()
-    sys.exit(process.outcome(run))
+    program.prepare()
+    sys.exit(program.outcome(run))

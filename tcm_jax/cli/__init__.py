@@ -3,7 +3,7 @@
 import sys
 
 from tcm_jax.cli.parser import make_parser
-from tcm_jax.system import process
+from tcm_jax.system import program
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
         args = make_parser(argv).parse_args(argv)
         return args.run(args)
 
-    return process.outcome(work)
+    return program.outcome(work)
 
 
 def entry() -> None:
@@ -23,9 +23,9 @@ def entry() -> None:
     After Ctrl-C or SIGTERM it does not wait for the pictures that other threads are at; and taking JAX apart, which the
     system does anyway, would take it a third of a second.
     """
-    process.prepare()
+    program.prepare()
     try:
         status = main()
     except SystemExit as stop:  # a signal, or argparse
         status = stop.code if isinstance(stop.code, int) else 1
-    process.end(status)
+    program.end(status)

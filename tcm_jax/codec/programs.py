@@ -18,7 +18,7 @@ import jax
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 from tcm_jax import ops
-from tcm_jax.system.cache import write_quietly
+from tcm_jax.system import cache
 from tcm_jax.system.compilation import kept
 
 MADE = "/tcm_jax/programs/made"  # event of `jax.monitoring`: a program was compiled or loaded, in so many seconds
@@ -86,7 +86,7 @@ class Program:
             compiled = jax.jit(function).lower(params.leaves, *grids).compile()
             return Executable(range(len(params.leaves)), compiled)
         try:
-            return _load(path.read_bytes(), device)
+            return _load(cache.read(path), device)
         except Exception:  # not there, or damaged
             return _make_and_keep(path, device, function, params, grids)
 
@@ -128,7 +128,7 @@ def _make_and_keep(
         jax.block_until_ready(program(params, *grids))
     except Exception:  # a device whose programs cannot be kept
         return Executable(used, compiled)
-    write_quietly(path, data)
+    cache.write_quietly(path, data)
     return program
 
 

@@ -15,7 +15,7 @@ from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
 from tcm_jax.system.compilation import keep_compiled_programs
 from tcm_jax.system.names import say
-from tcm_jax.system.process import INTERRUPTED, outcome
+from tcm_jax.system.program import INTERRUPTED, outcome
 from tcm_jax.training.weights import open_weights
 
 __all__ = ["add_arguments", "main", "open_weights", "operating_points", "run"]

@@ -12,8 +12,7 @@ from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.entropy.tables import build_tables
 from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.system import compilation
-from tcm_jax.system.cache import write_quietly
+from tcm_jax.system import cache, compilation
 from tcm_jax.system.files import atomic_write
 from tcm_jax.weights.embedded import EMBEDDED
 from tcm_jax.weights.weights import Weights, flatten, match_parameters, table_arrays, unflatten
@@ -79,7 +78,7 @@ def load_weights(path: str | os.PathLike | None = None) -> Weights:
 def _check_shapes(path: Path, weights: Weights) -> None:
     """Every parameter of the network is there, of its shape; asked once, as tracing the network takes seconds."""
     mark = compilation.kept(f"shapes of {weights.identity}")
-    if mark is not None and mark.exists():
+    if mark is not None and cache.read(mark) is not None:
         return
     from tcm_jax.model.tcm import flat_shapes  # imports Flax
 
@@ -89,7 +88,7 @@ def _check_shapes(path: Path, weights: Weights) -> None:
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     if mark is not None:
-        write_quietly(mark, b"")
+        cache.write_quietly(mark, b"")
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

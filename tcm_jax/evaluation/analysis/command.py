@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     output = args.output or Path("complexity.json" if args.kind == "complexity" else f"{args.kind}.png")
     if args.kind == "complexity":
         unmeasured: Any = {name: (weights.config, {}) for name, weights in models.items()}
-        numbers: Any = complexity_table(unmeasured, cache_folder() / "work", args.time)
+        numbers: Any = complexity_table(unmeasured, (cache := cache_folder()) and cache / "work", args.time)
         for line in _complexity_lines(numbers):
             say(line, out)
     elif args.picture is None:
