@@ -47,11 +47,13 @@ def main(argv: list[str]) -> None:
     import jax
 
     from tcm_jax.system.compilation import keep_compiled_programs
+    from tcm_jax.system.devices import local_devices
     from tcm_jax.system.files import descriptor
     from tcm_jax.system.memory import prepare_training
     from tcm_jax.training import loop
 
     prepare_training()
+    local_devices()
     first = jax.process_index() == 0
     logging.getLogger("tcm_jax").setLevel(logging.INFO if first else logging.WARNING)
     keep_compiled_programs()

@@ -57,7 +57,7 @@ def unreadable(path: Path) -> None:
 
 def of_another(path: Path) -> None:
     """As after an update, or a copy to another place: sound, but of something else."""
-    others = [other for other in path.parent.iterdir() if other.is_file() and other != path]
+    others = [other for other in path.parent.iterdir() if other.is_file() and not other.is_symlink() and other != path]
     path.write_bytes(others[0].read_bytes() if others else b"another")
 
 

@@ -38,7 +38,7 @@ def run(
         for record in engine(jobs) if jobs else ():
             advance(record)
             if "warning" in record:
-                print(f"TcmWarning: {record['warning']}", file=sys.stderr)
+                say(f"TcmWarning: {record['warning']}", sys.stderr)
             if "error" in record:
                 failures.append(record)
             done += "error" not in record
@@ -67,7 +67,7 @@ def run(
 def show_special(special: list[tuple[str, str]]) -> None:
     """Names on stderr what is no file and is not worked on."""
     for path, kind in special:
-        print(f"TcmWarning: {path} is {kind}, and is left out", file=sys.stderr)
+        say(f"TcmWarning: {path} is {kind}, and is left out", sys.stderr)
 
 
 def attempt(codec: Any, work: Work, job: Job) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def info(args: argparse.Namespace) -> int:
     found = [source for source, _ in expanded.files]
     batch.show_special(expanded.special)
     for folder, reason in expanded.unreadable:
-        print(f"TcmError: cannot read {folder}: {reason}", file=sys.stderr)
+        say(f"TcmError: cannot read {folder}: {reason}", sys.stderr)
     status = 1 if expanded.unreadable else 0
     for source in found:
         try:

@@ -30,11 +30,10 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
     if args.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {args.jobs}")
     with stages.time("imports"), quick_imports():
-        import jax
-
         from tcm_jax.codec.codec import GUARD_BAND, Codec
         from tcm_jax.entropy import range_coder
         from tcm_jax.system.compilation import keep_compiled_programs
+        from tcm_jax.system.devices import local_devices
         from tcm_jax.training.weights import open_weights
 
         range_coder.load(args.coder)
@@ -43,7 +42,7 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
     with stages.time("weights"):
         weights = weights or open_weights(args.weights)
         guard_band = GUARD_BAND if args.portable else 0.0
-        codecs = [Codec(weights, args.coder, guard_band, args.tile, device) for device in jax.local_devices()]
+        codecs = [Codec(weights, args.coder, guard_band, args.tile, device) for device in local_devices()]
     return codecs * args.jobs
 
 

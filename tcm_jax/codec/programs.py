@@ -20,6 +20,7 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 from tcm_jax import ops
 from tcm_jax.system import cache
 from tcm_jax.system.compilation import kept
+from tcm_jax.system.devices import default_device
 
 MADE = "/tcm_jax/programs/made"  # event of `jax.monitoring`: a program was compiled or loaded, in so many seconds
 
@@ -30,9 +31,9 @@ class Parameters:
     """Nested parameters on one device, taken apart once: it takes as long as to call a small program."""
 
     def __init__(self, tree: Any, device: jax.Device | None = None):
-        self.tree = jax.device_put(tree, device)
+        self.device = device or default_device()  # for good: a host's default may be another at the next call
+        self.tree = jax.device_put(tree, self.device)
         self.leaves, self.structure = jax.tree.flatten(self.tree)
-        (self.device,) = self.leaves[0].devices()
 
 
 class Executable:

@@ -14,6 +14,7 @@ from tcm_jax.evaluation.console import escape, show
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
 from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.system.devices import local_devices
 from tcm_jax.system.names import say
 from tcm_jax.system.program import INTERRUPTED, outcome
 from tcm_jax.training.weights import open_weights
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    local_devices()
     keep_compiled_programs()
     if args.processes < 1:
         raise ConfigError(f"--processes is {args.processes}; give at least 1")
