@@ -61,6 +61,11 @@ def of_another(path: Path) -> None:
     path.write_bytes(others[0].read_bytes() if others else b"another")
 
 
+def older(path: Path) -> None:
+    """JSON of a version that knew less."""
+    path.write_text('{"row": {"name": "a.png"}, "compile_seconds": 0}')
+
+
 DAMAGES = (cut, emptied, garbage, flipped, vanished, a_folder, unreadable, of_another)
 damages = pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 
@@ -202,9 +207,7 @@ def test_rows_of_an_evaluation(tmp_path):
     rows, computed = measure()
     assert computed == [True, True]
     assert measure() == (rows, [False, False])
-    for damage in DAMAGES:
-        if damage in (flipped, of_another):  # still a row
-            continue
+    for damage in (*DAMAGES[:3], *DAMAGES[4:7], older):  # what is flipped or copied may still be a row
         path = sorted(folder.iterdir())[0]
         damage(path)
         again, computed = measure()

@@ -122,6 +122,15 @@ def test_an_open_file_is_appended_to(here, path):
     assert descriptor(here / "log") is None
 
 
+def test_what_was_printed_before_comes_before(here, monkeypatch):
+    with (here / "log").open("w") as log:
+        monkeypatch.setattr(sys, "stdout", log)
+        log.write("before, ")
+        atomic_write(f"/dev/fd/{log.fileno()}", b"after")
+        monkeypatch.undo()
+    assert (here / "log").read_bytes() == b"before, after"
+
+
 def test_an_open_file_that_is_none(here):
     with pytest.raises(TcmError, match="cannot write /dev/fd/9999: Bad file descriptor"):
         atomic_write("/dev/fd/9999", b"x")

@@ -28,14 +28,13 @@ def local_devices() -> list[jax.Device]:
     """Those of this process. Raises ConfigError where JAX_PLATFORMS asks for what is not there."""
     try:
         return jax.local_devices()
-    except RuntimeError as error:
-        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+    except (RuntimeError, AssertionError) as error:  # the latter for cuda where no CUDA is installed
+        reason = (str(error).strip().splitlines() or [f"JAX_PLATFORMS is {jax.config.jax_platforms}"])[0]
         raise ConfigError(f"JAX has no device to compute on: {reason}") from error
 
 
 def default_device() -> jax.Device:
-    """Where JAX now puts what is sent nowhere in particular. Raises ConfigError as `local_devices` does."""
-    local_devices()
+    """Where JAX now puts what is sent nowhere in particular."""
     (device,) = jax.device_put(0.0).devices()
     return device
 
@@ -44,8 +43,8 @@ def default_device() -> jax.Device:
 def pinned() -> Iterator[None]:
     """Within it, for this thread, JAX does as it does by itself.
 
-    Raises TcmError in a process that was forked from one that had been here: JAX's threads are lost, and it would wait
-    for them for ever.
+    Raises ConfigError as `local_devices` does; TcmError in a process that was forked from one that had been here: JAX's
+    threads are lost, and it would wait for them for ever.
     """
     if not _users:
         _users.append(os.getpid())
@@ -54,6 +53,7 @@ def pinned() -> Iterator[None]:
             "this process was forked from one that had used JAX, whose threads a fork loses; start processes with "
             'multiprocessing.get_context("spawn")'
         )
+    local_devices()
     with contextlib.ExitStack() as settings:
         for name, value in _PINNED.items():
             settings.enter_context(getattr(jax, name)(value))

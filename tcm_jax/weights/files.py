@@ -13,6 +13,7 @@ from tcm_jax.entropy.tables import build_tables
 from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.system import cache, compilation
+from tcm_jax.system.devices import with_pinned
 from tcm_jax.system.files import atomic_write
 from tcm_jax.weights.embedded import EMBEDDED
 from tcm_jax.weights.weights import Weights, flatten, match_parameters, table_arrays, unflatten
@@ -52,6 +53,7 @@ def export(path: Path, config: ModelConfig, params: dict[str, Any], metadata: di
     return path
 
 
+@with_pinned
 def load_weights(path: str | os.PathLike | None = None) -> Weights:
     """Weights of a safetensors file that `save_weights` wrote, or of the embedded model.
 
