@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -16,6 +17,7 @@ from png_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, chunk
 from tcm_jax.errors import ImageError
 from tcm_jax.images.pictures import decode_picture, encode_png, from_pil
 
+CASES = Path(__file__).parent / "cases"
 DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8)}
 KINDS = [(colour_type, depth) for colour_type, depths in DEPTHS.items() for depth in depths]
 
@@ -60,6 +62,22 @@ def test_transparency_is_exact(kind, seed, interlaced, height, width):
         np.testing.assert_array_equal(picture.colour, colours * scale)
     with Image.open(io.BytesIO(data)) as image:
         np.testing.assert_array_equal(from_pil(image).array, picture.array)
+
+
+@pytest.mark.parametrize("name", ["g1", "g4", "g16", "rgb16"])
+def test_pictures_that_pillow_has_loaded_have_the_transparency_of_their_files(name, tmp_path):
+    data = (CASES / f"{name}_trns.png").read_bytes()
+    path = tmp_path / "picture.png"
+    path.write_bytes(data)
+    expected = decode_picture(data, "picture")
+    assert sorted(np.unique(expected.alpha)) == [0, 255]
+    with Image.open(path) as image:
+        image.load()
+        np.testing.assert_array_equal(from_pil(image).array, expected.array)
+        path.write_bytes(png_files.write(SAMPLES, 8, RGB))  # another picture is not looked at
+        from_pil(image)
+        path.unlink()
+        from_pil(image)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])

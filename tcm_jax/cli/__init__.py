@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import warnings
 
 from tcm_jax.cli.parser import make_parser
 from tcm_jax.errors import TcmError
@@ -35,6 +36,7 @@ def entry() -> None:
     After Ctrl-C it does not wait for the pictures that other threads are at; and taking JAX apart, which the system
     does anyway, would take it a third of a second.
     """
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"  # a line, as for errors
     status = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from tcm_jax.errors import ImageError, TcmError, TcmWarning
 from tcm_jax.images import containers, formats, metadata, png
@@ -181,24 +181,29 @@ def _open(data: bytes, name: str, max_pixels: int, info: dict[str, Any], left_ou
 def from_pil(image: Image.Image) -> Picture:
     """What the codec stores of a Pillow image of any mode; warns (TcmWarning) of metadata that cannot be used.
 
-    Raises ImageError for floating-point samples. The transparent colour of a PNG of other than 8 bits is known exactly
-    only until Pillow loads the picture.
+    Raises ImageError for floating-point samples. A PNG's transparent colour of other than 8 bits is known as long as
+    its file is: until Pillow loads the picture, later by its name.
     """
-    data = _unread_png(image)
+    data = _file_of_png(image)
     return _with_warning(_from_pil(image.copy(), "the picture", data, []), "the picture")
 
 
-def _unread_png(image: Image.Image) -> bytes:
-    """The file of a PNG with transparency that Pillow has opened and not loaded, else nothing."""
-    if image.format != "PNG" or "transparency" not in image.info or not getattr(image, "tile", None):
+def _file_of_png(image: Image.Image) -> bytes:
+    """The file of a PNG with transparency that Pillow has opened, as far as it can still be had, else nothing."""
+    if not isinstance(image, ImageFile.ImageFile) or image.format != "PNG" or "transparency" not in image.info:
         return b""
-    file = image.fp  # type: ignore[attr-defined]
-    position = file.tell()
+    if not image.tile or image.fp is None:  # Pillow has loaded it and let go of the file
+        try:
+            data = Path(os.fsdecode(image.filename)).read_bytes() if image.filename else b""
+        except OSError:
+            return b""
+        return data if png.size(data) == image.size else b""
+    position = image.fp.tell()
     try:
-        file.seek(0)
-        return file.read()
+        image.fp.seek(0)
+        return image.fp.read()
     finally:
-        file.seek(position)
+        image.fp.seek(position)
 
 
 def _from_pil(image: Image.Image, name: str, data: bytes, left_out: list[str]) -> Picture:

@@ -104,6 +104,12 @@ def colour_key(data: bytes) -> ColourKey | None:
     return ColourKey(tuple(sample & mask for sample in samples), depth)
 
 
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height that a PNG declares; (0, 0) for other files."""
+    header = next((chunk.data for chunk in chunks(data)), b"")
+    return struct.unpack_from(">II", header) if len(header) >= 8 else (0, 0)
+
+
 def _low_bytes(data: bytes) -> np.ndarray:
     """uint8 [H, W, 3], the low bytes of an RGB PNG of 16 bits; Pillow gives the high ones."""
     with Image.open(io.BytesIO(data)) as image:
