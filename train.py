@@ -8,11 +8,20 @@ import logging
 import sys
 from pathlib import Path
 
-from absl import app, flags
-from absl import logging as absl_logging
-from ml_collections import ConfigDict, config_flags
+from tcm_jax.errors import ConfigError, MissingExtraError, Preempted, TcmError
+from tcm_jax.system.extras import needed
 
-from tcm_jax.errors import ConfigError, Preempted, TcmError
+try:
+    with needed("train", "train.py needs what the codec does without"):
+        import grain  # noqa: F401  and all else that would be missed after the first steps
+        import optax  # noqa: F401
+        import orbax.checkpoint  # noqa: F401
+        import tensorboardX  # noqa: F401
+        from absl import app, flags
+        from absl import logging as absl_logging
+        from ml_collections import ConfigDict, config_flags
+except MissingExtraError as error:
+    sys.exit(f"MissingExtraError: {error}")
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, with the rate's name after a colon; --config.x.y= overrides a field."

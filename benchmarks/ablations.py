@@ -92,7 +92,7 @@ def main() -> None:
     pictures, file = middle_crops(flags.data), flags.output / "ablations.json"
     setting = {"steps": flags.steps, "seeds": flags.seeds, "batch": flags.batch, "crop": 128, "designs": flags.designs}
     base, variants = (tcm_tiny.MODEL, DESIGNS) if flags.designs else (BASE, VARIANTS)
-    found = json.loads(file.read_text()) if file.exists() else {"setting": setting, "variants": {}}
+    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"setting": setting, "variants": {}}
     if found["setting"] != setting:
         parser.error(f"{file} was made with {found['setting']}; give another --output")
     for name, changes in variants.items():

@@ -13,11 +13,11 @@ import functools
 import importlib
 import json
 import math
-import os
 import sys
 import time
 from pathlib import Path
 
+import cores
 import jax
 import numpy as np
 from apart import Apart
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, help="a checkout of jmliu206/LIC_TCM")
     parser.add_argument("--threads", type=int, default=2, help="cores that both may use")
     flags = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.threads])
+    cores.bind(flags.threads)
     prepare_training()
     config = importlib.import_module(f"configs.tcm_{flags.config}").get_config()
     config.update({"precision": flags.precision})

@@ -14,7 +14,6 @@ from tcm_jax.codec.programs import Parameters, Program
 from tcm_jax.codec.tiles import Grid, over_tiles, part, tiles
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE
-from tcm_jax.system.memory import keep_freed_memory
 from tcm_jax.weights.weights import Weights
 
 PAD = 128  # pictures are padded to multiples of this: the latent grid is then whole in windows
@@ -80,7 +79,6 @@ class TiledNetwork:
     """One set of weights on one device."""
 
     def __init__(self, weights: Weights, device: jax.Device | None = None):
-        keep_freed_memory()
         self.config = weights.config
         self.params = Parameters(weights.params, device)
 

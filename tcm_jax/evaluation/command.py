@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tcm_jax.errors import ConfigError, TcmError
-from tcm_jax.evaluation import results
-from tcm_jax.evaluation.bdrate import INTERPOLATIONS
+from tcm_jax.evaluation import bdrate, results
 from tcm_jax.evaluation.codecs import OTHER_CODECS, other_codec
 from tcm_jax.evaluation.console import show
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
-from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.system.process import tune_process
 from tcm_jax.training.weights import open_weights
 
 __all__ = ["add_arguments", "main", "open_weights", "operating_points", "run"]
@@ -32,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--codecs", type=_names, default=[], metavar="NAME,...",
                         help=f"other codecs to measure: {', '.join(OTHER_CODECS)}")  # fmt: skip
     parser.add_argument("--anchor", default="vtm", help="of the BD-rates: a published curve or a codec (default: vtm)")
-    parser.add_argument("--interpolation", choices=INTERPOLATIONS, default="pchip", help="of the BD-rates")
+    parser.add_argument("--interpolation", choices=bdrate.INTERPOLATIONS, default="pchip", help="of the BD-rates")
     parser.add_argument("--output", type=Path, default=Path("results"),
                         help="folder for results.csv, .json and .md, and for what was measured so far")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write one HTML page with all of it")
@@ -75,9 +74,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    keep_compiled_programs()
+    tune_process()
     if args.processes < 1:
         raise ConfigError(f"--processes is {args.processes}; give at least 1")
+    bdrate.check()
     for spec in args.data:
         dataset(spec)
     points = operating_points(args.weights, args.codecs, args.qualities, args.coder)

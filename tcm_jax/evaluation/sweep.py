@@ -22,9 +22,9 @@ from tcm_jax.evaluation.measure import TcmMeter, measure_other
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.images.datasets import open_dataset, short_names
 from tcm_jax.images.sources import ImageSource
-from tcm_jax.system.compilation import keep_compiled_programs
 from tcm_jax.system.files import atomic_write
 from tcm_jax.system.memory import peak_resident_bytes
+from tcm_jax.system.process import tune_process
 from tcm_jax.training.weights import open_weights
 
 # What decides a row: a change in one of these files and folders makes cached rows stale.
@@ -65,7 +65,7 @@ class Rows:
     def read(self, file: Path) -> dict[str, Any] | None:
         """The entry in `file`: {"row", "compile_seconds", "peak_memory"}; None if it must be computed."""
         try:
-            entry = json.loads(file.read_text())
+            entry = json.loads(file.read_text(encoding="utf-8"))
             return entry if "row" in entry else None
         except (OSError, ValueError, TypeError):
             return None
@@ -128,7 +128,7 @@ def measure_all(
     names = {spec: short_names(dataset(spec)) for spec in data}
     found: dict[tuple[str, Point], list[dict[str, Any]]] = {(spec, point): [] for spec in data for point in points}
     for (spec, point, index), file in files.items():
-        entry = json.loads(file.read_text())
+        entry = json.loads(file.read_text(encoding="utf-8"))
         # The same picture may be called otherwise in another data set.
         entry["row"]["name"] = names[spec][index]
         found[spec, point].append(entry | {"computed": file in computed})
@@ -158,7 +158,7 @@ def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str]
 def _start_worker(ranks: Any) -> None:
     """Takes the next device; processes that share one must not each claim its whole memory."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    keep_compiled_programs()
+    tune_process()
     devices = jax.devices()
     jax.config.update("jax_default_device", devices[ranks.get() % len(devices)])
 

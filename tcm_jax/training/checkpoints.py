@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from tcm_jax.errors import WeightsError
+from tcm_jax.system.extras import needed
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,8 @@ class RunCheckpoints:
     """
 
     def __init__(self, folder: Path, keep: int, *, read_only: bool = False):
-        import orbax.checkpoint as ocp
+        with needed("train", "a run's checkpoints need Orbax"):
+            import orbax.checkpoint as ocp
 
         self._ocp, self._keep, self._folder = ocp, keep, folder.absolute()
         options = ocp.CheckpointManagerOptions(

@@ -17,7 +17,6 @@ from tcm_jax.errors import ConfigError, Preempted, TcmError, TrainingError
 from tcm_jax.images.datasets import open_dataset
 from tcm_jax.images.pictures import write_png
 from tcm_jax.model.initialization import abstract_params
-from tcm_jax.system.memory import keep_freed_memory
 from tcm_jax.training import checkpoints, losses
 from tcm_jax.training.batches import Batches
 from tcm_jax.training.checkpoints import RunCheckpoints
@@ -72,7 +71,6 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
     and TcmError for whatever a user can mend, a full disk included.
     """
     check(config)
-    keep_freed_memory()
     try:
         return _train(config, workdir)
     except OSError as error:

@@ -25,7 +25,7 @@ def open_weights(path: str | None) -> Weights:
     if config_file is None:
         raise WeightsError(f"{path} has no config.json in it or beside it; give the folder that train.py wrote")
     try:
-        config = json.loads(config_file.read_text())
+        config = json.loads(config_file.read_text(encoding="utf-8"))
         name, model = config["name"], ModelConfig.from_dict(config["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{config_file} is no configuration that train.py wrote: {error}") from error

@@ -33,7 +33,7 @@ def opened(workdir: Path, config: ml_collections.ConfigDict) -> Iterator[None]:
         yield
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / "lock").open("w") as lock:
+    with (workdir / "lock").open("wb") as lock:
         _take(lock, workdir)
         atomic_write(workdir / "config.json", text.encode())
         yield
@@ -55,7 +55,7 @@ def _check(workdir: Path, text: str) -> None:
     path = workdir / "config.json"
     if path.exists():
         try:
-            before, now = json.loads(path.read_text()), json.loads(text)
+            before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
             for values in (before, now):  # a configuration of an earlier version lacks what was added since
                 values["model"] = ModelConfig.from_dict(values["model"])
             differ = [name for name in ("model", "distortion", "lam", "level_lams") if before[name] != now[name]]

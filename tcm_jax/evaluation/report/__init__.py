@@ -25,9 +25,9 @@ def write_report(
     data = {"provenance": result["provenance"], "sets": sets, "complexity": complexity}
     # In a script element only "</" and "<!--" mean anything to the HTML parser.
     text = json.dumps(finite(data), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    page = (_PAGE / "page.html").read_text()
-    scripts = "".join((_PAGE / name).read_text() for name in _SCRIPTS)
-    for name, content in (("css", (_PAGE / "page.css").read_text()), ("js", scripts), ("data", text)):
+    page = (_PAGE / "page.html").read_text(encoding="utf-8")
+    scripts = "".join((_PAGE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    for name, content in (("css", (_PAGE / "page.css").read_text(encoding="utf-8")), ("js", scripts), ("data", text)):
         page = page.replace(f"/*{name}*/", content, 1)
     atomic_write(path, page.encode())
 

@@ -47,7 +47,7 @@ def galleries(
                 codec = codec or Codec(loaded_weights(point.weights), coder=point.coder)
                 entry = _entry(codec, point, [OTHER_CODECS[name] for name in codecs], _middle(image))
                 atomic_write(file, json.dumps(entry).encode())
-            entries.append({"name": name, **json.loads(file.read_text())})
+            entries.append({"name": name, **json.loads(file.read_text(encoding="utf-8"))})
         found[short_name(spec)] = entries
     return found
 
