@@ -1,4 +1,4 @@
-"""A network that begins as a smaller one: further gain levels, and detail slices that are silent at the levels before."""
+"""A network that begins as a smaller one: further gain levels, and detail slices that the levels before go without."""
 
 import dataclasses
 import math
