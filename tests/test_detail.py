@@ -11,12 +11,14 @@ from conftest import drawn_weights, photograph
 
 from configs import tcm_tiny, tcm_tiny2
 from configs.default import make_config
-from tcm_jax.errors import ConfigError
+from tcm_jax.codec import Codec
+from tcm_jax.codec.container import pack, parse
+from tcm_jax.errors import ConfigError, StreamError
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.model.detail import slices_at
 from tcm_jax.model.tcm import TCM
 from tcm_jax.training.extension import extended, is_extension
 from tcm_jax.training.step import initial_params, make_loss, make_schedule
+from tcm_jax.weights.files import make_weights
 
 LAMS = (0.002, 0.01, 0.05, 0.25)
 OLD_LEVELS = 2
@@ -81,7 +83,7 @@ def test_levels_over_the_first_threshold_have_one_slice_and_then_both(model, par
         coded = np.asarray(out["likelihood_detail"]) < 1
         assert coded[..., : slices * half].mean() > 0.5
         assert not coded[..., slices * half :].any()
-        assert slices_at(model, level) == slices
+        assert model.detail_slices(level) == slices
 
 
 def test_the_first_basis_is_orthonormal_and_detail_leaves_less_error(old, model, params, crops):
@@ -156,3 +158,44 @@ def test_the_flat_schedule_falls_at_its_end(config):
     flat.schedule, flat.steps, flat.fall_steps, flat.warmup_steps, flat.learning_rate = "flat", 100, 20, 10, 1.0
     schedule = make_schedule(flat)
     assert [float(schedule(step)) for step in (0, 5, 10, 79, 80, 90, 100)] == pytest.approx([0, 0.5, 1, 1, 1, 0.5, 0])
+
+
+@pytest.fixture(scope="module")
+def codec(model, params) -> Codec:
+    return Codec(make_weights(model, params, {"name": "detailed"}), coder="native")
+
+
+@pytest.mark.parametrize(("quality", "slices"), [(1, 0), (34, 0), (34.01, 1), (51, 2), (100, 2)])
+def test_files_have_the_slices_of_their_quality(codec, quality, slices):
+    """Level 1.0 is at quality 34, 1.5 at 50.5: the level decides, in double precision."""
+    encoded = codec.encode(photograph(100, 130), quality)
+    assert len(parse(encoded.data).checksums) == 1 + 3 + slices
+    np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+
+
+def test_detail_brings_the_picture_nearer(codec):
+    image = photograph(100, 130)
+    errors = [
+        np.mean((codec.encode(image, quality).reconstruction - image.astype(float)) ** 2) for quality in (34, 100)
+    ]
+    assert errors[1] < errors[0]
+
+
+def test_a_picture_of_several_tiles_round_trips(model, params):
+    codec = Codec(make_weights(model, params, {"name": "detailed"}), coder="native", tile=512)
+    encoded = codec.encode(photograph(140, 700), 100)
+    np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+
+
+def test_a_file_of_other_slices_is_refused(codec):
+    file = parse(codec.compress(photograph(8, 8), 60))
+    with pytest.raises(StreamError, match="5 slices, its model 3"):
+        codec.decompress(pack(dataclasses.replace(file, quality=3400)))
+
+
+def test_the_files_estimate_is_the_losss_rate(codec, model, params):
+    """Bits of a file by its likelihoods, as the training loss counts them."""
+    image = photograph(128, 128)
+    _, out = forward(model, params, image[None], 3.0)
+    bits = -sum(float(np.log2(value).sum()) for name, value in out.items() if name.startswith("likelihood"))
+    assert codec.encode(image, 100).estimated_bits == pytest.approx(bits, rel=0.01)

@@ -91,6 +91,10 @@ class ModelConfig:
         """Channels of one detail slice."""
         return self.detail_channels // max(len(self.detail_from), 1)
 
+    def detail_slices(self, level: float) -> int:
+        """How many detail slices a picture of gain level `level` has."""
+        return sum(level > first for first in self.detail_from)
+
     def to_json(self) -> str:
         """The configuration as canonical JSON (sorted keys): part of a model's identity."""
         values = dataclasses.asdict(self)

@@ -77,8 +77,3 @@ def magnitudes(symbols: jax.Array, sigma: jax.Array, inverse_gain) -> jax.Array:
 def log_magnitude(x: jax.Array) -> jax.Array:
     """Logarithm of magnitudes of pictures in [0, 1], in steps of 8 bits."""
     return jnp.log(255 * x)
-
-
-def slices_at(config: ModelConfig, level: float) -> int:
-    """How many detail slices a picture of gain level `level` has."""
-    return sum(level > first for first in config.detail_from)

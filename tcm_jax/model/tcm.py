@@ -167,12 +167,9 @@ class TCM(nn.Module):
         """Gained detail slices of a picture [B, H, W, 3] whose decoded latents are `y_hat`."""
         return self.detail.analysis(x - self.synthesis(y_hat, level), level)
 
-    def detail_context(self, symbols: jax.Array, sigma: jax.Array, level: jax.Array) -> jax.Array:
-        """What the scales of detail slices see of y's symbols and scales."""
-        return detail.magnitudes(symbols, sigma, lambda m: self._gained("inverse_gain_y", m, level))
-
-    def detail_scales(self, i: int, context: jax.Array, earlier: list[jax.Array], level: jax.Array) -> jax.Array:
-        """sigma of detail slice `i`; `earlier` are the symbols of those before it."""
+    def detail_scales(self, i: int, symbols: jax.Array, sigma: jax.Array, earlier: list[jax.Array], level) -> jax.Array:
+        """sigma of detail slice `i` from symbols and scales of y, and the symbols of the detail slices before it."""
+        context = detail.magnitudes(symbols, sigma, lambda m: self._gained("inverse_gain_y", m, level))
         return self.detail.scales(i, context, earlier, level)
 
     def detailed_synthesis(self, y_hat: jax.Array, symbols: list[jax.Array], level: jax.Array) -> jax.Array:
@@ -181,11 +178,10 @@ class TCM(nn.Module):
 
     def _detail(self, missing: jax.Array, latents: dict[str, Any], noise, level) -> tuple[jax.Array, dict[str, Any]]:
         """(what the detail slices add to the picture, their intermediates)."""
-        context = self.detail_context(latents["symbols"], latents["scales"], level)
         decoded, scales, likelihoods = [], [], []
         for i, coefficients in enumerate(self.detail.analysis(missing, level)):
             coded = self.detail.coded(i, level)
-            sigma = self.detail_scales(i, context, decoded, level)
+            sigma = self.detail_scales(i, latents["symbols"], latents["scales"], decoded, level)
             symbols = ops.ste_round(coefficients)
             noisy = symbols if noise is None else coefficients + _part(noise["detail"], i, coefficients)
             likelihoods.append(jnp.where(coded, gaussian.likelihood(noisy, sigma), 1))
