@@ -21,7 +21,6 @@ def get_config():
     config = make_config("tcm_tiny2", MODEL)
     config.level_lams = LAMBDAS
     config.balance_levels = True
-    config.initialization = "klt"
     config.init_from = "tcm_jax/weights/tcm_tiny.safetensors"
     config.optimizer = "soap"
     config.schedule = "flat"

@@ -18,6 +18,7 @@ from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.tcm import TCM
 from tcm_jax.training.extension import extended, is_extension
 from tcm_jax.training.step import initial_params, make_loss, make_schedule
+from tcm_jax.training.symbol_counts import symbol_counts
 from tcm_jax.weights.files import make_weights
 
 LAMS = (0.002, 0.01, 0.05, 0.25)
@@ -199,3 +200,10 @@ def test_the_files_estimate_is_the_losss_rate(codec, model, params):
     _, out = forward(model, params, image[None], 3.0)
     bits = -sum(float(np.log2(value).sum()) for name, value in out.items() if name.startswith("likelihood"))
     assert codec.encode(image, 100).estimated_bits == pytest.approx(bits, rel=0.01)
+
+
+def test_symbol_counts_are_of_what_each_level_codes(model, params):
+    """Levels one after the other: 0 and 1 have no detail slice, 2 and 3 have both."""
+    pictures = np.stack([photograph(128, 128, seed) for seed in range(len(LAMS))])
+    counted = symbol_counts(model, params, [pictures])
+    assert counted.sum() == 64 * (len(LAMS) * model.latent_channels + 2 * model.detail_channels)

@@ -5,6 +5,7 @@ without a batch; sizes are (height, width) in pixels, multiples of 128.
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +123,7 @@ class TiledNetwork:
         return [part.copy() for part in np.split(y, self.config.num_slices, axis=-1)], np.asarray(z)
 
     def synthesize(
-        self, y_hat: list[Grid], details: list[Grid], level: np.ndarray | None, size: tuple[int, int], side: int
+        self, y_hat: list[Grid], details: Sequence[Grid], level: np.ndarray | None, size: tuple[int, int], side: int
     ) -> np.ndarray:
         """Decoded slices of y, and the symbols of as many detail slices as there are, to the picture.
 
@@ -153,7 +154,7 @@ class TiledNetwork:
         return found
 
     def detail_scales(
-        self, symbols: list[Grid], sigmas: list[Grid], earlier: list[Grid], level: np.ndarray, side: int
+        self, symbols: Sequence[Grid], sigmas: Sequence[Grid], earlier: Sequence[Grid], level: np.ndarray, side: int
     ) -> Grid:
         """sigma of the next detail slice from symbols (int32) and scales of y, and the symbols of those before it."""
         slices = len(symbols)
