@@ -47,14 +47,20 @@ def model_config(config: ml_collections.ConfigDict) -> ModelConfig:
 
 
 def make_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
-    """Learning rate by step: linear warm-up, then x0.1 at `milestones` ("multistep") or half a cosine to 0."""
+    """Learning rate by step: linear warm-up, then as `config.schedule` says.
+
+    "multistep": x0.1 at each of `milestones`; "cosine": half a cosine to 0; "flat": the same up to the last
+    `fall_steps`, which end at 0 by a straight line.
+    """
     peak, warmup = config.learning_rate, config.warmup_steps
     if config.schedule == "multistep":
         after = optax.piecewise_constant_schedule(peak, {step - warmup: 0.1 for step in config.milestones})
     elif config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, max(config.steps - warmup, 1))
+    elif config.schedule == "flat":
+        after = optax.linear_schedule(peak, 0.0, config.fall_steps, config.steps - config.fall_steps - warmup)
     else:
-        raise ConfigError(f"schedule {config.schedule!r} is neither 'multistep' nor 'cosine'")
+        raise ConfigError(f"schedule {config.schedule!r} is none of multistep, cosine and flat")
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
 
@@ -75,15 +81,19 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
 
 
 def draw_noise(model: ModelConfig, key: jax.Array, shape: tuple[int, ...]) -> dict[str, jax.Array]:
-    """Uniform noise in [-0.5, 0.5) for y and z of pictures of `shape` [B, H, W, 3]."""
+    """Uniform noise in [-0.5, 0.5) for y, z and the detail slices of pictures of `shape` [B, H, W, 3]."""
     batch, height, width = shape[:3]
     key_y, key_z = jax.random.split(key)
     y_shape = (batch, height // 16, width // 16, model.latent_channels)
     z_shape = (batch, height // 64, width // 64, model.hyper_channels)
-    return {
+    noise = {
         "y": jax.random.uniform(key_y, y_shape, minval=-0.5, maxval=0.5),
         "z": jax.random.uniform(key_z, z_shape, minval=-0.5, maxval=0.5),
     }
+    if model.detail_channels:
+        shape = (*y_shape[:3], model.detail_channels)
+        noise["detail"] = jax.random.uniform(jax.random.fold_in(key, 1), shape, minval=-0.5, maxval=0.5)
+    return noise
 
 
 def make_loss(config: ml_collections.ConfigDict) -> Callable:
@@ -100,7 +110,7 @@ def make_loss(config: ml_collections.ConfigDict) -> Callable:
             loss, parts = _rate_alone(model, params, x, noise, at)
         else:
             x_hat, out = model.apply({"params": params}, x, noise, at)
-            likelihoods = [out["likelihood_y"], out["likelihood_z"]]
+            likelihoods = [value for name, value in out.items() if name.startswith("likelihood_")]
             lam, weight = lams[level], weights[level]
             loss, parts = losses.rate_distortion(x, x_hat, likelihoods, lam, config.distortion, weight)
         aux = factorized.auxiliary_loss(params["entropy_bottleneck"])
