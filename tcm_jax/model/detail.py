@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from tcm_jax import ops
 from tcm_jax.entropy.gaussian import SCALE_MIN
 from tcm_jax.model.config import LATENT_STRIDE, ModelConfig
-from tcm_jax.model.layers.conv import Conv1x1, Conv3x3, gelu
+from tcm_jax.model.layers.conv import Conv1x1, Conv3x3
 from tcm_jax.model.layers.gain import Gain
 
 BLOCK_VALUES = 3 * LATENT_STRIDE**2  # of a block of a picture, RGB
@@ -35,7 +35,7 @@ class Detail(nn.Module):
     def _scale_transform(self) -> nn.Sequential:
         c = self.config
         return nn.Sequential(
-            [Conv1x1(c.detail_width), gelu, Conv3x3(c.detail_width), gelu, Conv1x1(c.detail_slice_channels)]
+            [Conv1x1(c.detail_width), ops.gelu, Conv3x3(c.detail_width), ops.gelu, Conv1x1(c.detail_slice_channels)]
         )
 
     def coded(self, i: int, level: jax.Array) -> jax.Array:
