@@ -185,6 +185,11 @@ def test_files_that_the_architecture_names_exist():
                 assert (ROOT / "tcm_jax" / folder / name).exists(), name
 
 
+def test_modules_that_the_architecture_names_exist():
+    modules = {path.name for folder in (ROOT, ROOT / "tcm_jax") for path in folder.rglob("*.py")}
+    assert set(re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", text("docs/architecture.md"))) <= modules
+
+
 def test_pages_that_the_source_names_exist():
     sources = [
         *(ROOT / "tcm_jax").rglob("*.py"),
