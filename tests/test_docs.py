@@ -3,6 +3,7 @@
 import argparse
 import re
 import shutil
+import tomllib
 from collections import defaultdict
 from pathlib import Path
 
@@ -200,6 +201,12 @@ def test_pages_that_the_source_names_exist():
     for source in sources:
         for page in re.findall(r"docs/[\w/-]+\.md", source.read_text(encoding="utf-8")):
             assert (ROOT / page).exists(), f"{source}: {page}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_extras_that_pages_install_exist(page):
+    extras = tomllib.loads(text("pyproject.toml"))["project"]["optional-dependencies"]
+    assert set(re.findall(r"\"\.\[(\w+)\]\"", text(page))) <= set(extras)
 
 
 def test_usage_has_every_option_and_no_other():
