@@ -1,7 +1,7 @@
 """TCM tiny, second generation: the embedded network with detail slices beside its transforms, up to visually lossless.
 
 Command: `python train.py --config configs/tcm_tiny2.py --config.data.source=folder:PICTURES --workdir runs/tiny2`;
-docs/models/tiny/second.md has data, script and how long. It begins as the weights in `init_from`, whose levels it has
+docs/models/tiny/README.md has data, script and how long. It begins as the weights in `init_from`, whose levels it has
 first, in the same order, and codes as they do; the levels after them and the detail slices are new.
 """
 

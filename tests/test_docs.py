@@ -3,6 +3,7 @@
 import argparse
 import re
 import shutil
+import tomllib
 from collections import defaultdict
 from pathlib import Path
 
@@ -185,6 +186,11 @@ def test_files_that_the_architecture_names_exist():
                 assert (ROOT / "tcm_jax" / folder / name).exists(), name
 
 
+def test_modules_that_the_architecture_names_exist():
+    modules = {path.name for folder in (ROOT, ROOT / "tcm_jax") for path in folder.rglob("*.py")}
+    assert set(re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", text("docs/architecture.md"))) <= modules
+
+
 def test_pages_that_the_source_names_exist():
     sources = [
         *(ROOT / "tcm_jax").rglob("*.py"),
@@ -195,6 +201,12 @@ def test_pages_that_the_source_names_exist():
     for source in sources:
         for page in re.findall(r"docs/[\w/-]+\.md", source.read_text(encoding="utf-8")):
             assert (ROOT / page).exists(), f"{source}: {page}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_extras_that_pages_install_exist(page):
+    extras = tomllib.loads(text("pyproject.toml"))["project"]["optional-dependencies"]
+    assert set(re.findall(r"\"\.\[(\w+)\]\"", text(page))) <= set(extras)
 
 
 def test_usage_has_every_option_and_no_other():
