@@ -16,7 +16,9 @@ from tcm_jax.training.loop import abstract_state
 from tcm_jax.training.step import jit_step
 
 ACCELERATOR = ops.Target("gpu")  # TPUs have the same programs
-FORBIDDEN = ("f64", "callback", "stablehlo.scatter", "tcm_jax_")  # the last: our kernels for CPUs
+# What is for CPUs (our kernels, loops over strips of windows), is slow elsewhere (scatters, strided slices: a copy of
+# the map on a TPU), or has no place in a program (float64, calls of Python).
+FORBIDDEN = ("tcm_jax_", "stablehlo.while", "stablehlo.scatter", r"stablehlo\.slice .*:\d+:\d+", "f64", "callback")
 
 
 def float_grid(*shape: int) -> jax.ShapeDtypeStruct:
