@@ -35,7 +35,8 @@ def make_config(name: str, model: ModelConfig, rate: str = "mse-3") -> ConfigDic
     # ones for lam: the rate of the network in init_from, if that has one rate
     config.balance_levels = False  # a picture's loss counts by 1 / sqrt(its lambda): low rates as much as high ones
     config.entropy_only = False  # the transforms stay as they are, and the rate alone is trained: a network's first run
-    config.precision = "float32"  # of g_a and g_s, or "bfloat16"; all else is float32
+    config.precision = "float32"  # of g_a and g_s, on every device; "tf32" for their products alone (on a TPU three of
+    # bfloat16), or "bfloat16"; all else is float32
     config.remat = False  # keep the inputs of blocks only and compute the rest anew for the gradients: less memory
     config.accumulate = 1  # parts of a batch, one after the other: less memory, the same step
 

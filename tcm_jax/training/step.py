@@ -27,6 +27,8 @@ OPTIMIZERS = ("adam", "soap")
 COMPILER_OPTIONS = {
     # As fast as LLVM's level 3, and compiled in about nine tenths of the time.
     "cpu": {"xla_backend_optimization_level": 2},
+    # Triton's split-K products abort the process that compiles a gradient (openxla/xla#47381; XLA of JAX 0.10.2).
+    "gpu": {"xla_gpu_enable_triton_gemm": False},
 }
 
 
@@ -197,7 +199,7 @@ def jit_step(config: ml_collections.ConfigDict, **shardings: Any) -> Any:
         with ops.target(target), ops.precision("float32"):  # all but the transforms, which have config.precision
             return step(state, batch)
 
-    return jax.jit(traced, donate_argnums=0, compiler_options=COMPILER_OPTIONS.get(platform), **shardings)
+    return jax.jit(traced, donate_argnums=0, compiler_options=COMPILER_OPTIONS.get(target.platform), **shardings)
 
 
 def _mean_gradient(
