@@ -144,6 +144,13 @@ def test_orientation_of_xmp_and_of_an_old_form_of_exif():
     np.testing.assert_array_equal(decode_picture(webp, "picture").array, turned)
 
 
+def test_the_orientation_of_a_tiff_is_its_tag():
+    xmp = b'<x:xmpmeta tiff:Orientation="6"/>'
+    for orientation, expected in ((1, RGB), (6, np.rot90(RGB, -1))):
+        picture = planes(Image.fromarray(RGB), "TIFF", tiffinfo={0x112: orientation, 700: xmp})
+        np.testing.assert_array_equal(picture.array, expected)
+
+
 def test_profiles_that_cannot_be_kept():
     for icc, reason in (
         (SRGB[:300], f"it is cut off: 300 bytes of {len(SRGB)}"),

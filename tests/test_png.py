@@ -74,7 +74,8 @@ def test_pictures_that_pillow_has_loaded_have_the_transparency_of_their_files(na
     with Image.open(path) as image:
         image.load()
         np.testing.assert_array_equal(from_pil(image).array, expected.array)
-        path.write_bytes(png_files.write(SAMPLES, 8, RGB))  # another picture is not looked at
+        # Another picture that has got the name is not looked at.
+        path.write_bytes(png_files.write(SAMPLES, 16, RGB, [chunk(b"tRNS", b"\0\1\0\2\0\3")]))
         from_pil(image)
         path.unlink()
         from_pil(image)

@@ -198,12 +198,8 @@ def _file_of_png(image: Image.Image) -> bytes:
         except OSError:
             return b""
         return data if png.size(data) == image.size else b""
-    position = image.fp.tell()
-    try:
-        image.fp.seek(0)
-        return image.fp.read()
-    finally:
-        image.fp.seek(position)
+    image.fp.seek(0)  # Pillow itself seeks before it loads
+    return image.fp.read()
 
 
 def _from_pil(image: Image.Image, name: str, data: bytes, left_out: list[str]) -> Picture:
