@@ -53,13 +53,21 @@ def imported(tree: ast.AST):
                 yield MODULES.get(top, top).lower(), guarded.get(node)
 
 
+def looked_for(tree: ast.AST) -> set[str]:
+    """Distributions that a file asks `find_spec` for before it imports them."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    names = {call.args[0].value for call in calls if getattr(call.func, "attr", "") == "find_spec"}
+    return {MODULES.get(name, name) for name in names}
+
+
 SOURCES = sorted((ROOT / "tcm_jax").rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "tcm_jax")))
 def test_what_is_imported_is_installed_or_said(path):
-    found = list(imported(ast.parse(path.read_text(encoding="utf-8"))))
-    said = {name for name, extra in found if extra}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = list(imported(tree))
+    said = {name for name, extra in found if extra} | looked_for(tree)
     for name, extra in found:
         if extra:
             assert name in EXTRAS[extra], f"the extra {extra} does not install {name}"

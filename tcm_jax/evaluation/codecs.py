@@ -93,8 +93,9 @@ OTHER_CODECS = {
                    "jpg_2000", lambda quality: {"irreversible": True, "mct": 1, "quality_mode": "dB",
                                                 "quality_layers": [20 + quality / 4]},
                    (10, 20, 30, 40, 55, 70), shown_by_browsers=False),
-        OtherCodec("jpegxl", "JPEG XL", "lossy (XYB), effort 7, 4:4:4", "JXL", "",
-                   lambda quality: {"quality": quality, "effort": 7}, (1, 10, 25, 50, 70, 85), shown_by_browsers=False),
+        OtherCodec("jpegxl", "JPEG XL", "lossy (XYB) below quality 100, effort 7, 4:4:4", "JXL", "",
+                   lambda quality: {"quality": quality, "effort": 7, "lossless": quality == 100},
+                   (1, 10, 25, 50, 70, 85), shown_by_browsers=False),
     )
 }  # fmt: skip
 

@@ -69,7 +69,10 @@ def operating_points(
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Evaluates as the flags of `add_arguments` ask, with a progress bar; prints and writes. Raises TcmError."""
+    """Evaluates as the flags of `add_arguments` ask, with a progress bar; prints and writes. Raises TcmError.
+
+    Codecs that fail on a picture are an error too, but one that is raised when all else is written.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -97,6 +100,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.report:
         files.append(_write_report(args, points, result, console))
     console.print(f"wrote {', '.join(map(str, files))}", soft_wrap=True)
+    if failures := [row for one in result["sets"] for curve in one["curves"] for point in curve["points"]
+                    for row in point["images"] if row["error"]]:  # fmt: skip
+        raise TcmError(f"{len(failures)} measurements failed; the results name them, and all else is in them")
     return result
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from tcm_jax import ops
 from tcm_jax.codec import Codec
 from tcm_jax.evaluation.codecs import other_codec
-from tcm_jax.evaluation.measure import TcmMeter, measure_other
+from tcm_jax.evaluation.measure import TcmMeter, failed_row, measure_other
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.images.datasets import open_dataset, short_names
 from tcm_jax.images.sources import ImageSource
@@ -66,8 +66,8 @@ class Rows:
         """The entry in `file`: {"row", "compile_seconds", "peak_memory"}; None if it must be computed."""
         try:
             entry = json.loads(file.read_text(encoding="utf-8"))
-            return entry if "row" in entry else None
-        except (OSError, ValueError, TypeError):
+            return entry if entry["row"]["error"] is None else None  # what failed is tried again
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
@@ -110,7 +110,8 @@ def measure_all(
     as they are measured, so that an interrupted sweep goes on where it was. `on_progress(done, total, name)` is called
     for each one that is computed. Several `processes` take the devices in turn, and share the cores, so that the
     seconds are longer.
-    Raises what the codecs and data sets raise: a TcmError.
+    A picture that a codec fails on has a row with its error, and is tried again the next time. Raises what data sets
+    raise, and missing codecs: a TcmError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows, files, jobs = Rows(folder), {}, []
@@ -164,16 +165,23 @@ def _start_worker(ranks: Any) -> None:
 
 
 def _work(job: _Job) -> None:
-    """Measures one row and writes it."""
-    image, point, compile_seconds = dataset(job.data)[job.index], job.point, 0.0
-    if point.codec == "tcm":
-        meter = _meter(point.weights, point.coder)
-        row, compile_seconds = meter.measure(job.name, image, point.quality)
-    else:
-        row = measure_other(other_codec(point.codec), job.name, image, round(point.quality))
+    """Measures one row and writes it; a codec that fails on a picture ends nothing."""
+    image = dataset(job.data)[job.index]
+    try:
+        row, compile_seconds = _measure(job, image)
+    except Exception as error:  # plug-ins raise whatever they like
+        row, compile_seconds = failed_row(job.name, image, error), 0.0
     memory, device_memory = peak_memory()
     entry = {"row": row, "compile_seconds": compile_seconds, "peak_memory": memory, "device_memory": device_memory}
     atomic_write(job.file, json.dumps(entry).encode())
+
+
+def _measure(job: _Job, image: np.ndarray) -> tuple[dict[str, Any], float]:
+    """(the row of a picture at a point, seconds of compilation)."""
+    point = job.point
+    if point.codec == "tcm":
+        return _meter(point.weights, point.coder).measure(job.name, image, point.quality)
+    return measure_other(other_codec(point.codec), job.name, image, round(point.quality)), 0.0
 
 
 def peak_memory() -> tuple[int, int | None]:
@@ -183,17 +191,21 @@ def peak_memory() -> tuple[int, int | None]:
 
 
 def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over a data set, under the rows' keys, and three that are no means of a column.
+    """Means over a data set, under the rows' keys, and five that are no means of a column.
 
     `psnr` is the mean of the pictures' PSNR, `psnr_of_mean_mse` that of their mean squared error; `ms_ssim_db` the mean
     of the decibels, `ms_ssim_db_of_mean` those of the mean, as published curves have it. None where no row has a value.
+    `failed` pictures are in no mean, and `lossless` ones, which came back exactly, in those of infinite decibels only
+    where all did; both are counts, as is `pictures`, of all.
     """
-    keys = [key for key, value in rows[0].items() if key != "name"]
+    keys = [key for key in rows[0] if key not in ("name", "error")]
     means = {key: _mean([row[key] for row in rows]) for key in keys}
     mse, similarity = means["mse"], means["ms_ssim"]
     return means | {
         "pictures": len(rows),
-        "psnr_of_mean_mse": 10 * math.log10(255**2 / mse) if mse else math.inf,
+        "failed": sum(row["error"] is not None for row in rows),
+        "lossless": sum(row["mse"] == 0 for row in rows),
+        "psnr_of_mean_mse": None if mse is None else 10 * math.log10(255**2 / mse) if mse else math.inf,
         "ms_ssim_db_of_mean": None if similarity is None else _decibels(similarity),
     }
 
@@ -204,4 +216,5 @@ def _decibels(similarity: float) -> float:
 
 def _mean(values: list[float | None]) -> float | None:
     present = [value for value in values if value is not None]
+    present = [value for value in present if math.isfinite(value)] or present
     return sum(present) / len(present) if present else None
