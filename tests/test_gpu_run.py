@@ -43,7 +43,7 @@ def test_the_run_trains_for_the_time_there_is_and_brings_back_weights(carry, tmp
     """It starts from nothing here; 160 s leave some steps over the first hundred, if any."""
     config = ["--config", "configs/smoke.py", "--seconds", "160"]
     flags = ["--config.data.batch_size=2", "--config.data.workers=0", "--config.validation.source="]
-    command = [sys.executable, PROGRAM, "train", carry, tmp_path / "out", *config, "--", *flags]
+    command = [sys.executable, PROGRAM, "train", carry, tmp_path / "out", *config, *flags]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     weights = files.load_weights(tmp_path / "out" / "weights.safetensors")

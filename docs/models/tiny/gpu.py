@@ -1,7 +1,7 @@
 """Trains the network within minutes of one GPU that reaches no network: pack what it needs, carry that, train.
 
 Here:   python docs/models/tiny/gpu.py pack PICTURES gpu_carry --wheels
-There:  python docs/models/tiny/gpu.py train gpu_carry OUT --seconds 540
+There:  python docs/models/tiny/gpu.py train gpu_carry OUT --seconds 540 (and flags of train.py)
 
 PICTURES is a folder of tars as for train.py. `gpu_carry` has a part of them, and wheels for what a GPU machine with
 JAX, Flax and Orbax may lack: with the repository at most 64 MiB. OUT gets the averaged weights in float16, which
@@ -132,6 +132,10 @@ if __name__ == "__main__":
     training.add_argument("out", type=lambda text: Path(text).resolve())
     training.add_argument("--seconds", type=float, default=540.0, help="in all")
     training.add_argument("--config", default="configs/tcm_tiny2.py")
-    training.add_argument("flags", nargs="*", help="after --: more of train.py's flags")
-    arguments = vars(parser.parse_args())
+    arguments, flags = parser.parse_known_args()  # the others are train.py's
+    if arguments.function is train:
+        arguments.flags = flags
+    elif flags:
+        parser.error(f"unknown: {' '.join(flags)}")
+    arguments = vars(arguments)
     arguments.pop("function")(**arguments)
