@@ -1,8 +1,9 @@
 """TCM tiny, second generation: the embedded network with detail slices beside its transforms, up to visually lossless.
 
 Command: `python train.py --config configs/tcm_tiny2.py --config.data.source=folder:PICTURES --workdir runs/tiny2`;
-docs/models/tiny/README.md has data, script and how long. It begins as the weights in `init_from`, whose levels it has
-first, in the same order, and codes as they do; the levels after them and the detail slices are new.
+docs/experiments/2026-11-28-detail.md says why it is as it is. It begins as the weights in `init_from`, whose levels
+it has first, in the same order, and codes as they do; the levels after them and the detail slices are new. On a GPU
+for some minutes: docs/models/tiny/gpu.py.
 """
 
 import dataclasses
