@@ -19,7 +19,10 @@ from configs import default, smoke
 from tcm_jax.errors import ConfigError, DataError, Preempted, TcmError, TrainingError, WeightsError
 from tcm_jax.model.initialization import init_params
 from tcm_jax.training import checkpoints, loop, start, step
-from tcm_jax.training.vectors import flatten, unflatten
+from tcm_jax.training.check import check
+from tcm_jax.training.dry_run import contact_sheet, dry_run
+from tcm_jax.training.export import export
+from tcm_jax.training.vectors import to_params, to_vectors
 from tcm_jax.training.workdir import opened
 from tcm_jax.weights import files
 
@@ -107,14 +110,14 @@ def test_a_run_that_goes_on_equals_the_uninterrupted_one(config, tmp_path, whole
 
     ema, steps = checkpoints.load_run(tmp_path / "parts")
     assert steps == 6
-    params = unflatten(ema, weights.config)
+    params = to_params(ema, weights.config)
     assert files.make_weights(weights.config, params, {}).identity == weights.identity
     check_export(config, tmp_path / "parts", weights)
     check_fine_tuning(config, tmp_path / "parts" / "weights.safetensors", weights)
 
 
 def check_export(config, workdir, whole):
-    path = loop.export(config, workdir, workdir / "half.safetensors", "newest", "float16")
+    path = export(config, workdir, workdir / "half.safetensors", "newest", "float16")
     weights = files.load_weights(path)
     assert weights.metadata["steps"] == "6"
     assert weights.metadata["lambda"] == "0.0067"
@@ -123,16 +126,16 @@ def check_export(config, workdir, whole):
         weights.params["g_a"]["layers_4"]["kernel"], whole.params["g_a"]["layers_4"]["kernel"], rtol=1e-3
     )
     fitted = files.load_weights(
-        loop.export(config, workdir, workdir / "fitted.safetensors", "newest", "float16", fit_tables=2)
+        export(config, workdir, workdir / "fitted.safetensors", "newest", "float16", fit_tables=2)
     )
     assert fitted.metadata["tables"] == f"fitted to {2 * config.data.batch_size} training pictures"
     jax.tree.map(np.testing.assert_array_equal, fitted.params, weights.params)
     assert not np.array_equal(fitted.tables.lookup, weights.tables.lookup)
-    assert loop.export(config, workdir, workdir / "4.safetensors", "4", "float32").exists()
+    assert export(config, workdir, workdir / "4.safetensors", "4", "float32").exists()
     with pytest.raises(WeightsError, match="holds no checkpoint 5, only 3, 4, 6"):
-        loop.export(config, workdir, workdir / "5.safetensors", "5", "float32")
+        export(config, workdir, workdir / "5.safetensors", "5", "float32")
     with pytest.raises(ConfigError, match="neither newest, best nor a step"):
-        loop.export(config, workdir, workdir / "5.safetensors", "last", "float32")
+        export(config, workdir, workdir / "5.safetensors", "last", "float32")
 
 
 def check_fine_tuning(config, path, whole):
@@ -200,7 +203,7 @@ def fake_step(monkeypatch, bad):
     run.bad = run.next = 0
     zero = jnp.zeros((), jnp.int32)
     params = init_params(smoke.MODEL, 0)
-    state = step.TrainState(zero, params, flatten(params), (), zero)
+    state = step.TrainState(zero, params, to_vectors(params), (), zero)
     monkeypatch.setattr(loop, "compile_step", lambda *args: run)
     monkeypatch.setattr(loop, "first_state", lambda config: state)
     monkeypatch.setattr(loop, "abstract_state", lambda config: jax.eval_shape(lambda: state))
@@ -286,11 +289,11 @@ def test_a_trace_is_written(config, tmp_path, monkeypatch):
 
 
 def test_dry_run(config, tmp_path):
-    path, speed = loop.dry_run(config, tmp_path / "run", batches=2)
+    path, speed = dry_run(config, tmp_path / "run", batches=2)
     sheet = np.array(Image.open(path))
     assert sheet.shape == (128, 256, 3)
     assert speed > 0
-    assert loop.contact_sheet(np.zeros((3, 4, 6, 3), np.uint8)).shape == (8, 12, 3)
+    assert contact_sheet(np.zeros((3, 4, 6, 3), np.uint8)).shape == (8, 12, 3)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +309,7 @@ def test_dry_run(config, tmp_path):
 def test_impossible_configurations_are_refused(config, change, message):
     config.update_from_flattened_dict(change)
     with pytest.raises(ConfigError, match=message):
-        loop.check(config)
+        check(config)
 
 
 def test_another_runs_folder_is_refused(config, tmp_path):
