@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
         (["--config", "configs/none.py"], "ConfigError: cannot read the file given as --config"),
         ([], "ConfigError: no configuration"),
         (["--config", "configs/smoke.py", "--config.lamda=1"], "ConfigError: the configuration has no field 'lamda'"),
+        (["--config", "configs/smoke.py", "--config.steps=-1"], "ConfigError: steps is -1; it must be at least 1"),
         (["--config", "configs/smoke.py", "--num_processes=2"], "--coordinator, --num_processes and --process_id"),
     ],
 )

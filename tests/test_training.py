@@ -303,7 +303,31 @@ def test_dry_run(config, tmp_path):
         ({"data.crop": 100}, "multiple of 128"),
         ({"distortion": "mae"}, "mae"),
         ({"model.num_slices": 5}, "slices"),
-        ({"log_every": 0}, "log_every is 0"),
+        ({"log_every": 0}, "log_every is 0; it must be at least 1"),
+        ({"steps": -1}, "steps is -1; it must be at least 1"),
+        ({"steps": 0}, "steps is 0"),
+        ({"warmup_steps": -1}, "warmup_steps is -1; it must be at least 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"accumulate": 0}, "accumulate is 0"),
+        ({"accumulate": 3}, "accumulate is 3; data.batch_size 2 must be a multiple"),
+        ({"checkpoint_every": -5}, "checkpoint_every is -5"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints is 0"),
+        ({"max_bad_steps": 0}, "max_bad_steps is 0"),
+        ({"data.batch_size": 0}, "data.batch_size is 0"),
+        ({"data.batch_size": -8}, "data.batch_size is -8"),
+        ({"data.crop": 0}, "data.crop is 0"),
+        ({"data.workers": -1}, "data.workers is -1"),
+        ({"validation.every": 0}, "validation.every is 0"),
+        ({"validation.pictures": -1}, "validation.pictures is -1"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be a number over 0"),
+        ({"learning_rate": np.nan}, "learning_rate is nan"),
+        ({"aux_learning_rate": -1e-3}, "aux_learning_rate is -0.001"),
+        ({"lam": np.inf}, "lam is inf"),
+        ({"clip_norm": 0.0}, "clip_norm is 0.0"),
+        ({"ema_decay": 1.0}, "ema_decay is 1.0"),
+        ({"milestones": (5, 3)}, "milestones are"),
+        ({"milestones": (-5, 3)}, "milestones are"),
+        ({"model.levels": 2, "level_lams": (0.1, -0.1)}, "level_lams are"),
     ],
 )
 def test_impossible_configurations_are_refused(config, change, message):
@@ -316,7 +340,12 @@ def test_another_runs_folder_is_refused(config, tmp_path):
     workdir = tmp_path / "run"
     workdir.mkdir()
     (workdir / "config.json").write_text(default.make_config("test", smoke.MODEL, "mse-1").to_json_best_effort())
-    with pytest.raises(ConfigError, match="run holds a run whose lam differ; give another --workdir"):
+    with pytest.raises(ConfigError, match="holds a run with another lam and another optimizer; give another --workdir"):
+        loop.train(config, workdir)
+    config.optimizer = "adam"
+    (workdir / "config.json").write_text(config.to_json_best_effort())
+    config.optimizer = "soap"
+    with pytest.raises(ConfigError, match="run holds a run with another optimizer; give another --workdir"):
         loop.train(config, workdir)
     (workdir / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=r"config\.json is damaged"):

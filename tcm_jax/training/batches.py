@@ -129,7 +129,7 @@ class Batches:
         self._batches = iter(_pipeline(self._images, batch_size // shard[1], crop, seed, start, shard, num_workers))
 
     def __len__(self) -> int:
-        """Pictures of the source."""
+        """Number of pictures in the source."""
         return len(self._images)
 
     def __iter__(self) -> "Batches":

@@ -25,7 +25,7 @@ class Side(NamedTuple):
 
 
 class SoapState(NamedTuple):
-    """State of `soap`."""
+    """State of `soap`: Adam's moments of its vector, and the sides of its matrices."""
 
     count: jax.Array  # int32 scalar, updates done
     mu: optax.Updates  # moving average of the gradients

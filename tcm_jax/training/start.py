@@ -63,7 +63,7 @@ def random_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def _first_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Nested parameters of step 0."""
+    """Nested parameters of step 0, float32 NumPy arrays, begun as `config` says."""
     if config.init_from:
         return _loaded_params(config)
     params = random_params(config)

@@ -65,6 +65,6 @@ def _check(workdir: Path, text: str) -> None:
             raise ConfigError(f"{path} is damaged; give another --workdir, or delete the file to go on") from error
         if differ:
             raise ConfigError(
-                f"{workdir} holds a run whose {' and '.join(differ)} differ; give another --workdir "
+                f"{workdir} holds a run with another {' and another '.join(differ)}; give another --workdir "
                 "(and --config.init_from=FILE to start from its weights)"
             )
