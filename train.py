@@ -55,7 +55,9 @@ def main(argv: list[str]) -> None:
 
     from tcm_jax.system.compilation import keep_compiled_programs
     from tcm_jax.system.memory import prepare_training
-    from tcm_jax.training import loop
+    from tcm_jax.training.dry_run import dry_run
+    from tcm_jax.training.export import export
+    from tcm_jax.training.loop import train
 
     prepare_training()
     first = jax.process_index() == 0
@@ -64,16 +66,16 @@ def main(argv: list[str]) -> None:
     config = CONFIG.value
     workdir = Path(WORKDIR.value or Path("runs") / config.name)
     if DRY_RUN.value:
-        path, speed = loop.dry_run(config, workdir)
+        path, speed = dry_run(config, workdir)
         print(f"{speed:.1f} images/s from {config.data.source}; contact sheet: {path}")
     elif EXPORT.value:
         path = Path(EXPORT.value)
-        loop.export(config, workdir, path, STEP.value, DTYPE.value, FIT_TABLES.value)
+        export(config, workdir, path, STEP.value, DTYPE.value, FIT_TABLES.value)
         print(f"weights: {path}")
     else:
         if first:
             print(config)
-        weights = loop.train(config, workdir)
+        weights = train(config, workdir)
         if first:
             print(f"trained {config.steps:,} steps; weights: {weights}")
 

@@ -25,6 +25,7 @@ from apart import Apart
 from tcm_jax.model.initialization import init_params
 from tcm_jax.system.memory import prepare_training
 from tcm_jax.training import step
+from tcm_jax.training.start import make_state
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ class Ours:
 
     def __init__(self, config, params, batch: np.ndarray):
         jax.config.update("jax_enable_compilation_cache", False)
-        self.state, self.batch = step.state_of(params, config), jax.device_put(batch)
+        self.state, self.batch = make_state(params, config), jax.device_put(batch)
         start = time.perf_counter()
         self.program = step.jit_step(config).lower(self.state, self.batch).compile()
         self.compile_seconds = round(time.perf_counter() - start, 2)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tcm_jax.codec.corrections import pack_corrections, parse_corrections
+from tcm_jax.codec.corrections import parse_corrections
 from tcm_jax.errors import StreamError
 
 MAGIC = b"\x89TCM"
@@ -100,27 +100,29 @@ def symbol_checksum(symbols: np.ndarray, previous: int = 0) -> int:
 
 
 def pack(container: Container) -> bytes:
-    """The file's bytes. Fixed cost: 42 bytes for a small picture with five slices, and the corrections."""
+    """The bytes of a file without a list of corrections. Fixed cost: 42 bytes for a small picture with five slices."""
     data = _head(container)
     for tag, payload in _payloads(container):
         data += bytes([tag]) + _varint(len(payload)) + payload
     return bytes(data + struct.pack("<I", zlib.crc32(data)))
 
 
-def section_sizes(container: Container) -> dict[str, int]:
-    """Bytes of each part of the file, headings of sections counted with the header."""
+def section_sizes(data: bytes) -> dict[str, int]:
+    """Bytes of each part of a file that `parse` can read, headings of sections counted with the header."""
     names = {_CHECKSUMS: "checksums", _CORRECTIONS: "corrections", _LATENTS: "latents", _ALPHA: "alpha",
              _ICC: "icc", _EXIF: "exif", _LAYER: "layer"}  # fmt: skip
-    sizes = {names[tag]: len(payload) for tag, payload in _payloads(container)}
-    return {"header": len(pack(container)) - sum(sizes.values())} | sizes
+    reader = _Reader(data[:-4], 6)
+    _skip_head(reader, data[5])
+    sizes = {names[tag]: len(payload) for tag, payload in _sections(reader).items()}
+    return {"header": len(data) - sum(sizes.values())} | sizes
 
 
 def _payloads(container: Container) -> list[tuple[int, bytes]]:
+    if any(positions.size for positions in container.corrections):
+        raise ValueError("lists of corrections are read, but no longer written")
     sections = [(_CHECKSUMS, _pack_checksums(container.checksums))] if container.has_latents else []
     if container.sides:
         sections.append((_CORRECTIONS, container.sides))
-    elif any(positions.size for positions in container.corrections):
-        sections.append((_CORRECTIONS, pack_corrections(container.corrections)))
     if container.has_latents:
         sections.append((_LATENTS, container.stream))
     extras = ((_ALPHA, container.alpha), (_ICC, container.icc), (_EXIF, container.exif), (_LAYER, container.layer))
@@ -255,6 +257,12 @@ def _sections(reader: _Reader) -> dict[int, bytes]:
     return sections
 
 
+def _skip_head(reader: _Reader, flags: int) -> None:
+    """Goes on from the flags to the first section."""
+    reader.varint(), reader.varint()
+    reader.take(12 + 2 * bool(flags & _HAS_QUALITY) + bool(flags & _HAS_TILES))
+
+
 def _ends_early(data: bytes) -> bool:
     """Whether a file whose checksum is wrong lacks bytes, by its own lengths.
 
@@ -262,8 +270,7 @@ def _ends_early(data: bytes) -> bool:
     """
     reader = _Reader(data, 6)
     try:
-        reader.varint(), reader.varint()
-        reader.take(12 + 2 * bool(data[5] & _HAS_QUALITY) + bool(data[5] & _HAS_TILES))
+        _skip_head(reader, data[5])
         tag = 0
         while tag < _LATENTS or (reader.position < len(data) - 4 and _LATENTS < data[reader.position] <= _LAYER):
             tag, _ = reader.section()

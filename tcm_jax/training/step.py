@@ -7,19 +7,17 @@ import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
 
 from tcm_jax import ops
 from tcm_jax.entropy import factorized
 from tcm_jax.errors import ConfigError
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.model.initialization import init_params
 from tcm_jax.model.tcm import TCM
 from tcm_jax.training import losses
 from tcm_jax.training.adam import adam
 from tcm_jax.training.soap import soap
-from tcm_jax.training.vectors import Vectors, flatten, group_shapes, unflatten
+from tcm_jax.training.vectors import Vectors, group_shapes, to_params, to_vectors
 
 TRANSFORMS = ("g_a", "g_s", "gain_y", "inverse_gain_y", "lrp_transforms")  # what the distortion depends on
 OPTIMIZERS = ("adam", "soap")
@@ -38,7 +36,7 @@ class TrainState:
 
     step: jax.Array  # int32 scalar, steps done
     params: dict[str, Any]  # nested float32 arrays
-    ema: Vectors  # exponential moving average of params, what is exported; see flat_params.py
+    ema: Vectors  # exponential moving average of params, what is exported; see vectors.py
     opt_state: optax.OptState
     bad_steps: jax.Array  # int32 scalar, steps in a row, up to now, that were skipped as not finite
 
@@ -163,7 +161,7 @@ def make_step(config: ml_collections.ConfigDict) -> Callable:
         level = jax.random.randint(jax.random.fold_in(key, 2), batch.shape[:1], 0, levels)
         grads, metrics = _mean_gradient(loss_fn, config.accumulate, state.params, (batch, noise, level))
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(grads))
-        before = (flatten(state.params), state.ema, state.opt_state)
+        before = (to_vectors(state.params), state.ema, state.opt_state)
 
         def update(params, ema, opt_state):
             updates, opt_state = optimizer.update(grads, opt_state, params)
@@ -171,7 +169,7 @@ def make_step(config: ml_collections.ConfigDict) -> Callable:
             decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
             return params, optax.incremental_update(params, ema, 1 - decay), opt_state
 
-        # A condition, not a selection: XLA would compute the update anew in each of the slices that `unflatten` takes.
+        # A condition, not a selection: XLA would compute the update anew in each of the slices that `to_params` takes.
         params, ema, opt_state = jax.lax.cond(finite, update, lambda *before: before, *before)
         bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
         metrics |= {
@@ -181,7 +179,7 @@ def make_step(config: ml_collections.ConfigDict) -> Callable:
             "skipped": 1 - finite.astype(jnp.float32),
             "bad_steps": bad_steps.astype(jnp.float32),
         }
-        return TrainState(state.step + 1, unflatten(params, model), ema, opt_state, bad_steps), metrics
+        return TrainState(state.step + 1, to_params(params, model), ema, opt_state, bad_steps), metrics
 
     return step
 
@@ -209,7 +207,7 @@ def _mean_gradient(
 
     def gradient(params, *inputs):
         grads, metrics = jax.grad(loss_fn, has_aux=True)(params, *inputs)
-        return flatten(grads), metrics
+        return to_vectors(grads), metrics
 
     if parts == 1:
         return gradient(params, *inputs)
@@ -222,30 +220,3 @@ def _mean_gradient(
 
     total, _ = jax.lax.scan(add, zero, split)
     return jax.tree.map(lambda leaf: leaf / parts, total)
-
-
-def initial_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Nested parameters of step 0, from `config.seed`.
-
-    The gains of y start where a step size that falls with the root of lambda puts them, as it does at high rates: ones
-    for `config.lam`, and inverse gains that undo them.
-    """
-    params = init_params(model_config(config), config.seed)
-    if config.model.levels:
-        log_gains = 0.5 * np.log(np.array(lambdas(config), np.float32) / config.lam)[:, None]
-        for name, sign in (("gain_y", 1), ("inverse_gain_y", -1)):
-            params[name]["log_gain"] = params[name]["log_gain"] + sign * log_gains
-    return params
-
-
-def init_state(config: ml_collections.ConfigDict) -> TrainState:
-    """State of step 0."""
-    return state_of(initial_params(config), config)
-
-
-def state_of(params: Any, config: ml_collections.ConfigDict) -> TrainState:
-    """State of step 0 with given nested parameters."""
-    vectors, zero = flatten(params), jnp.zeros((), jnp.int32)
-    # Copied: a donated buffer must not be NumPy's, which frees it.
-    arrays = jax.tree.map(jnp.array, params)
-    return TrainState(zero, arrays, vectors, make_optimizer(config).init(vectors), zero.copy())

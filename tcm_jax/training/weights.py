@@ -30,7 +30,7 @@ def open_weights(path: str | None) -> Weights:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{config_file} is no configuration that train.py wrote: {error}") from error
     from tcm_jax.training import checkpoints
-    from tcm_jax.training.vectors import unflatten
+    from tcm_jax.training.vectors import to_params
 
     vectors, step = checkpoints.load_run(path)
-    return files.make_weights(model, unflatten(vectors, model), {"name": name, "steps": str(step)})
+    return files.make_weights(model, to_params(vectors, model), {"name": name, "steps": str(step)})
