@@ -55,8 +55,8 @@ def imported(tree: ast.AST):
 
 def looked_for(tree: ast.AST) -> set[str]:
     """Distributions that a file asks `find_spec` for before it imports them."""
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-    names = {call.args[0].value for call in calls if getattr(call.func, "attr", "") == "find_spec"}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = {getattr(call.args[0], "value", "") for call in calls if getattr(call.func, "attr", "") == "find_spec"}
     return {MODULES.get(name, name) for name in names}
 
 

@@ -74,7 +74,7 @@ def changes(code: str, cache, **environment: str) -> dict:
     """What `code` changes of a process, by name; its cache folder is `cache`."""
     surroundings = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
     numba = os.environ.get("NUMBA_CACHE_DIR", str(cache_folder() / "numba"))  # kernels need not be compiled again
-    surroundings |= {"XDG_CACHE_HOME": str(cache), "NUMBA_CACHE_DIR": numba, **environment}
+    surroundings |= {"XDG_CACHE_HOME": str(cache), "NUMBA_CACHE_DIR": numba, "JAX_PLATFORMS": "cpu", **environment}
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", STATE + code + COMPARE],
         env=surroundings, capture_output=True, text=True, check=False,
