@@ -164,6 +164,18 @@ def test_damage_is_not_an_early_end():
             decode_picture(bytes(data), "picture", allow_truncated=allowed)
 
 
+def test_the_end_that_is_missing_cannot_always_be_made_up():
+    whole = png_files.write(SAMPLES, 8, RGB)
+    nonsense = bytearray(whole[:-20])
+    nonsense[25] = 7  # a colour type that there is not
+    tiff = io.BytesIO()
+    Image.fromarray(SAMPLES.astype(np.uint8)).save(tiff, "TIFF", compression="tiff_lzw")
+    for data in (bytes(nonsense), tiff.getvalue()[:300], b"BM" + bytes(60)):
+        for allowed in (False, True):
+            with pytest.raises(ImageError, match=r"picture is (broken|not a picture)"):
+                decode_picture(data, "picture", allow_truncated=allowed)
+
+
 def test_what_we_write_is_read_again():
     picture = decode_picture(png_files.write(SAMPLES, 8, RGB), "picture")
     np.testing.assert_array_equal(decode_picture(encode_png(picture), "picture").array, SAMPLES)

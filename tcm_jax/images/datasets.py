@@ -50,6 +50,6 @@ def short_names(pictures: ImageSource) -> list[str]:
 def _samples() -> tuple[Path, ...]:
     """Photographs inside scikit-image's wheel, found without importing it (which takes a second)."""
     package = find_spec("skimage")
-    if package is None:
+    if package is None or package.origin is None:
         raise MissingExtraError('the sample photographs come with scikit-image: pip install "tcm_jax[evaluation]"')
     return tuple(Path(package.origin).parent / "data" / name for name in SAMPLES)

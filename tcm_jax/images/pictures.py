@@ -1,5 +1,6 @@
 """Pictures in and out: files of any mode to what the codec stores, and back to PNG."""
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -137,12 +138,19 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS, allow_t
         reason = str(error) or type(error).__name__
         if containers.ends_early(data, reason):
             if allow_truncated:
-                picture = decode_picture(containers.completed(data), name, max_pixels)
-                return dataclasses.replace(picture, left_out=(*picture.left_out, f"end ({reason})"))
+                return _decode_cut(data, name, max_pixels, reason)
             reason += "; tcm compress --allow-truncated reads what is there"
         elif isinstance(error, Image.UnidentifiedImageError):
             raise ImageError(f"{name} is not a picture in a format that Pillow reads") from error
         raise ImageError(f"{name} is broken: {reason}") from error
+
+
+def _decode_cut(data: bytes, name: str, max_pixels: int, reason: str) -> Picture:
+    try:
+        picture = _decode(containers.completed(data), name, max_pixels)
+    except Exception as error:
+        raise ImageError(f"{name} is broken: {reason}") from error
+    return dataclasses.replace(picture, left_out=(*picture.left_out, f"end ({reason})"))
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
@@ -156,13 +164,10 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
     except (TcmError, MemoryError, Image.DecompressionBombError):
         raise
     except Exception as error:
-        pixels, info = containers.without_metadata(data)
-        if not pixels:
-            raise
-        try:
+        with contextlib.suppress(Exception):
+            pixels, info = containers.without_metadata(data)
             return _open(pixels, name, max_pixels, info, [f"other metadata ({error})"])
-        except Exception:
-            raise error from None
+        raise
 
 
 def _open(data: bytes, name: str, max_pixels: int, info: dict[str, Any], left_out: list[str]) -> Picture:

@@ -75,9 +75,9 @@ def _folder_entries(root: Path) -> Iterator[_Entry]:
         raise DataError(f"{root} does not exist; give a folder of pictures or a .tar file")
     found = walk(root, suffixes() | {".tar"})
     if found.unreadable:
-        path, reason = found.unreadable[0]
+        folder, reason = found.unreadable[0]
         more = f", nor {len(found.unreadable) - 1} more" if found.unreadable[1:] else ""
-        raise DataError(f"a part of {root} cannot be read: {path} ({reason}){more}")
+        raise DataError(f"a part of {root} cannot be read: {folder} ({reason}){more}")
     for name, kind in found.special:
         warnings.warn(f"{name} is {kind}, and is left out", TcmWarning, stacklevel=4)
     for path in found.files:
