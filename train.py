@@ -8,13 +8,22 @@ import logging
 import sys
 from pathlib import Path
 
-from absl import app, flags
-from absl import logging as absl_logging
-from ml_collections import ConfigDict, config_flags
-
-from tcm_jax.errors import ConfigError, Preempted
+from tcm_jax.errors import ConfigError, MissingExtraError, Preempted
 from tcm_jax.system import program
+from tcm_jax.system.extras import needed
 from tcm_jax.system.names import say
+
+try:
+    with needed("train", "train.py needs what the codec does without"):
+        import grain  # noqa: F401  and all else that would be missed after the first steps
+        import optax  # noqa: F401
+        import orbax.checkpoint  # noqa: F401
+        import tensorboardX  # noqa: F401
+        from absl import app, flags
+        from absl import logging as absl_logging
+        from ml_collections import ConfigDict, config_flags
+except MissingExtraError as error:
+    sys.exit(f"MissingExtraError: {error}")
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file of configs/, with the rate's name after a colon; --config.x.y= overrides a field."
@@ -50,7 +59,9 @@ def main(argv: list[str]) -> None:
     from tcm_jax.system.devices import local_devices
     from tcm_jax.system.files import descriptor
     from tcm_jax.system.memory import prepare_training
-    from tcm_jax.training import loop
+    from tcm_jax.training.dry_run import dry_run
+    from tcm_jax.training.export import export
+    from tcm_jax.training.loop import train
 
     prepare_training()
     local_devices()
@@ -60,16 +71,16 @@ def main(argv: list[str]) -> None:
     config = CONFIG.value
     workdir = Path(WORKDIR.value or Path("runs") / config.name)
     if DRY_RUN.value:
-        path, speed = loop.dry_run(config, workdir)
+        path, speed = dry_run(config, workdir)
         say(f"{speed:.1f} images/s from {config.data.source}; contact sheet: {path}")
     elif EXPORT.value:
         path = Path(EXPORT.value)
-        loop.export(config, workdir, path, STEP.value, DTYPE.value, FIT_TABLES.value)
+        export(config, workdir, path, STEP.value, DTYPE.value, FIT_TABLES.value)
         say(f"weights: {path}", sys.stderr if descriptor(path) == 1 else sys.stdout)
     else:
         if first:
             print(config)
-        weights = loop.train(config, workdir)
+        weights = train(config, workdir)
         if first:
             say(f"trained {config.steps:,} steps; weights: {weights}")
 

@@ -35,7 +35,7 @@ from tcm_jax.training import losses
 from tcm_jax.training.batches import Batches
 from tcm_jax.training.start import first_state
 from tcm_jax.training.step import jit_step, level_weights, model_config
-from tcm_jax.training.vectors import unflatten
+from tcm_jax.training.vectors import to_params
 
 BASE = ModelConfig(
     widths=(16, 24, 32),
@@ -92,7 +92,7 @@ def main() -> None:
     pictures, file = middle_crops(flags.data), flags.output / "ablations.json"
     setting = {"steps": flags.steps, "seeds": flags.seeds, "batch": flags.batch, "crop": 128, "designs": flags.designs}
     base, variants = (tcm_tiny.MODEL, DESIGNS) if flags.designs else (BASE, VARIANTS)
-    found = json.loads(file.read_text()) if file.exists() else {"setting": setting, "variants": {}}
+    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"setting": setting, "variants": {}}
     if found["setting"] != setting:
         parser.error(f"{file} was made with {found['setting']}; give another --output")
     for name, changes in variants.items():
@@ -126,7 +126,7 @@ def run(model: ModelConfig, flags: argparse.Namespace, pictures: np.ndarray) -> 
             batch, before = next(batches), time.perf_counter()
             state, _ = jax.block_until_ready(step(state, batch))
             seconds.append(time.perf_counter() - before)
-        params = unflatten(jax.tree.map(np.asarray, state.ema), model)
+        params = to_params(jax.tree.map(np.asarray, state.ema), model)
         parts = [score(params, picture) for picture in pictures]
         results.append({key: float(np.mean([part[key] for part in parts])) for key in ("loss", "bpp", "psnr")})
     work = sum(complexity.macs(model).values(), complexity.Macs()).total / (512 * 768) / 1e3

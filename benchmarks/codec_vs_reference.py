@@ -8,7 +8,7 @@ The two take turns (reference, ours, reference, ours, ...), so that a busy machi
 Prints JSON: seconds by run, medians, `speedup` = reference / ours, and the most memory of each process. Ours is timed
 from uint8 picture to file and back; the reference from float picture to strings and back, which leaves out its
 conversions. The first runs are apart, and so is `compiling`: the process of ours that compiled the programs and kept
-them for the one that is timed, as the command line and `import tcm_jax` do.
+them for the one that is timed, as the command line does.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import types
 import warnings
 from pathlib import Path
 
+import cores
 import jax
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from tcm_jax.entropy import factorized
 from tcm_jax.images.pictures import read_image
 from tcm_jax.model.config import reference_config
 from tcm_jax.model.tcm import flat_shapes
-from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.system.process import tune_process
 from tcm_jax.weights import files, pytorch
 from tcm_jax.weights.weights import Weights
 
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="cores that both may use")
     flags = parser.parse_args()
     # XLA's pool follows the affinity.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.threads])
+    cores.bind(flags.threads)
     weights = load(flags.weights) if flags.weights else synthetic_weights(flags.n)
     image = read_image(flags.image) if flags.image else synthetic_image(512, 768)
     result = {"image": list(image.shape), "threads": flags.threads}
@@ -108,7 +109,7 @@ class Ours(Codec):
     """Our codec, with the programs that an earlier process kept."""
 
     def __init__(self, weights: Weights):
-        keep_compiled_programs()
+        tune_process()
         super().__init__(weights)
 
 

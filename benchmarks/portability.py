@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import cores
 import jax
 import numpy as np
 
@@ -29,8 +30,8 @@ from tcm_jax.codec.codec import GUARD_BAND, Codec
 from tcm_jax.codec.container import parse
 from tcm_jax.entropy.tables import build_indexes, scale_table
 from tcm_jax.errors import TcmError
-from tcm_jax.evaluation import open_weights
 from tcm_jax.images.datasets import open_dataset, short_names
+from tcm_jax.training.weights import open_weights
 
 PARTS = ("mu", "sigma", "picture")
 BANDS = (2e-6, 5e-6, 1e-5, 2e-5, 4e-5, 8e-5)
@@ -59,7 +60,7 @@ def stack() -> dict:
         "jax": jax.__version__,
         "device": jax.devices()[0].device_kind,
         "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores.available(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }
 

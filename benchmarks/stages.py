@@ -32,8 +32,7 @@ from tcm_jax.codec import codec, tiled_network
 from tcm_jax.images.pictures import read_image, write_png
 from tcm_jax.model import complexity
 from tcm_jax.model.tcm import TCM
-from tcm_jax.system.compilation import keep_compiled_programs
-from tcm_jax.system.memory import keep_freed_memory
+from tcm_jax.system.process import tune_process
 from tcm_jax.weights import files
 from tcm_jax.weights.weights import Weights
 
@@ -57,8 +56,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch", type=int, default=0, help="pictures of a batch of g_a and g_s")
     flags = parser.parse_args()
-    keep_freed_memory()  # before JAX meets its devices
-    keep_compiled_programs()
+    tune_process()
     rows = []
     for name in flags.models.split(","):
         weights = make_weights(name)

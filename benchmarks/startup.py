@@ -7,7 +7,7 @@ Medians of several processes; processor time is of all threads. The first proces
 
 import argparse
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -37,13 +37,13 @@ def stages(file: Path) -> dict[str, float]:
         from tcm_jax.codec.programs import Program
         from tcm_jax.entropy import range_coder
         from tcm_jax.images.pictures import encode_png
-        from tcm_jax.system.compilation import keep_compiled_programs
+        from tcm_jax.system.process import tune_process
         from tcm_jax.training.weights import open_weights
 
         lap("our own modules")
         range_coder.load("auto")
     lap("Numba and its kernels")
-    keep_compiled_programs()
+    tune_process()
     codec = Codec(open_weights(None), device=jax.local_devices()[0])
     lap("weights and their identity")
     make, loading = Program._make, []
@@ -67,11 +67,12 @@ def stages(file: Path) -> dict[str, float]:
 
 
 def measured(command: list[str]) -> tuple[float, float]:
-    """(processor time, seconds by the clock) of a process."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    """(processor time, 0 on Windows, which does not count it; seconds by the clock) of a process."""
+    before = os.times()
     subprocess.run(command, check=True, capture_output=True)
-    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, seconds
+    after = os.times()
+    user, system = after.children_user - before.children_user, after.children_system - before.children_system
+    return user + system, after.elapsed - before.elapsed
 
 
 def main() -> None:

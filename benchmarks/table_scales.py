@@ -15,7 +15,7 @@ import numpy as np
 from tcm_jax.codec import Codec
 from tcm_jax.entropy import tables
 from tcm_jax.images.datasets import open_dataset
-from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.system.process import tune_process
 from tcm_jax.weights.files import load_weights
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="a folder, kodak or samples")
     source = open_dataset(parser.parse_args().data)
-    keep_compiled_programs()
+    tune_process()
     weights = load_weights()
     middle = tables.build_tables(weights.params["entropy_bottleneck"])
     with mock.patch.object(tables, "gaussian_scales", lambda: tables.scale_table().astype(np.float64)):

@@ -13,11 +13,11 @@ import functools
 import importlib
 import json
 import math
-import os
 import sys
 import time
 from pathlib import Path
 
+import cores
 import jax
 import numpy as np
 from apart import Apart
@@ -25,6 +25,7 @@ from apart import Apart
 from tcm_jax.model.initialization import init_params
 from tcm_jax.system.memory import prepare_training
 from tcm_jax.training import step
+from tcm_jax.training.start import make_state
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, help="a checkout of jmliu206/LIC_TCM")
     parser.add_argument("--threads", type=int, default=2, help="cores that both may use")
     flags = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: flags.threads])
+    cores.bind(flags.threads)
     prepare_training()
     config = importlib.import_module(f"configs.tcm_{flags.config}").get_config()
     config.update({"precision": flags.precision})
@@ -68,7 +69,7 @@ class Ours:
 
     def __init__(self, config, params, batch: np.ndarray):
         jax.config.update("jax_enable_compilation_cache", False)
-        self.state, self.batch = step.state_of(params, config), jax.device_put(batch)
+        self.state, self.batch = make_state(params, config), jax.device_put(batch)
         start = time.perf_counter()
         self.program = step.jit_step(config).lower(self.state, self.batch).compile()
         self.compile_seconds = round(time.perf_counter() - start, 2)

@@ -35,7 +35,8 @@ def make_config(name: str, model: ModelConfig, rate: str = "mse-3") -> ConfigDic
     # ones for lam: the rate of the network in init_from, if that has one rate
     config.balance_levels = False  # a picture's loss counts by 1 / sqrt(its lambda): low rates as much as high ones
     config.entropy_only = False  # the transforms stay as they are, and the rate alone is trained: a network's first run
-    config.precision = "float32"  # of g_a and g_s, or "bfloat16"; all else is float32
+    config.precision = "float32"  # of g_a and g_s, on every device; "tf32" for their products alone (on a TPU three of
+    # bfloat16), or "bfloat16"; all else is float32
     config.remat = False  # keep the inputs of blocks only and compute the rest anew for the gradients: less memory
     config.accumulate = 1  # parts of a batch, one after the other: less memory, the same step
 
@@ -54,8 +55,9 @@ def make_config(name: str, model: ModelConfig, rate: str = "mse-3") -> ConfigDic
     config.optimizer = "adam"  # or "soap" (soap.py): fewer steps for as much, each of them slower
     config.learning_rate = 1e-4  # at its peak
     config.aux_learning_rate = 1e-3  # Adam for the quantiles of the factorized prior
-    config.schedule = "multistep"  # x0.1 at each milestone; or "cosine"
+    config.schedule = "multistep"  # x0.1 at each milestone; or "cosine", or "flat" with a fall at the end
     config.milestones = (45 * EPOCH, 48 * EPOCH)  # steps
+    config.fall_steps = 1  # of the flat schedule, its last ones
     config.warmup_steps = 0
     config.clip_norm = 1.0  # largest global norm of the gradients
     config.ema_decay = 0.999  # of the averaged parameters, which are what is exported

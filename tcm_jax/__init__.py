@@ -6,7 +6,8 @@
     image = tcm_jax.decompress(data)  # the array; as_pil=True for a PIL image
 
 `tcm_jax.codec.Codec` has every setting; `import tcm_jax.pillow_plugin` teaches Pillow to open and save `.tcm` files.
-Importing the package itself loads nothing: JAX starts with the first picture.
+Importing the package itself loads nothing: JAX starts with the first picture. Nothing of the process is changed unless
+`tune_process` is called.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     File = bytes | bytearray | memoryview | str | PathLike[str] | BinaryIO
 
-__all__ = ["compress", "decompress"]
+__all__ = ["compress", "decompress", "tune_process"]
 
 
 def compress(
@@ -81,6 +82,18 @@ def decompress(
     return to_pil(picture) if as_pil else picture.array
 
 
+def tune_process() -> None:
+    """Sets up the whole process for coding pictures, as the command `tcm` does; without it nothing of it is changed.
+
+    On Linux with glibc freed memory stays with the process for the next picture, in huge pages, so that it keeps the
+    most memory that it ever had. JAX's compilation cache is switched on in the user's cache folder, where
+    JAX_COMPILATION_CACHE_DIR names no other. To be called before anything else uses JAX; a second call does nothing.
+    """
+    from tcm_jax.system import process
+
+    process.tune_process()
+
+
 def _read(data: File) -> bytes:
     from tcm_jax.errors import StreamError
 
@@ -106,8 +119,6 @@ def _codec(weights: str | PathLike[str] | None) -> Codec:
 @functools.lru_cache(maxsize=2)
 def _opened(weights: str | None) -> Codec:
     from tcm_jax.codec import Codec
-    from tcm_jax.system.compilation import keep_compiled_programs
     from tcm_jax.weights.files import load_weights
 
-    keep_compiled_programs()
     return Codec(load_weights(weights))

@@ -58,7 +58,8 @@ class TcmImageFile(ImageFile.ImageFile):
             if self.fp and self._exclusive_fp:
                 self.fp.close()
             self.fp = io.BytesIO(array.tobytes())
-            self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, self.mode)]
+            # A tuple of one, since Pillow 11 would map the file of that name for a mode by itself.
+            self.tile = [ImageFile._Tile("raw", (0, 0, *self.size), 0, (self.mode,))]
         return super().load()
 
 

@@ -21,11 +21,13 @@ from tcm_jax.weights.weights import Weights
 GAINS = {"g_a/layers_6/kernel": 6.0, "h_a/layers_2/kernel": 4.0, "g_s/layers_6/layers_0/kernel": 0.05}
 SCALE_GAIN = 4.0
 
+jax.config.update("jax_numpy_dtype_promotion", "strict")  # float32 and int32 meet only where the code says so
+
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
     """Equal programs compile once a session, or once for all sessions that share JAX_COMPILATION_CACHE_DIR."""
-    if jax.__version_info__ < (0, 6):  # see codec.keep_compiled_programs
+    if jax.__version_info__ < (0, 6):  # see compilation.keep_compiled_programs
         return
     folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("jax")))
     jax.config.update("jax_compilation_cache_dir", folder)

@@ -1,5 +1,6 @@
 """`tcm_jax.compress` and `decompress`, and Pillow with the plugin; with the small weights in place of the embedded."""
 
+import importlib
 import io
 
 import numpy as np
@@ -29,8 +30,18 @@ def saved(image: Image.Image, **options) -> bytes:
 
 
 def test_everything_public_is_named():
-    assert tcm_jax.__all__ == ["compress", "decompress"]
+    assert tcm_jax.__all__ == ["compress", "decompress", "tune_process"]
     assert all(getattr(tcm_jax, name).__doc__ for name in tcm_jax.__all__)
+
+
+@pytest.mark.parametrize("name", ["tcm_jax", "tcm_jax.codec", "tcm_jax.ops", "tcm_jax.evaluation.command"])
+def test_all_is_what_is_exported(name):
+    """What a module with `__all__` defines without an underscore is in it, and what is in it is there."""
+    module = importlib.import_module(name)
+    defined = {key for key, value in vars(module).items() if str(getattr(value, "__module__", "")).startswith(name)}
+    assert {key for key in defined if not key.startswith("_")} <= set(module.__all__)
+    assert all(hasattr(module, exported) for exported in module.__all__)
+    assert len(module.__all__) == len(set(module.__all__))
 
 
 def test_arrays_and_images():

@@ -9,7 +9,8 @@ import pytest
 
 from configs import default, smoke
 from tcm_jax.errors import ConfigError
-from tcm_jax.training import loop, step
+from tcm_jax.training import step
+from tcm_jax.training.check import check
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parent.parent
         (["--config", "configs/none.py"], "ConfigError: cannot read the file given as --config"),
         ([], "ConfigError: no configuration"),
         (["--config", "configs/smoke.py", "--config.lamda=1"], "ConfigError: the configuration has no field 'lamda'"),
+        (["--config", "configs/smoke.py", "--config.steps=-1"], "ConfigError: steps is -1; it must be at least 1"),
         (["--config", "configs/smoke.py", "--num_processes=2"], "--coordinator, --num_processes and --process_id"),
     ],
 )
@@ -49,7 +51,7 @@ def test_every_configuration_is_valid():
         tcm_tiny.get_config("mse-4")
     for config in (*configs, tcm_tiny.get_config(), tcm_tiny.get_config("entropy")):
         config.data.source = "folder:x"
-        loop.check(config)
+        check(config)
         assert dataclasses.asdict(step.model_config(config)) == {
             key: tuple(value) if isinstance(value, (list, tuple)) else value for key, value in config.model.items()
         }

@@ -14,7 +14,7 @@ from tcm_jax import ops
 from tcm_jax.codec import Codec
 from tcm_jax.errors import WeightsError
 from tcm_jax.model.initialization import init_params
-from tcm_jax.training import step
+from tcm_jax.training import start, step
 from tcm_jax.training.batches import random_crop
 from tcm_jax.weights import files
 from tcm_jax.weights.weights import Weights
@@ -33,7 +33,7 @@ def train(model, params, batches, **changes):
     """(weights after STEPS on the batches in turn, first and last metrics)."""
     config = default.make_config("learning", model)
     config.update({"learning_rate": 1e-2, "schedule": "cosine", "steps": STEPS, "warmup_steps": 10, **changes})
-    state, program = step.state_of(params, config), step.jit_step(config)
+    state, program = start.make_state(params, config), step.jit_step(config)
     seen = []
     for i in range(STEPS):
         state, metrics = program(state, batches[i % len(batches)])
@@ -108,7 +108,7 @@ def test_a_network_of_one_rate_becomes_one_of_all_rates():
     model, levels = dataclasses.replace(smoke.MODEL, levels=LEVELS), {"level_lams": (0.002, 0.02, 0.2), "lam": 0.02}
     config = default.make_config("learning", model)
     config.update(levels)
-    params = flatten_dict(step.initial_params(config)) | flatten_dict(fixed.params)
+    params = flatten_dict(start.random_params(config)) | flatten_dict(fixed.params)
     variable, _, _ = train(model, unflatten_dict(params), batches, learning_rate=3e-3, **levels)
     codec = Codec(variable, coder="native")
     rates, qualities = zip(*(measure(codec, CROP, quality) for quality in (1, 20, 40, 60, 80, 100)), strict=True)

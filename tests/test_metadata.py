@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, ImageFile, ImageOps
 from png_files import chunk
 
 from tcm_jax.errors import ImageError, TcmWarning
-from tcm_jax.images import metadata
+from tcm_jax.images import containers, metadata
 from tcm_jax.images.pictures import Picture, decode_image, decode_picture, encode_png, for_png, from_pil, read_picture
 
 CASES = Path(__file__).parent / "cases"
@@ -142,6 +142,41 @@ def test_orientation_of_xmp_and_of_an_old_form_of_exif():
         np.testing.assert_array_equal(decode_picture(plain[:-12] + text + plain[-12:], "picture").array, turned)
     webp = encoded(Image.fromarray(RGB), "WEBP", lossless=True, xmp=xmp)
     np.testing.assert_array_equal(decode_picture(webp, "picture").array, turned)
+
+
+def test_the_orientation_of_a_tiff_is_its_tag():
+    xmp = b'<x:xmpmeta tiff:Orientation="6"/>'
+    for orientation, expected in ((1, RGB), (6, np.rot90(RGB, -1))):
+        picture = planes(Image.fromarray(RGB), "TIFF", tiffinfo={0x112: orientation, 700: xmp})
+        np.testing.assert_array_equal(picture.array, expected)
+
+
+def test_an_avif_whose_exif_pillow_stumbles_over():
+    pytest.importorskip("PIL._avif")
+    exif = Image.Exif()
+    exif[0x112], exif[0x10F] = 6, "a camera"
+    data = encoded(Image.fromarray(RGB), "AVIF", exif=exif)
+    sound = decode_picture(data, "picture")
+    assert (sound.colour.shape, sound.left_out) == ((24, 16, 3), ())
+    picture = decode_picture(data.replace(b"MM\0*", b"oops"), "picture")
+    assert_names(picture, r"other metadata \(.*\)")
+    np.testing.assert_array_equal(picture.array, sound.array)
+
+
+def test_what_a_jpeg_holds_beside_its_pixels():
+    """For the case that Pillow does not get so far: an error of a warning's, or of a segment of other programs."""
+    icc = (100_000).to_bytes(4, "big") + SRGB[4:] + random.Random(1).randbytes(100_000 - len(SRGB))
+    xmp = b'<x tiff:Orientation="6"/>'
+    data = encoded(Image.fromarray(RGB), "JPEG", exif=b"Exif\0\0" + exif_of(6), icc_profile=icc, xmp=xmp, comment=b"hi")
+    first, second = (data.index(b"ICC_PROFILE\0" + number) - 4 for number in (b"\1", b"\2"))
+    end = second + 2 + int.from_bytes(data[second + 2 : second + 4], "big")
+    swapped = data[:first] + data[second:end] + b"\xff" + data[first:second] + data[end:]
+    for file in (data, swapped):
+        pixels, info = containers.without_metadata(file)
+        assert info == {"exif": exif_of(6), "icc_profile": icc, "xmp": xmp}
+        with Image.open(io.BytesIO(pixels)) as bare, Image.open(io.BytesIO(data)) as whole:
+            np.testing.assert_array_equal(np.asarray(bare), np.asarray(whole))
+            assert not bare.info.keys() & {"exif", "icc_profile", "xmp", "comment"}
 
 
 def test_profiles_that_cannot_be_kept():

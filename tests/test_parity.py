@@ -17,9 +17,9 @@ from tcm_jax.entropy.tables import build_indexes
 from tcm_jax.model.config import reference_config
 from tcm_jax.model.tcm import TCM, flat_shapes
 from tcm_jax.ops import Target, kernels, target
-from tcm_jax.training import step
+from tcm_jax.training import start, step
 from tcm_jax.training.step import draw_noise
-from tcm_jax.training.vectors import unflatten
+from tcm_jax.training.vectors import to_params
 from tcm_jax.weights import pytorch
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -97,12 +97,12 @@ def test_training_loss_and_gradients(name, monkeypatch):
     config.lam, config.clip_norm = meta["train_lambda"], float("inf")
     monkeypatch.setattr(step, "draw_noise", lambda *args: jax.tree.map(jnp.zeros_like, draw_noise(*args)))
     params = reference_params(reference_config(SIZES[name]))
-    state, metrics = jax.jit(step.make_step(config))(step.state_of(params, config), crop(meta)[None])
+    state, metrics = jax.jit(step.make_step(config))(start.make_state(params, config), crop(meta)[None])
     assert float(metrics["loss"]) == pytest.approx(meta["train_loss"], rel=1e-5)
     assert float(metrics["bpp"]) == pytest.approx(meta["train_bpp"], rel=1e-5)
     moments = {path[-1].key: leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state)
                if ".mu" in jax.tree_util.keystr(path)}  # fmt: skip
-    grads = unflatten(moments, reference_config(SIZES[name]))
+    grads = to_params(moments, reference_config(SIZES[name]))
     norms = {
         pytorch.reference_name(path): 10 * float(jnp.linalg.norm(g.ravel())) for path, g in flatten_dict(grads).items()
     }

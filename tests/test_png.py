@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -16,6 +17,7 @@ from png_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, chunk
 from tcm_jax.errors import ImageError
 from tcm_jax.images.pictures import decode_picture, encode_png, from_pil
 
+CASES = Path(__file__).parent / "cases"
 DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8)}
 KINDS = [(colour_type, depth) for colour_type, depths in DEPTHS.items() for depth in depths]
 
@@ -60,6 +62,23 @@ def test_transparency_is_exact(kind, seed, interlaced, height, width):
         np.testing.assert_array_equal(picture.colour, colours * scale)
     with Image.open(io.BytesIO(data)) as image:
         np.testing.assert_array_equal(from_pil(image).array, picture.array)
+
+
+@pytest.mark.parametrize("name", ["g1", "g4", "g16", "rgb16"])
+def test_pictures_that_pillow_has_loaded_have_the_transparency_of_their_files(name, tmp_path):
+    data = (CASES / f"{name}_trns.png").read_bytes()
+    path = tmp_path / "picture.png"
+    path.write_bytes(data)
+    expected = decode_picture(data, "picture")
+    assert sorted(np.unique(expected.alpha)) == [0, 255]
+    with Image.open(path) as image:
+        image.load()
+        np.testing.assert_array_equal(from_pil(image).array, expected.array)
+        # Another picture that has got the name is not looked at.
+        path.write_bytes(png_files.write(SAMPLES, 16, RGB, [chunk(b"tRNS", b"\0\1\0\2\0\3")]))
+        from_pil(image)
+        path.unlink()
+        from_pil(image)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
@@ -143,6 +162,18 @@ def test_damage_is_not_an_early_end():
     for allowed in (False, True):
         with pytest.raises(ImageError, match=r"picture is broken: (?!.*allow-truncated)"):
             decode_picture(bytes(data), "picture", allow_truncated=allowed)
+
+
+def test_the_end_that_is_missing_cannot_always_be_made_up():
+    whole = png_files.write(SAMPLES, 8, RGB)
+    nonsense = bytearray(whole[:-20])
+    nonsense[25] = 7  # a colour type that there is not
+    tiff = io.BytesIO()
+    Image.fromarray(SAMPLES.astype(np.uint8)).save(tiff, "TIFF", compression="tiff_lzw")
+    for data in (bytes(nonsense), tiff.getvalue()[:300], b"BM" + bytes(60)):
+        for allowed in (False, True):
+            with pytest.raises(ImageError, match=r"picture is (broken|not a picture)"):
+                decode_picture(data, "picture", allow_truncated=allowed)
 
 
 def test_what_we_write_is_read_again():

@@ -31,7 +31,7 @@ class Config:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(compilation, "_folder", tmp_path / "programs")
+    monkeypatch.setattr(compilation, "folder_of_programs", lambda: tmp_path / "programs")
     return tmp_path / "programs"
 
 
@@ -59,7 +59,7 @@ def test_a_new_process_does_not_trace(folder, monkeypatch):
     again = run(traced(calls), Config("a"))
     assert calls == [3]
     assert len(list(folder.iterdir())) == 1
-    monkeypatch.setattr(compilation, "_folder", None)
+    monkeypatch.setattr(compilation, "folder_of_programs", lambda: None)
     kept_nowhere = run(traced(calls), Config("a"))
     for a, b, c in zip(first, again, kept_nowhere, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -94,7 +94,7 @@ def test_damaged_files_are_made_anew(folder):
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(compilation, "_folder", tmp_path / "file" / "programs")
+    monkeypatch.setattr(compilation, "folder_of_programs", lambda: tmp_path / "file" / "programs")
     assert len(run(traced([]), Config("a"))) == 2
 
 

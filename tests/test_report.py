@@ -95,7 +95,7 @@ def test_pictures_of_equal_size(made, tiny_weights, tiny_codec):
 
 def test_bits_that_another_codec_takes():
     def point(bpp, psnr):
-        return {"label": "p", "mean": {"bpp": bpp, "psnr": psnr, "ms_ssim_db_of_mean": None}}
+        return {"label": "p", "mean": {"bpp": bpp, "psnr": psnr, "ms_ssim_db_of_mean": None, "failed": 0}}
 
     model = {"kind": "tcm", "label": "m", "points": [point(0.5, 30)]}
     other = {"kind": "other", "label": "o", "points": [point(0.5, 28), point(1.0, 30), point(2.0, 32)]}
@@ -169,7 +169,7 @@ def test_in_a_browser(made, tmp_path, width, scheme):
 def test_text_of_others_stays_text(tmp_path):
     """Names of pictures and models end up inside a script element and must not end it."""
     row = {"name": "</script><script>alert(1)</script>", "psnr": float("inf")}
-    mean = dict.fromkeys(("bpp", "bytes", "psnr_of_mean_mse", "ms_ssim", "ms_ssim_db_of_mean", "ssimulacra2",
+    mean = dict.fromkeys(("failed", "bpp", "bytes", "psnr_of_mean_mse", "ms_ssim", "ms_ssim_db_of_mean", "ssimulacra2",
                           "encode_seconds", "decode_seconds")) | {"psnr": float("inf")}  # fmt: skip
     curve = {"name": "m", "label": "<!--m", "kind": "tcm", "settings": "", "points": [
         {"label": "p", "mean": mean, "images": [row]}]}  # fmt: skip

@@ -142,3 +142,25 @@ def test_what_a_killed_process_left_is_ignored(tmp_path):
 def test_checksums_see_every_array():
     assert checksum(state(1)) == checksum({"other": state(1)})
     assert checksum(state(1)) != checksum(state(1).replace(ema={"w": 2 * np.ones((64, 64), np.float32)}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.replace(params=s.params | {"c": jnp.ones(3)}), r"1 arrays differ, such as params/c\)"),
+        (lambda s: s.replace(params={"b": s.params["b"]}), r"1 arrays differ, such as params/a\)"),
+        (lambda s: s.replace(params=s.params | {"a": jnp.ones(4)}), r"1 arrays differ, such as params/a\)"),
+        (lambda s: s.replace(ema={"main": s.ema["w"]}), r"2 arrays differ, such as ema/main\)"),
+    ],
+    ids=["more", "fewer", "of another shape", "renamed"],
+)
+def test_another_state_is_not_called_damaged(tmp_path, change, message):
+    saved(tmp_path, (1, 2))
+    with (
+        RunCheckpoints(tmp_path / "checkpoints", keep=3) as checkpoints,
+        pytest.raises(WeightsError, match=rf"checkpoint 2 in .* is of a run with another state \({message}") as raised,
+    ):
+        checkpoints.restore(jax.eval_shape(lambda: change(state(0))), SHARDING)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "damaged").exists()
+    assert int(restored(tmp_path)[0].step) == 2

@@ -12,8 +12,8 @@ from flax.traverse_util import flatten_dict
 from configs import default, smoke
 from tcm_jax.errors import ConfigError
 from tcm_jax.model.initialization import init_params
-from tcm_jax.training import step
-from tcm_jax.training.vectors import flatten, unflatten
+from tcm_jax.training import start, step
+from tcm_jax.training.vectors import to_params, to_vectors
 
 LAMS = (0.001, 0.01, 0.1)
 BATCH = np.stack([photograph(128, 128, i) for i in range(4)])
@@ -31,7 +31,7 @@ def make_config(**changes):
 
 @pytest.fixture(scope="module")
 def state():
-    return step.init_state(make_config())
+    return start.first_state(make_config())
 
 
 @pytest.fixture(scope="module")
@@ -41,23 +41,23 @@ def once(state):
 
 def test_parameters_become_vectors_and_back():
     params = init_params(smoke.MODEL, 0)
-    back = flatten_dict(unflatten(flatten(params), smoke.MODEL), sep="/")
+    back = flatten_dict(to_params(to_vectors(params), smoke.MODEL), sep="/")
     flat = flatten_dict(params, sep="/")
     assert back.keys() == flat.keys()
     for name, value in flat.items():
         np.testing.assert_array_equal(back[name], value)
-    assert flatten(params)["quantiles"].size == 3 * smoke.MODEL.hyper_channels
+    assert to_vectors(params)["quantiles"].size == 3 * smoke.MODEL.hyper_channels
     with pytest.raises(ValueError, match="values for the"):
-        unflatten(flatten(params), dataclasses.replace(smoke.MODEL, atten_width=16))
+        to_params(to_vectors(params), dataclasses.replace(smoke.MODEL, atten_width=16))
 
 
 def test_slices_of_the_vector_share_kernels():
     """Where a slice starts is an operand: XLA would compile a kernel for each start."""
-    vectors = flatten(init_params(smoke.MODEL, 0))
-    program = jax.jit(lambda vectors: unflatten(vectors, smoke.MODEL)).lower(vectors).compile()
+    vectors = to_vectors(init_params(smoke.MODEL, 0))
+    program = jax.jit(lambda vectors: to_params(vectors, smoke.MODEL)).lower(vectors).compile()
     if jax.default_backend() == "cpu":
         assert program.as_text().count(" slice(") <= 1  # the value that hides the starts
-    expected = unflatten(jax.tree.map(np.asarray, vectors), smoke.MODEL)
+    expected = to_params(jax.tree.map(np.asarray, vectors), smoke.MODEL)
     jax.tree.map(np.testing.assert_array_equal, program(vectors), expected)
 
 
@@ -82,7 +82,7 @@ def test_a_step_that_is_not_finite_is_skipped(state, once):
     assert float(metrics["bad_steps"]) == 2
     mended, metrics = once(again.replace(params=state.params), BATCH)
     assert (int(mended.step), int(mended.bad_steps), float(metrics["skipped"])) == (3, 0, 0)
-    assert not np.array_equal(flatten(mended.params)["main"], flatten(state.params)["main"])
+    assert not np.array_equal(to_vectors(mended.params)["main"], to_vectors(state.params)["main"])
 
 
 def test_each_picture_has_a_level_and_its_lambda():

@@ -65,7 +65,7 @@ def test_single_files_and_patterns(memory, capsys):
     memory.pipe_file("/in/a.tcm", b"old")
     assert tcm(capsys, "compress", "memory://in/a.png", "--overwrite")[0] == 0
     assert memory.cat_file("/in/a.tcm") == data
-    assert storage.matching("memory://in/**/*.png") == [
+    assert storage.matching("memory://in/**/*.png").files == [
         ("memory://in/a.png", PurePath("a.png")),
         ("memory://in/deep/b.png", PurePath("deep/b.png")),
     ]

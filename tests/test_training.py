@@ -19,7 +19,10 @@ from configs import default, smoke
 from tcm_jax.errors import ConfigError, DataError, Preempted, TcmError, TrainingError, WeightsError
 from tcm_jax.model.initialization import init_params
 from tcm_jax.training import checkpoints, loop, start, step
-from tcm_jax.training.vectors import flatten, unflatten
+from tcm_jax.training.check import check
+from tcm_jax.training.dry_run import contact_sheet, dry_run
+from tcm_jax.training.export import export
+from tcm_jax.training.vectors import to_params, to_vectors
 from tcm_jax.training.workdir import opened
 from tcm_jax.weights import files
 
@@ -107,14 +110,14 @@ def test_a_run_that_goes_on_equals_the_uninterrupted_one(config, tmp_path, whole
 
     ema, steps = checkpoints.load_run(tmp_path / "parts")
     assert steps == 6
-    params = unflatten(ema, weights.config)
+    params = to_params(ema, weights.config)
     assert files.make_weights(weights.config, params, {}).identity == weights.identity
     check_export(config, tmp_path / "parts", weights)
     check_fine_tuning(config, tmp_path / "parts" / "weights.safetensors", weights)
 
 
 def check_export(config, workdir, whole):
-    path = loop.export(config, workdir, workdir / "half.safetensors", "newest", "float16")
+    path = export(config, workdir, workdir / "half.safetensors", "newest", "float16")
     weights = files.load_weights(path)
     assert weights.metadata["steps"] == "6"
     assert weights.metadata["lambda"] == "0.0067"
@@ -123,16 +126,16 @@ def check_export(config, workdir, whole):
         weights.params["g_a"]["layers_4"]["kernel"], whole.params["g_a"]["layers_4"]["kernel"], rtol=1e-3
     )
     fitted = files.load_weights(
-        loop.export(config, workdir, workdir / "fitted.safetensors", "newest", "float16", fit_tables=2)
+        export(config, workdir, workdir / "fitted.safetensors", "newest", "float16", fit_tables=2)
     )
     assert fitted.metadata["tables"] == f"fitted to {2 * config.data.batch_size} training pictures"
     jax.tree.map(np.testing.assert_array_equal, fitted.params, weights.params)
     assert not np.array_equal(fitted.tables.lookup, weights.tables.lookup)
-    assert loop.export(config, workdir, workdir / "4.safetensors", "4", "float32").exists()
+    assert export(config, workdir, workdir / "4.safetensors", "4", "float32").exists()
     with pytest.raises(WeightsError, match="holds no checkpoint 5, only 3, 4, 6"):
-        loop.export(config, workdir, workdir / "5.safetensors", "5", "float32")
+        export(config, workdir, workdir / "5.safetensors", "5", "float32")
     with pytest.raises(ConfigError, match="neither newest, best nor a step"):
-        loop.export(config, workdir, workdir / "5.safetensors", "last", "float32")
+        export(config, workdir, workdir / "5.safetensors", "last", "float32")
 
 
 def check_fine_tuning(config, path, whole):
@@ -200,7 +203,7 @@ def fake_step(monkeypatch, bad):
     run.bad = run.next = 0
     zero = jnp.zeros((), jnp.int32)
     params = init_params(smoke.MODEL, 0)
-    state = step.TrainState(zero, params, flatten(params), (), zero)
+    state = step.TrainState(zero, params, to_vectors(params), (), zero)
     monkeypatch.setattr(loop, "compile_step", lambda *args: run)
     monkeypatch.setattr(loop, "first_state", lambda config: state)
     monkeypatch.setattr(loop, "abstract_state", lambda config: jax.eval_shape(lambda: state))
@@ -286,11 +289,11 @@ def test_a_trace_is_written(config, tmp_path, monkeypatch):
 
 
 def test_dry_run(config, tmp_path):
-    path, speed = loop.dry_run(config, tmp_path / "run", batches=2)
+    path, speed = dry_run(config, tmp_path / "run", batches=2)
     sheet = np.array(Image.open(path))
     assert sheet.shape == (128, 256, 3)
     assert speed > 0
-    assert loop.contact_sheet(np.zeros((3, 4, 6, 3), np.uint8)).shape == (8, 12, 3)
+    assert contact_sheet(np.zeros((3, 4, 6, 3), np.uint8)).shape == (8, 12, 3)
 
 
 @pytest.mark.parametrize(
@@ -300,20 +303,49 @@ def test_dry_run(config, tmp_path):
         ({"data.crop": 100}, "multiple of 128"),
         ({"distortion": "mae"}, "mae"),
         ({"model.num_slices": 5}, "slices"),
-        ({"log_every": 0}, "log_every is 0"),
+        ({"log_every": 0}, "log_every is 0; it must be at least 1"),
+        ({"steps": -1}, "steps is -1; it must be at least 1"),
+        ({"steps": 0}, "steps is 0"),
+        ({"warmup_steps": -1}, "warmup_steps is -1; it must be at least 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"accumulate": 0}, "accumulate is 0"),
+        ({"accumulate": 3}, "accumulate is 3; data.batch_size 2 must be a multiple"),
+        ({"checkpoint_every": -5}, "checkpoint_every is -5"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints is 0"),
+        ({"max_bad_steps": 0}, "max_bad_steps is 0"),
+        ({"data.batch_size": 0}, "data.batch_size is 0"),
+        ({"data.batch_size": -8}, "data.batch_size is -8"),
+        ({"data.crop": 0}, "data.crop is 0"),
+        ({"data.workers": -1}, "data.workers is -1"),
+        ({"validation.every": 0}, "validation.every is 0"),
+        ({"validation.pictures": -1}, "validation.pictures is -1"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be a number over 0"),
+        ({"learning_rate": np.nan}, "learning_rate is nan"),
+        ({"aux_learning_rate": -1e-3}, "aux_learning_rate is -0.001"),
+        ({"lam": np.inf}, "lam is inf"),
+        ({"clip_norm": 0.0}, "clip_norm is 0.0"),
+        ({"ema_decay": 1.0}, "ema_decay is 1.0"),
+        ({"milestones": (5, 3)}, "milestones are"),
+        ({"milestones": (-5, 3)}, "milestones are"),
+        ({"model.levels": 2, "level_lams": (0.1, -0.1)}, "level_lams are"),
     ],
 )
 def test_impossible_configurations_are_refused(config, change, message):
     config.update_from_flattened_dict(change)
     with pytest.raises(ConfigError, match=message):
-        loop.check(config)
+        check(config)
 
 
 def test_another_runs_folder_is_refused(config, tmp_path):
     workdir = tmp_path / "run"
     workdir.mkdir()
     (workdir / "config.json").write_text(default.make_config("test", smoke.MODEL, "mse-1").to_json_best_effort())
-    with pytest.raises(ConfigError, match="run holds a run whose lam differ; give another --workdir"):
+    with pytest.raises(ConfigError, match="holds a run with another lam and another optimizer; give another --workdir"):
+        loop.train(config, workdir)
+    config.optimizer = "adam"
+    (workdir / "config.json").write_text(config.to_json_best_effort())
+    config.optimizer = "soap"
+    with pytest.raises(ConfigError, match="run holds a run with another optimizer; give another --workdir"):
         loop.train(config, workdir)
     (workdir / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=r"config\.json is damaged"):

@@ -11,6 +11,7 @@ from golden_files import WEIGHTS
 from PIL import Image
 
 from tcm_jax import cli
+from tcm_jax.cli import storage
 from tcm_jax.errors import DataError, TcmWarning
 from tcm_jax.images.datasets import open_dataset
 from tcm_jax.images.formats import suffixes
@@ -117,6 +118,15 @@ def test_the_command_names_special_files_and_works_on_the_rest(folder, capsys, m
     status, out, err = tcm(capsys, "compress", "in/1.png", "in/p.png", "-o", "again")
     assert (status, err) == (0, "TcmWarning: in/p.png is a FIFO, and is left out\n1 done\n")
     assert out.startswith("again/1.tcm: ")
+
+
+def test_patterns_find_each_file_once_and_name_special_ones(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    os.mkfifo("in/p.png")
+    found = storage.matching("in/**/*.png")
+    assert [file for file, _ in found.files] == ["in/1.png", "in/y/3.png"]
+    assert found.special == [("in/p.png", "a FIFO")]
+    assert [file for file, _ in storage.matching("in/b/loop/*.png").files] == ["in/b/loop/1.png"]
 
 
 def test_the_command_fails_where_a_folder_cannot_be_listed(folder, locked, capsys, monkeypatch):

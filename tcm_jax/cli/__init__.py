@@ -1,6 +1,7 @@
 """The command `tcm`: pictures to `.tcm` files and back, what is in them, weights, evaluation."""
 
 import sys
+import warnings
 
 from tcm_jax.cli.parser import make_parser
 from tcm_jax.system import program
@@ -24,6 +25,7 @@ def entry() -> None:
     system does anyway, would take it a third of a second.
     """
     program.prepare()
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"  # a line, as for errors
     try:
         status = main()
     except SystemExit as stop:  # a signal, or argparse

@@ -16,7 +16,8 @@ from tcm_jax.cli import batch, storage
 from tcm_jax.cli.files import STANDARD, Job
 from tcm_jax.cli.stages import Stages
 from tcm_jax.cli.transcode import Command, open_codecs, work
-from tcm_jax.errors import ConfigError, MissingExtraError, TcmError
+from tcm_jax.errors import ConfigError, TcmError
+from tcm_jax.system.extras import needed
 
 if TYPE_CHECKING:
     from tcm_jax.weights.weights import Weights
@@ -32,10 +33,9 @@ def connected(args: argparse.Namespace) -> Iterator[None]:
     """
     # Ray's C++ parts would write to stderr that actors with arguments may not restart; ours can.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
+    with needed("ray", "--engine ray needs Ray"):
         import ray.data
-    except ImportError as error:
-        raise MissingExtraError('--engine ray needs Ray: pip install "tcm_jax[ray]"') from error
+
     if STANDARD in [*args.inputs, args.output]:
         raise ConfigError("--engine ray works on files, not on standard input or output")
     args.inputs = [storage.absolute(storage.local(path)) for path in args.inputs]

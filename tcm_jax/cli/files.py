@@ -114,10 +114,10 @@ def _expand(argument: str, suffixes: frozenset[str]) -> storage.Found:
             raise TcmError(f"{argument} holds no files to work on ({', '.join(sorted(suffixes))})")
         return found
     if glob.has_magic(argument) and not storage.is_file(argument):
-        files = storage.matching(argument)
-        if not files:
+        found = storage.matching(argument)
+        if not found.files and not found.special:
             raise TcmError(f"no file matches {argument}")
-        return storage.Found(files)
+        return found
     return storage.Found([(argument, PurePath(PurePath(argument).name))])
 
 

@@ -54,7 +54,7 @@ def describe(data: bytes, max_pixels: int) -> dict[str, Any]:
         "portable": file.guard_band > 0,
         "guard_band": file.guard_band,
         "portable_bytes": len(data) - len(pack(bare)),
-        "parts": section_sizes(file),
+        "parts": section_sizes(data),
     }
 
 

@@ -112,19 +112,32 @@ def special(path: str) -> str | None:
         return None
 
 
-def matching(pattern: str) -> list[tuple[str, PurePath]]:
-    """(file, its path below the pattern's folders that have no wildcard), sorted."""
+def matching(pattern: str) -> Found:
+    """What a pattern names; paths are below its folders that have no wildcard."""
     folders = pattern.split("/")[:-1]
     fixed = "/".join(itertools.takewhile(lambda part: not glob.has_magic(part), folders))
     if is_remote(pattern):
         with _reached(pattern, "list") as (system, name):
             found = sorted(file for file, about in system.glob(name, detail=True).items() if about["type"] == "file")
             below = [PurePosixPath(file).relative_to(system._strip_protocol(fixed)) for file in found]
-        return [(join(fixed, path), path) for path in below]
-    names = glob.glob(pattern, recursive=True)  # noqa: PTH207 (Path.glob wants the folder apart)
-    files = sorted(Path(name) for name in names if Path(name).is_file())
+        return Found([(join(fixed, path), path) for path in below])
+    names = _without_loops(glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob wants the folder apart)
     root = Path(fixed or ("/" if pattern.startswith("/") else "."))
-    return [(str(file), file.relative_to(root)) for file in files]
+    files: list[tuple[str, PurePath]] = [(str(name), name.relative_to(root)) for name in names if name.is_file()]
+    return Found(files, [(str(name), kind) for name in names if (kind := special(str(name)))])
+
+
+def _without_loops(names: list[str]) -> list[Path]:
+    """Sorted, each but once: without a link to a folder on the way if there is such a name, else by the shortest."""
+    places: dict[Path, Path] = {}
+    paths = {Path(name): Path(name).parent.resolve() / Path(name).name for name in names}
+
+    def rank(path: Path) -> tuple[bool, int, Path]:
+        return paths[path].parent != path.parent.absolute(), len(path.parts), path
+
+    for path in sorted(paths, key=rank):
+        places.setdefault(paths[path], path)
+    return sorted(places.values())
 
 
 def read(url: str, error: type[TcmError]) -> bytes:

@@ -32,13 +32,13 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
     with stages.time("imports"), quick_imports():
         from tcm_jax.codec.codec import GUARD_BAND, Codec
         from tcm_jax.entropy import range_coder
-        from tcm_jax.system.compilation import keep_compiled_programs
         from tcm_jax.system.devices import local_devices
+        from tcm_jax.system.process import tune_process
         from tcm_jax.training.weights import open_weights
 
         range_coder.load(args.coder)
     stages.watch_programs()
-    keep_compiled_programs()
+    tune_process()
     with stages.time("weights"):
         weights = weights or open_weights(args.weights)
         guard_band = GUARD_BAND if args.portable else 0.0

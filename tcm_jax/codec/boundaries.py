@@ -25,13 +25,15 @@ class SideWriter:
     def __init__(self, guard_band: float):
         self._guard_band = guard_band
         self._keys: list[np.ndarray] = []
+        self._symbols = 0  # of the slices so far
         self._upper: list[np.ndarray] = []
 
     def indexes(self, sigma: np.ndarray) -> np.ndarray:
         """Table of each symbol of the next slice: int32, shape of `sigma` (float32 [h, w, channels])."""
         indexes, near, boundary = _chosen(sigma, 2 * self._guard_band)
         self._upper.append(indexes.ravel()[near] > boundary)
-        self._keys.append(_keys_of(near, len(self._keys), sigma))
+        self._keys.append(near.astype(np.int64) + self._symbols)
+        self._symbols += sigma.size
         return indexes
 
     def pack(self) -> bytes | None:
@@ -39,28 +41,33 @@ class SideWriter:
         return pack_sides(np.concatenate(self._keys), np.concatenate(self._upper)) if self._guard_band else None
 
 
-def decoded_indexes(file: Container, slice_index: int, sigma: np.ndarray) -> np.ndarray:
+def decoded_indexes(file: Container, slice_index: int, sigma: np.ndarray, before: int | None = None) -> np.ndarray:
     """Tables that a slice was coded with: int32, shape of this device's `sigma` (float32 [h, w, channels]).
+
+    `before` is how many symbols the slices before it have; None: as many each as this one.
 
     Raises:
         StreamError: a correction of an older file lies outside the slice.
     """
+    before = slice_index * sigma.size if before is None else before
     indexes, near, boundary = _chosen(sigma, 0 if file.sides is None else file.guard_band)
     if file.sides is None:
         near = file.positions(slice_index, sigma.size)
         coded = _nearest_boundary(sigma.ravel()[near]) + 1  # a listed symbol has the larger table
     else:
-        coded = boundary + read_sides(file.sides, _keys_of(near, slice_index, sigma))
+        coded = boundary + read_sides(file.sides, near.astype(np.int64) + before)
     indexes.ravel()[near] = coded
     return indexes
 
 
-def possible_indexes(file: Container, slice_index: int, sigma: np.ndarray) -> Iterator[np.ndarray]:
+def possible_indexes(
+    file: Container, slice_index: int, sigma: np.ndarray, before: int | None = None
+) -> Iterator[np.ndarray]:
     """`decoded_indexes`; then, of a portable file, the same with the other table of one symbol, the likeliest first.
 
     Those are the symbols whose scale lies next to the end of a band: first to be wrong if arithmetic differs by more.
     """
-    indexes = decoded_indexes(file, slice_index, sigma)
+    indexes = decoded_indexes(file, slice_index, sigma, before)
     yield indexes
     near, boundary = _chosen(sigma, _SEARCHED * file.guard_band)[1:]
     scales = scale_table()[boundary].astype(np.float64)
@@ -69,11 +76,6 @@ def possible_indexes(file: Container, slice_index: int, sigma: np.ndarray) -> It
         other = indexes.copy()
         other.ravel()[near[at]] = 2 * boundary[at] + 1 - indexes.ravel()[near[at]]  # of the two beside the boundary
         yield other
-
-
-def _keys_of(positions: np.ndarray, slice_index: int, sigma: np.ndarray) -> np.ndarray:
-    """Of flat positions in a slice among the symbols of all slices, int64: the keys of their sides."""
-    return positions.astype(np.int64) + slice_index * sigma.size
 
 
 def boundary_positions(scales: np.ndarray, guard_band: float) -> np.ndarray:

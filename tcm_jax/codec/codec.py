@@ -5,6 +5,7 @@ the last bit. Across machines what the file says of scales near a boundary absor
 """
 
 import dataclasses
+from collections.abc import Callable
 from numbers import Real
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 
 from tcm_jax.codec.boundaries import SideWriter, possible_indexes
 from tcm_jax.codec.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack, parse
+from tcm_jax.codec.details import Latents, code_details, decode_details
 from tcm_jax.codec.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_plane
 from tcm_jax.codec.streams import StreamReader, StreamWriter
 from tcm_jax.codec.tiled_network import PAD, TiledNetwork, padded_size
@@ -97,7 +99,7 @@ class Codec:
         picture, measured = Picture.of(image), _Measured()
         container = self._encode(picture, quality, max_pixels, measured)
         data = pack(container)
-        colour = self._synthesize(container, measured.decoded)
+        colour = self._synthesize(container, measured.latents)
         return Encoded(
             data=data,
             reconstruction=dataclasses.replace(picture, colour=colour).array,
@@ -127,10 +129,11 @@ class Codec:
                 f"{self.model_id.hex()} ({self.weights.name}); give the right ones with --weights"
                 + (f": an earlier embedded model, in {earlier} of the project's repository" if earlier else "")
             )
-        if len(file.corrections) != slices:
-            raise StreamError(f"the file is altered: it has {len(file.corrections)} slices, its model {slices}")
         if (file.quality is None) != (self.weights.config.levels == 0):
             raise StreamError("the file is altered: only files of variable-rate models have a quality")
+        slices += self._details(file.quality)
+        if len(file.corrections) != slices:
+            raise StreamError(f"the file is altered: it has {len(file.corrections)} slices, its model {slices}")
         alpha = unpack_plane(file.alpha, file.height, file.width) if file.alpha else None
         icc = unpack_metadata(file.icc, "ICC profile") if file.icc else b""
         exif = unpack_metadata(file.exif, "EXIF") if file.exif else b""
@@ -148,10 +151,15 @@ class Codec:
         return round(100 * quality)
 
     def _level(self, quality: int | None) -> np.ndarray | None:
-        """Gain level of a quality in hundredths, float32 [1]; 1 and 100 are the first and the last."""
+        """Gain level of a quality in hundredths, float32 [1]."""
         if quality is None:
             return None
-        return np.array([(quality - 100) / 9900 * (self.weights.config.levels - 1)], np.float32)
+        return np.array([_position(quality, self.weights.config.levels)], np.float32)
+
+    def _details(self, quality: int | None) -> int:
+        """How many detail slices a picture of a quality in hundredths has."""
+        config = self.weights.config
+        return 0 if quality is None else config.detail_slices(_position(quality, config.levels))
 
     def _encode(
         self, picture: Picture, quality: float | None, max_pixels: int, measured: "_Measured | None" = None
@@ -164,15 +172,16 @@ class Codec:
             "exif": pack_metadata(picture.exif, "EXIF") if picture.exif else b"",
         }
         level = self._level(hundredths)
-        y, z = self.network.analyze(_three_channels(picture.colour), level, self.tile)
+        colour = _three_channels(picture.colour)
+        y, z = self.network.analyze(colour, level, self.tile)
         coder = StreamWriter(self.weights.tables, self.coder)
-        sides = self._code(coder, y, _rounded(z), level, measured)
+        sides = self._code(coder, colour, y, _rounded(z), hundredths, measured)
         return Container(
             width=width,
             height=height,
             model_id=self.model_id,
             guard_band=self.guard_band,
-            corrections=(np.empty(0, np.int32),) * self.weights.config.num_slices,
+            corrections=(np.empty(0, np.int32),) * (len(coder.checksums) - 1),
             checksums=tuple(coder.checksums),
             stream=coder.encoder.finish(),
             quality=hundredths,
@@ -185,23 +194,35 @@ class Codec:
     def _code(
         self,
         coder: StreamWriter,
+        colour: np.ndarray,
         y: list[np.ndarray],
         z: np.ndarray,
-        level: np.ndarray | None,
+        quality: int | None,
         measured: "_Measured | None",
     ) -> bytes | None:
-        """Codes the symbols of z, then the slices of y, which it takes from the list; returns the file's sides."""
+        """Codes z, the slices of y, which it takes from the list, and those of detail; returns the file's sides."""
         indexes, tables = _hyper_indexes(z.shape), self.weights.tables
+        level, details = self._level(quality), self._details(quality)
         coder.write(indexes, z)
         context = self.network.hyper(z, level, self.tile)
-        decoded: list[Grid] = []
-        sides = SideWriter(self.guard_band)
+        latents, sides = Latents(), SideWriter(self.guard_band)
         if measured:
             measured.table_bits += range_coder.information_content(tables, indexes, z)
             measured.estimated_bits += self.network.hyper_information(z)
-            measured.decoded = decoded
+            measured.latents = latents
+
+        def write(symbols: np.ndarray, sigma: np.ndarray) -> None:
+            indexes = sides.indexes(sigma)
+            coder.write(indexes, symbols)
+            if measured:
+                measured.table_bits += range_coder.information_content(tables, indexes, symbols)
+                measured.estimated_bits += self.network.slice_information(symbols, sigma)
+
         for i in range(self.weights.config.num_slices):
-            self._code_slice(i, y.pop(0), context, decoded, coder, sides, measured)
+            self._code_slice(i, y.pop(0), context, latents, write, details > 0, bool(details or measured))
+        if level is not None and details:
+            slices = self.network.analyze_details(colour, latents.y_hat, details, level, self.tile)
+            code_details(self.network, map(_rounded, slices), latents, level, self.tile, write)
         return sides.pack()
 
     def _code_slice(
@@ -209,57 +230,69 @@ class Codec:
         i: int,
         y_slice: np.ndarray,
         context: list[Grid],
-        decoded: list[Grid],
-        coder: StreamWriter,
-        sides: SideWriter,
-        measured: "_Measured | None",
+        latents: Latents,
+        write: Callable[[np.ndarray, np.ndarray], None],
+        keep: bool,
+        last: bool,
     ) -> None:
-        """Codes one slice, and appends it to the decoded ones; grids of its own are gone before the next one's."""
-        goes_on = measured is not None or i < self.weights.config.num_slices - 1
-        mu, sigma, *support = self.network.slice_params(i, context, decoded, self.tile, with_support=goes_on)
+        """Codes one slice, and appends it to the decoded ones; grids of its own are gone before the next one's.
+
+        Or kept, if detail slices follow (`keep`); the last slice is only decoded where that is needed (`last`).
+        """
+        goes_on = last or i < self.weights.config.num_slices - 1
+        mu, sigma, *support = self.network.slice_params(i, context, latents.y_hat, self.tile, with_support=goes_on)
         y_slice -= np.asarray(mu)
         symbols, sigma = _rounded(y_slice), np.asarray(sigma)
         if goes_on:  # started before the coding, beside which the device computes it
-            decoded.append(self.network.slice_latents(i, symbols, mu, support[0], self.tile))
+            latents.y_hat.append(self.network.slice_latents(i, symbols, mu, support[0], self.tile))
         del y_slice, mu, support
-        indexes = sides.indexes(sigma)
-        coder.write(indexes, symbols)
-        if measured:
-            measured.table_bits += range_coder.information_content(self.weights.tables, indexes, symbols)
-            measured.estimated_bits += self.network.slice_information(symbols, sigma)
+        write(symbols, sigma)
+        if keep:
+            latents.keep(symbols, sigma)
 
-    def _decode(self, file: Container) -> list[Grid]:
-        """The decoded slices of y; stops at the first slice whose symbols are not the encoder's."""
+    def _decode(self, file: Container) -> Latents:
+        """What was coded; stops at the first slice whose symbols are not the encoder's."""
         config = self.weights.config
         rows, columns = padded_size(file.height, file.width)
         reader = StreamReader(file, self.weights.tables, self.coder)
         z = reader.read([_hyper_indexes((rows // HYPER_STRIDE, columns // HYPER_STRIDE, config.hyper_channels))])
         if z is None:
             raise StreamError("the file is altered: its hyper-latents do not have the checksum that it states")
-        context = self.network.hyper(z, self._level(file.quality), file.tile)
-        decoded: list[Grid] = []
+        level, details = self._level(file.quality), self._details(file.quality)
+        context, latents = self.network.hyper(z, level, file.tile), Latents()
+
+        def read(i: int, sigma: np.ndarray) -> np.ndarray:
+            before = latents.coded() if details else None
+            symbols = reader.read(possible_indexes(file, i, sigma, before))
+            if symbols is None:
+                raise ArithmeticMismatchError(
+                    f"slice {i + 1} of {config.num_slices + details} does not decode to what was encoded: this "
+                    f"device's arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
+                )
+            if details and i < config.num_slices:
+                latents.keep(symbols, sigma)
+            return symbols
+
         for i in range(config.num_slices):
-            decoded.append(self._decode_slice(i, context, decoded, file, reader))
-        reader.finish()
-        return decoded
-
-    def _decode_slice(
-        self, i: int, context: list[Grid], decoded: list[Grid], file: Container, reader: StreamReader
-    ) -> Grid:
-        """The next slice; other grids of its own are gone before the next one's."""
-        mu, sigma, support = self.network.slice_params(i, context, decoded, file.tile)
-        symbols = reader.read(possible_indexes(file, i, np.asarray(sigma)))
-        if symbols is None:
-            raise ArithmeticMismatchError(
-                f"slice {i + 1} of {self.weights.config.num_slices} does not decode to what was encoded: this device's "
-                f"arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
+            self._decode_slice(i, context, latents.y_hat, file.tile, read)
+        if level is not None and details:
+            decode_details(
+                self.network, range(config.num_slices, config.num_slices + details), latents, level, file.tile, read
             )
-        del sigma
-        return self.network.slice_latents(i, symbols, mu, support, file.tile)
+        reader.finish()
+        return latents
 
-    def _synthesize(self, file: Container, decoded: list[Grid]) -> np.ndarray:
+    def _decode_slice(self, i: int, context: list[Grid], y_hat: list[Grid], tile: int, read: Callable) -> None:
+        """Decodes the next slice; other grids of its own are gone before the next one's."""
+        mu, sigma, support = self.network.slice_params(i, context, y_hat, tile)
+        symbols = read(i, np.asarray(sigma))
+        del sigma
+        y_hat.append(self.network.slice_latents(i, symbols, mu, support, tile))
+
+    def _synthesize(self, file: Container, latents: Latents) -> np.ndarray:
         """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""
-        colour = self.network.synthesize(decoded, self._level(file.quality), (file.height, file.width), self.tile)
+        size, level = (file.height, file.width), self._level(file.quality)
+        colour = self.network.synthesize(latents.y_hat, latents.details, level, size, self.tile)
         return ((colour.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8) if file.grey else colour
 
 
@@ -269,7 +302,7 @@ class _Measured:
 
     estimated_bits: float = 0.0
     table_bits: float = 0.0
-    decoded: list[Grid] = dataclasses.field(default_factory=list)
+    latents: Latents = dataclasses.field(default_factory=Latents)
 
 
 def _check_size(picture: Picture, max_pixels: int) -> tuple[int, int]:
@@ -283,6 +316,11 @@ def _check_size(picture: Picture, max_pixels: int) -> tuple[int, int]:
             f"{max_pixels:,}"
         )
     return height, width
+
+
+def _position(quality: int, levels: int) -> float:
+    """Gain level of a quality in hundredths: 1 and 100 are the first and the last."""
+    return (quality - 100) / 9900 * (levels - 1)
 
 
 def _three_channels(colour: np.ndarray) -> np.ndarray:

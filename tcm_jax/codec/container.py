@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tcm_jax.codec.corrections import pack_corrections, parse_corrections
+from tcm_jax.codec.corrections import parse_corrections
 from tcm_jax.errors import StreamError
 
 MAGIC = b"\x89TCM"
 VERSION = 1
-_HAS_QUALITY, _HAS_TILES, _GREY, _SIDES = 1, 2, 4, 8  # flags
-_CHECKSUMS, _CORRECTIONS, _LATENTS, _ALPHA, _ICC, _EXIF = range(1, 7)  # sections
+_HAS_QUALITY, _HAS_TILES, _GREY, _SIDES, _HAS_LAYER = 1, 2, 4, 8, 16  # flags
+_CHECKSUMS, _CORRECTIONS, _LATENTS, _ALPHA, _ICC, _EXIF, _LAYER = range(1, 8)  # sections
 TILE_UNIT = 128
 MIN_TILE, MAX_TILE = 512, 8192
 _MAX_VARINT_BYTES = 5
@@ -35,7 +35,8 @@ class Container:
         corrections: for each slice the flat positions (row, column, channel order) of the symbols that lie in the
             band, int32 [n], strictly increasing. Their table is the larger one beside the boundary. Files have had
             `sides` instead since the end of November 2026.
-        checksums: `symbol_checksum` after z and after each slice; all but the last keep 16 bits.
+        checksums: `symbol_checksum` after z and after each slice; all but the last keep 16 bits. Empty, as the stream
+            then is, in a file without latents, whose layer holds all of the picture.
         stream: the range-coded latents.
         quality: hundredths of the quality of a variable-rate model, 100 .. 10000; None for a model of one rate.
         tile: side in pixels of the tiles of the entropy model, a multiple of 128 in 512 .. 8192; 0: one piece.
@@ -43,6 +44,7 @@ class Container:
         alpha, icc, exif: as `lossless` packs them; empty if there are none.
         sides: on which side of the boundary scales within two bands lie, as `sides.pack_sides` gives it for their
             places in all of y; None if the file has a list of corrections or is not portable.
+        layer: what the latents miss, as `residual.layer` packs it; empty if there is none.
     """
 
     width: int
@@ -59,13 +61,21 @@ class Container:
     icc: bytes = b""
     exif: bytes = b""
     sides: bytes | None = None
+    layer: bytes = b""
 
     def __post_init__(self):
-        *first, last = self.checksums
-        object.__setattr__(self, "checksums", (*(value & 0xFFFF for value in first), last))
+        first, last = self.checksums[:-1], self.checksums[-1:]
+        object.__setattr__(self, "checksums", (*(value & 0xFFFF for value in first), *last))
         object.__setattr__(self, "guard_band", float(np.float32(self.guard_band)))
         if len(self.corrections) != len(first):
             raise ValueError(f"{len(self.corrections)} slices of corrections, but checksums of z and {len(first)}")
+        if not (self.checksums or self.layer):
+            raise ValueError("neither latents nor a layer")
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether the network has a part in the picture."""
+        return bool(self.checksums)
 
     def checksum_matches(self, step: int, checksum: int) -> bool:
         """Whether the decoded symbols up to `step` (0 is z, i is slice i - 1) are those that were encoded."""
@@ -90,29 +100,32 @@ def symbol_checksum(symbols: np.ndarray, previous: int = 0) -> int:
 
 
 def pack(container: Container) -> bytes:
-    """The file's bytes. Fixed cost: 42 bytes for a small picture with five slices, and the corrections."""
+    """The bytes of a file without a list of corrections. Fixed cost: 42 bytes for a small picture with five slices."""
     data = _head(container)
     for tag, payload in _payloads(container):
         data += bytes([tag]) + _varint(len(payload)) + payload
     return bytes(data + struct.pack("<I", zlib.crc32(data)))
 
 
-def section_sizes(container: Container) -> dict[str, int]:
-    """Bytes of each part of the file, headings of sections counted with the header."""
+def section_sizes(data: bytes) -> dict[str, int]:
+    """Bytes of each part of a file that `parse` can read, headings of sections counted with the header."""
     names = {_CHECKSUMS: "checksums", _CORRECTIONS: "corrections", _LATENTS: "latents", _ALPHA: "alpha",
-             _ICC: "icc", _EXIF: "exif"}  # fmt: skip
-    sizes = {names[tag]: len(payload) for tag, payload in _payloads(container)}
-    return {"header": len(pack(container)) - sum(sizes.values())} | sizes
+             _ICC: "icc", _EXIF: "exif", _LAYER: "layer"}  # fmt: skip
+    reader = _Reader(data[:-4], 6)
+    _skip_head(reader, data[5])
+    sizes = {names[tag]: len(payload) for tag, payload in _sections(reader).items()}
+    return {"header": len(data) - sum(sizes.values())} | sizes
 
 
 def _payloads(container: Container) -> list[tuple[int, bytes]]:
-    sections = [(_CHECKSUMS, _pack_checksums(container.checksums))]
+    if any(positions.size for positions in container.corrections):
+        raise ValueError("lists of corrections are read, but no longer written")
+    sections = [(_CHECKSUMS, _pack_checksums(container.checksums))] if container.has_latents else []
     if container.sides:
         sections.append((_CORRECTIONS, container.sides))
-    elif any(positions.size for positions in container.corrections):
-        sections.append((_CORRECTIONS, pack_corrections(container.corrections)))
-    sections.append((_LATENTS, container.stream))
-    extras = ((_ALPHA, container.alpha), (_ICC, container.icc), (_EXIF, container.exif))
+    if container.has_latents:
+        sections.append((_LATENTS, container.stream))
+    extras = ((_ALPHA, container.alpha), (_ICC, container.icc), (_EXIF, container.exif), (_LAYER, container.layer))
     return sections + [(tag, payload) for tag, payload in extras if payload]
 
 
@@ -131,7 +144,8 @@ def _head(container: Container) -> bytearray:
 def _flags(container: Container) -> int:
     quality = 0 if container.quality is None else _HAS_QUALITY
     sides = 0 if container.sides is None else _SIDES
-    return quality | (_HAS_TILES if container.tile else 0) | (_GREY if container.grey else 0) | sides
+    layer = _HAS_LAYER if container.layer else 0
+    return quality | (_HAS_TILES if container.tile else 0) | (_GREY if container.grey else 0) | sides | layer
 
 
 def parse(data: bytes, max_pixels: int = 2**28) -> Container:
@@ -152,7 +166,7 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     if zlib.crc32(body) != struct.unpack("<I", data[-4:])[0]:
         raise StreamError(_TRUNCATED if _ends_early(data) else "the .tcm file is altered: its checksum does not match")
     flags = data[5]
-    if flags & ~(_HAS_QUALITY | _HAS_TILES | _GREY | _SIDES):
+    if flags & ~(_HAS_QUALITY | _HAS_TILES | _GREY | _SIDES | _HAS_LAYER):
         raise StreamError("the .tcm file uses features that this version lacks; install a newer tcm_jax")
     reader = _Reader(body, 6)
     width, height = reader.varint(), reader.varint()
@@ -163,19 +177,21 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     quality = _parse_quality(reader) if flags & _HAS_QUALITY else None
     tile = _parse_tile(reader) if flags & _HAS_TILES else 0
     sections = _sections(reader)
-    if _CHECKSUMS not in sections or _LATENTS not in sections:
+    if (_LAYER in sections) != bool(flags & _HAS_LAYER):
+        raise StreamError("the .tcm file is altered: it lacks its residual layer, or has one that it does not name")
+    alone = _LAYER in sections and not {_CHECKSUMS, _CORRECTIONS, _LATENTS} & set(sections)
+    if not alone and not {_CHECKSUMS, _LATENTS} <= set(sections):
         raise StreamError("the .tcm file is altered: it lacks its checksums or its latents")
-    checksums = _parse_checksums(sections[_CHECKSUMS])
-    slices = len(checksums) - 1
+    checksums = () if alone else _parse_checksums(sections[_CHECKSUMS])
+    slices = max(len(checksums) - 1, 0)
     corrections = (np.empty(0, np.int32),) * slices
     sides = sections.get(_CORRECTIONS, b"") if flags & _SIDES else None
     if _CORRECTIONS in sections and sides is None:
         corrections = parse_corrections(sections[_CORRECTIONS], slices, most)
-    extras = (sections.get(tag, b"") for tag in (_ALPHA, _ICC, _EXIF))
-    latents, grey = sections[_LATENTS], bool(flags & _GREY)
-    alpha, icc, exif = extras
+    alpha, icc, exif, layer = (sections.get(tag, b"") for tag in (_ALPHA, _ICC, _EXIF, _LAYER))
+    latents, grey = sections.get(_LATENTS, b""), bool(flags & _GREY)
     fixed = (width, height, model_id, guard_band, corrections, checksums, latents)
-    return Container(*fixed, quality, tile, grey, alpha, icc, exif, sides)
+    return Container(*fixed, quality, tile, grey, alpha, icc, exif, sides, layer)
 
 
 def _parse_quality(reader: "_Reader") -> int:
@@ -231,14 +247,20 @@ def _sections(reader: _Reader) -> dict[int, bytes]:
     sections: dict[int, bytes] = {}
     while reader.position < len(reader.data):
         tag, payload = reader.section()
-        if not _CHECKSUMS <= tag <= _EXIF:
+        if not _CHECKSUMS <= tag <= _LAYER:
             raise StreamError(f"the .tcm file has a section {tag} unknown to this version; install a newer tcm_jax")
         if tag <= max(sections, default=0):
             raise StreamError("the .tcm file is altered: its sections are out of order")
         if tag > _LATENTS and not payload:
-            raise StreamError("the .tcm file is altered: its alpha or metadata is empty")
+            raise StreamError("the .tcm file is altered: its alpha, its layer or its metadata is empty")
         sections[tag] = payload
     return sections
+
+
+def _skip_head(reader: _Reader, flags: int) -> None:
+    """Goes on from the flags to the first section."""
+    reader.varint(), reader.varint()
+    reader.take(12 + 2 * bool(flags & _HAS_QUALITY) + bool(flags & _HAS_TILES))
 
 
 def _ends_early(data: bytes) -> bool:
@@ -248,10 +270,9 @@ def _ends_early(data: bytes) -> bool:
     """
     reader = _Reader(data, 6)
     try:
-        reader.varint(), reader.varint()
-        reader.take(12 + 2 * bool(data[5] & _HAS_QUALITY) + bool(data[5] & _HAS_TILES))
+        _skip_head(reader, data[5])
         tag = 0
-        while tag < _LATENTS or (reader.position < len(data) - 4 and _LATENTS < data[reader.position] <= _EXIF):
+        while tag < _LATENTS or (reader.position < len(data) - 4 and _LATENTS < data[reader.position] <= _LAYER):
             tag, _ = reader.section()
         reader.take(4)
     except StreamError as error:

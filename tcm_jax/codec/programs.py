@@ -4,13 +4,14 @@ JAX's own cache finds what XLA compiled only after tracing and lowering, which t
 takes half a second. So a `Program` keeps its executables itself, under names that are known without tracing.
 """
 
+import contextlib
 import itertools
 import math
 import pickle
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +116,8 @@ def _make_and_keep(
     """Compiles, and keeps what could be loaded again and run."""
     used, reduced = _reduced(function, params.leaves, grids)
     lowered = jax.jit(reduced).lower([params.leaves[i] for i in used], *grids)
-    with _compiling:
-        # What comes out of JAX's own cache cannot be kept again, so this program must never get there.
-        seconds = jax.config.jax_persistent_cache_min_compile_time_secs
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
-        try:
-            compiled = lowered.compile()
-        finally:
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+    with _without_jax_cache():
+        compiled = lowered.compile()
     try:
         data = zlib.compress(pickle.dumps((used, *serialize(compiled))))
         program = _load(data, device)
@@ -131,6 +126,25 @@ def _make_and_keep(
         return Executable(used, compiled)
     cache.write_quietly(path, data)
     return program
+
+
+@contextlib.contextmanager
+def _without_jax_cache() -> Iterator[None]:
+    """For a program that is compiled inside: what comes out of JAX's own cache cannot be kept again.
+
+    The setting is the whole process's. It is touched only where JAX has a cache, and that is then one of ours
+    (`compilation.folder_of_programs`).
+    """
+    if not jax.config.jax_compilation_cache_dir:
+        yield
+        return
+    with _compiling:
+        seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
+        try:
+            yield
+        finally:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
 
 
 def _reduced(function: Callable[..., Any], leaves: list[Any], grids: Any) -> tuple[list[int], Callable[..., Any]]:

@@ -5,6 +5,7 @@ without a batch; sizes are (height, width) in pixels, multiples of 128.
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,6 @@ from tcm_jax.codec.programs import Parameters, Program
 from tcm_jax.codec.tiles import Grid, over_tiles, part, tiles
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE
-from tcm_jax.system.memory import keep_freed_memory
 from tcm_jax.weights.weights import Weights
 
 PAD = 128  # pictures are padded to multiples of this: the latent grid is then whole in windows
@@ -49,6 +49,25 @@ def _synthesis(config, params, y_hat, level):
     return jnp.round(jnp.clip(x_hat, 0, 1) * 255).astype(jnp.uint8)
 
 
+@Program
+def _detailed_synthesis(config, params, y_hat, symbols, level):
+    details = [part.astype(jnp.float32) for part in symbols]
+    x_hat = _apply(config, params, "detailed_synthesis", jnp.concatenate(y_hat, axis=-1), details, level)
+    return jnp.round(jnp.clip(x_hat, 0, 1) * 255).astype(jnp.uint8)
+
+
+@Program
+def _detail_analysis(config, params, picture, y_hat, level):
+    x = picture.astype(jnp.float32) / 255
+    return _apply(config, params, "detail_analysis", x, jnp.concatenate(y_hat, axis=-1), level)
+
+
+@precise
+def _detail_scales(config, params, i, symbols, sigmas, earlier, level):
+    y_symbols, *details = (part.astype(jnp.float32) for part in (jnp.concatenate(symbols, axis=-1), *earlier))
+    return _apply(config, params, "detail_scales", i, y_symbols, jnp.concatenate(sigmas, axis=-1), details, level)
+
+
 @precise
 def _hyper_synthesis(config, params, z_symbols, level):
     return _apply(
@@ -80,7 +99,6 @@ class TiledNetwork:
     """One set of weights on one device."""
 
     def __init__(self, weights: Weights, device: jax.Device | None = None):
-        keep_freed_memory()
         self.config = weights.config
         self.params = Parameters(weights.params, device)
 
@@ -102,15 +120,49 @@ class TiledNetwork:
         (z,) = over_tiles(function, size, side, ANALYSIS_HALO, [(y, LATENT_STRIDE)], [HYPER_STRIDE])
         return [part.copy() for part in np.split(y, self.config.num_slices, axis=-1)], np.asarray(z)
 
-    def synthesize(self, y_hat: list[Grid], level: np.ndarray | None, size: tuple[int, int], side: int) -> np.ndarray:
-        """Decoded slices to the picture, uint8 [H, W, 3] of any `size`."""
+    def synthesize(
+        self, y_hat: list[Grid], details: Sequence[Grid], level: np.ndarray | None, size: tuple[int, int], side: int
+    ) -> np.ndarray:
+        """Decoded slices of y, and the symbols of as many detail slices as there are, to the picture.
+
+        It is uint8 [H, W, 3] of any `size`.
+        """
         picture = np.empty((*size, 3), np.uint8)
         for rows, columns in tiles(padded_size(*size), side, SYNTHESIS_HALO):
-            pieces = [part(grid, rows, columns, LATENT_STRIDE) for grid in y_hat]
-            tile = np.asarray(_synthesis(self.config, self.params, pieces, level))[rows.inner(1), columns.inner(1)]
+            pieces, added = ([part(grid, rows, columns, LATENT_STRIDE) for grid in grids] for grids in (y_hat, details))
+            grids = (pieces, added) if details else (pieces,)
+            program = _detailed_synthesis if details else _synthesis
+            tile = np.asarray(program(self.config, self.params, *grids, level))[rows.inner(1), columns.inner(1)]
             kept = picture[rows.kept(1), columns.kept(1)]
             kept[:] = tile[: kept.shape[0], : kept.shape[1]]
         return picture
+
+    def analyze_details(
+        self, image: np.ndarray, y_hat: list[Grid], count: int, level: np.ndarray, side: int
+    ) -> list[np.ndarray]:
+        """The first `count` detail slices of a picture uint8 [H, W, 3] beside y, float32 [h, w, channels]."""
+        size, channels = padded_size(*image.shape[:2]), self.config.detail_slice_channels
+        found = [np.empty((*y_hat[0].shape[:2], channels), np.float32) for _ in range(count)]
+        for rows, columns in tiles(size, side, SYNTHESIS_HALO):
+            pieces = [part(grid, rows, columns, LATENT_STRIDE) for grid in y_hat]
+            slices = _detail_analysis(self.config, self.params, _cut(image, rows, columns), pieces, level)
+            for whole, tile in zip(found, slices, strict=False):
+                inner = np.asarray(tile)[rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)]
+                whole[rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)] = inner
+        return found
+
+    def detail_scales(
+        self, symbols: Sequence[Grid], sigmas: Sequence[Grid], earlier: Sequence[Grid], level: np.ndarray, side: int
+    ) -> Grid:
+        """sigma of the next detail slice from symbols (int32) and scales of y, and the symbols of those before it."""
+        slices = len(symbols)
+
+        def function(*grids):
+            y_symbols, y_sigmas, details = grids[:slices], grids[slices : 2 * slices], grids[2 * slices :]
+            return [_detail_scales(self.config, self.params, len(details), y_symbols, y_sigmas, details, level)]
+
+        inputs = [(grid, LATENT_STRIDE) for grid in (*symbols, *sigmas, *earlier)]
+        return self._entropy(function, inputs, 1, side)[0]
 
     def hyper(self, z: np.ndarray, level: np.ndarray | None, side: int) -> list[Grid]:
         """Symbols of z to [latent means, latent scales]."""

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from tcm_jax.entropy.range_tables import PRECISION, RangeTables
-from tcm_jax.errors import ConfigError, MissingExtraError, StreamError
+from tcm_jax.errors import ConfigError, StreamError
+from tcm_jax.system.extras import needed
 
 ENGINES = ("auto", "tfc", "native")
 MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30; beyond it the C++ encoder never returns
@@ -82,9 +83,11 @@ def decoder(tables: RangeTables, data: bytes, engine: str = "auto") -> Decoder:
 
 
 def load(engine: str) -> None:
-    """Imports what `engine` needs, for who wants that done before the first stream."""
+    """Imports what `engine` needs, for who wants that done before the first stream; raises what `encoder` raises."""
     check_engine(engine)
-    if engine != "tfc":
+    if engine == "tfc":
+        _tfc_ops()
+    else:
         kernels()
 
 
@@ -216,10 +219,8 @@ class _NativeDecoder:
 
 
 def _tfc_ops():
-    try:
+    with needed("tfc", "the tfc coder needs tensorflow-compression-ops"):
         return importlib.import_module("tensorflow_compression_ops")
-    except ImportError as error:
-        raise MissingExtraError('the tfc coder is not installed; run: pip install "tcm_jax[tfc]"') from error
 
 
 class _TfcEncoder:

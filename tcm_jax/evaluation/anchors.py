@@ -39,7 +39,8 @@ class Published:
 @functools.cache
 def published(dataset: str) -> dict[str, Published]:
     """Published curves on "kodak", "clic2020-professional" or "tecnick" by name; empty for other data sets."""
-    points = json.loads((Path(__file__).parent / "rd_points.json").read_text())["datasets"].get(dataset, {})
+    file = Path(__file__).parent / "rd_points.json"
+    points = json.loads(file.read_text(encoding="utf-8"))["datasets"].get(dataset, {})
     return {
         name: Published(name, LABELS[name], curve["source"], tuple(curve["bpp"]), tuple(curve["psnr"]),
                         tuple(curve["ms_ssim"]) if "ms_ssim" in curve else None)

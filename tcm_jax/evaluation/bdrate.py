@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 
 from tcm_jax.errors import ConfigError
+from tcm_jax.system.extras import needed
 
 INTERPOLATIONS = ("pchip", "akima", "cubic")
 _FEWEST = {"pchip": 2, "akima": 2, "cubic": 4}  # points of a curve
@@ -24,6 +26,14 @@ class BdRate:
     interpolation: str
 
 
+def check() -> ModuleType:
+    """The package `bjontegaard`; raises MissingExtraError without it."""
+    with needed("evaluation", "BD-rates need bjontegaard"):
+        import bjontegaard  # which imports matplotlib's pyplot
+
+    return bjontegaard
+
+
 def bd_rate(
     anchor: tuple[Sequence[float], Sequence[float]],
     test: tuple[Sequence[float], Sequence[float]],
@@ -36,8 +46,7 @@ def bd_rate(
     """
     if interpolation not in INTERPOLATIONS:
         raise ConfigError(f"interpolation {interpolation!r} is none of {', '.join(INTERPOLATIONS)}")
-    import bjontegaard  # which imports matplotlib's pyplot
-
+    bjontegaard = check()
     curves = rising(*anchor), rising(*test)
     low, high = max(c[1][0] for c in curves), min(c[1][-1] for c in curves)
     if high <= low or min(len(c[0]) for c in curves) < _FEWEST[interpolation]:

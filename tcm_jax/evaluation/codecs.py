@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, features
 
 from tcm_jax.errors import ConfigError, MissingExtraError
+from tcm_jax.system.extras import needed
 
 JPEG2000_DECIBELS = "PSNR target 20 + quality / 4 dB"
 
@@ -43,10 +44,8 @@ class OtherCodec:
     def check(self) -> None:
         """Raises MissingExtraError if this installation cannot write the format."""
         if self.format == "JXL":
-            try:
+            with needed("evaluation", "JPEG XL needs pillow-jxl-plugin"):
                 import pillow_jxl  # noqa: F401  registers the format
-            except ImportError as error:
-                raise MissingExtraError('JPEG XL needs its plug-in: pip install "tcm_jax[evaluation]"') from error
         elif not features.check(self.feature):
             raise MissingExtraError(f"this Pillow was built without {self.label}; install one from a wheel: pip "
                                     "install --force-reinstall --only-binary=:all: pillow")  # fmt: skip
@@ -94,8 +93,9 @@ OTHER_CODECS = {
                    "jpg_2000", lambda quality: {"irreversible": True, "mct": 1, "quality_mode": "dB",
                                                 "quality_layers": [20 + quality / 4]},
                    (10, 20, 30, 40, 55, 70), shown_by_browsers=False),
-        OtherCodec("jpegxl", "JPEG XL", "lossy (XYB), effort 7, 4:4:4", "JXL", "",
-                   lambda quality: {"quality": quality, "effort": 7}, (1, 10, 25, 50, 70, 85), shown_by_browsers=False),
+        OtherCodec("jpegxl", "JPEG XL", "lossy (XYB) below quality 100, effort 7, 4:4:4", "JXL", "",
+                   lambda quality: {"quality": quality, "effort": 7, "lossless": quality == 100},
+                   (1, 10, 25, 50, 70, 85), shown_by_browsers=False),
     )
 }  # fmt: skip
 

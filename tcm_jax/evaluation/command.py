@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tcm_jax.errors import ConfigError
-from tcm_jax.evaluation import results
-from tcm_jax.evaluation.bdrate import INTERPOLATIONS
+from tcm_jax.errors import ConfigError, TcmError
+from tcm_jax.evaluation import bdrate, results
 from tcm_jax.evaluation.codecs import OTHER_CODECS, other_codec
 from tcm_jax.evaluation.console import escape, show
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
-from tcm_jax.system.compilation import keep_compiled_programs
 from tcm_jax.system.devices import local_devices
 from tcm_jax.system.names import say
+from tcm_jax.system.process import tune_process
 from tcm_jax.system.program import INTERRUPTED, outcome
 from tcm_jax.training.weights import open_weights
 
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--codecs", type=_names, default=[], metavar="NAME,...",
                         help=f"other codecs to measure: {', '.join(OTHER_CODECS)}")  # fmt: skip
     parser.add_argument("--anchor", default="vtm", help="of the BD-rates: a published curve or a codec (default: vtm)")
-    parser.add_argument("--interpolation", choices=INTERPOLATIONS, default="pchip", help="of the BD-rates")
+    parser.add_argument("--interpolation", choices=bdrate.INTERPOLATIONS, default="pchip", help="of the BD-rates")
     parser.add_argument("--output", type=Path, default=Path("results"),
                         help="folder for results.csv, .json and .md, and for what was measured so far")  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write one HTML page with all of it")
@@ -73,14 +72,18 @@ def operating_points(
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Evaluates as the flags of `add_arguments` ask, with a progress bar; prints and writes. Raises TcmError."""
+    """Evaluates as the flags of `add_arguments` ask, with a progress bar; prints and writes. Raises TcmError.
+
+    Codecs that fail on a picture are an error too, but one that is raised when all else is written.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     local_devices()
-    keep_compiled_programs()
+    tune_process()
     if args.processes < 1:
         raise ConfigError(f"--processes is {args.processes}; give at least 1")
+    bdrate.check()
     for spec in args.data:
         dataset(spec)
     points = operating_points(args.weights, args.codecs, args.qualities, args.coder)
@@ -100,6 +103,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.report:
         files.append(_write_report(args, points, result, console))
     console.print(f"wrote {escape(', '.join(map(str, files)))}", soft_wrap=True)
+    if failures := [row for one in result["sets"] for curve in one["curves"] for point in curve["points"]
+                    for row in point["images"] if row["error"]]:  # fmt: skip
+        raise TcmError(f"{len(failures)} measurements failed; the results name them, and all else is in them")
     return result
 
 

@@ -19,7 +19,7 @@ from tcm_jax.model import complexity
 from tcm_jax.model.config import ModelConfig, reference_config
 from tcm_jax.model.initialization import init_params
 from tcm_jax.system.cache import kept_json
-from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.system.process import tune_process
 from tcm_jax.weights.files import make_weights
 
 REFERENCES = {"TCM small": 64, "TCM medium": 96, "TCM large": 128}
@@ -67,7 +67,7 @@ def timed(config: ModelConfig) -> dict[str, float]:
 def _time(config: ModelConfig) -> dict[str, float]:
     from tcm_jax.codec import Codec
 
-    keep_compiled_programs()
+    tune_process()
     picture = open_dataset("samples")[0]
     widened = ((0, 0), (0, SIZE[1] - picture.shape[1]), (0, 0))
     picture = np.pad(picture, widened, "reflect")[: SIZE[0]]

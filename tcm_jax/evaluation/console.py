@@ -7,7 +7,7 @@ from rich.markup import escape as without_markup
 from rich.table import Table
 
 from tcm_jax.evaluation.anchors import nearest_point
-from tcm_jax.evaluation.results import bd_cells, number
+from tcm_jax.evaluation.results import bd_cells, notes, number, thousands
 from tcm_jax.evaluation.sweep import loaded_weights
 from tcm_jax.system.names import printable
 
@@ -30,6 +30,8 @@ def show(result: dict[str, Any], console: Console) -> None:
             _show_pictures(one, points[0][1], console)
         else:
             _show_points(one, points, console)
+        for note in notes(one):
+            console.print(escape(note), soft_wrap=True)
         _show_bd_rates(one, console)
     device = result["peak_device_memory_bytes"]
     on_device = f", {device / 2**20:,.0f} MiB on the device" if device else ""
@@ -50,9 +52,9 @@ def _show_pictures(one: dict[str, Any], point: dict[str, Any], console: Console)
     table = _table(["picture", "size", "bytes", *(_HEADS[key] for key in keys)])
     for row in point["images"]:
         numbers = [number(row[key], _DIGITS[key]) for key in keys]
-        table.add_row(escape(row["name"]), f"{row['width']}x{row['height']}", f"{row['bytes']:,}", *numbers)
+        table.add_row(escape(row["name"]), f"{row['width']}x{row['height']}", thousands(row["bytes"]), *numbers)
     numbers = [number(mean[key], _DIGITS[key]) for key in keys]
-    table.add_row("mean", "", f"{round(mean['bytes']):,}", *numbers, style="bold")
+    table.add_row("mean", "", thousands(mean["bytes"]), *numbers, style="bold")
     console.print(table)
     _show_model(one, point, console)
 
@@ -60,7 +62,7 @@ def _show_pictures(one: dict[str, Any], point: dict[str, Any], console: Console)
 def _show_model(one: dict[str, Any], point: dict[str, Any], console: Console) -> None:
     """The authors' nearest point for a reference network, and where the bits go."""
     mean = point["mean"]
-    if point["model"] is None:
+    if point["model"] is None or mean["bpp"] is None:
         return
     published = nearest_point(loaded_weights(point["weights"]).config, mean["bpp"])
     if published:

@@ -14,9 +14,16 @@ from tcm_jax.images.ssimulacra2 import ssimulacra2
 
 COLUMNS = (
     "name", "width", "height", "bytes", "bpp", "bpp_estimated", "bpp_tables", "bpp_streams", "bpp_corrections", "mse",
-    "psnr", "ms_ssim", "ms_ssim_db", "ssimulacra2", "encode_seconds", "decode_seconds",
+    "psnr", "ms_ssim", "ms_ssim_db", "ssimulacra2", "encode_seconds", "decode_seconds", "error",
 )  # fmt: skip
 _TILE = 128  # Pictures are padded to multiples of this before anything is compiled for their shape.
+
+
+def failed_row(name: str, image: np.ndarray, error: Exception) -> dict[str, Any]:
+    """The row (keys COLUMNS) of a picture that a codec fails on: None but for name, size and the error's first line."""
+    lines = str(error).strip().splitlines()
+    text = ": ".join([type(error).__name__, *lines[:1]])
+    return dict.fromkeys(COLUMNS) | {"name": name, "width": image.shape[1], "height": image.shape[0], "error": text}
 
 
 def measure_other(codec: OtherCodec, name: str, image: np.ndarray, quality: int) -> dict[str, Any]:
@@ -84,6 +91,7 @@ def _row(name, image, decoded, data, bits, seconds) -> dict[str, Any]:
         **quality_of(image, decoded),
         "encode_seconds": seconds[0],
         "decode_seconds": seconds[1],
+        "error": None,
     }
 
 

@@ -73,7 +73,7 @@ def _curves(measured: dict[Point, list[dict[str, Any]]]) -> list[dict[str, Any]]
         one = {"label": label, "quality": point.quality, "weights": point.weights, "model": model}
         curve["points"].append(one | {"images": rows, "mean": aggregate(rows)})
     for curve in curves.values():
-        curve["points"].sort(key=lambda point: point["mean"]["bpp"])
+        curve["points"].sort(key=lambda point: point["mean"]["bpp"] or math.inf)  # None: of no picture
     return list(curves.values())
 
 
@@ -106,10 +106,10 @@ def bd_rates(one: dict[str, Any], anchor: str, interpolation: str) -> list[dict[
 
 
 def _all_curves(one: dict[str, Any], metric: str) -> dict[str, tuple[str, list[float], list[float]]]:
-    """{name: (label, bits per pixel, qualities)}; infinite and missing qualities left out."""
+    """{name: (label, bits per pixel, qualities)}; without means of infinite quality, or of fewer pictures."""
     curves = {}
     for curve in one["curves"]:
-        means = [point["mean"] for point in curve["points"]]
+        means = [point["mean"] for point in curve["points"] if not point["mean"]["failed"]]
         pairs = [(m["bpp"], m[metric]) for m in means if m[metric] is not None and math.isfinite(m[metric])]
         if pairs:
             rates, qualities = map(list, zip(*pairs, strict=True))
@@ -172,6 +172,7 @@ def markdown(result: dict[str, Any]) -> str:
     for one in result["sets"]:
         lines += [f"## {printable(one['name'])}, {one['pictures']} pictures", "", *_means_table(one), ""]
         lines += [f"- {printable(curve['label'])}: {curve['settings']}" for curve in one["curves"]]
+        lines += [f"- {printable(note)}" for note in notes(one)]
         lines += ["", *_bd_table(one["bd_rate"])]
     libraries = ", ".join(f"{name} {version}" for name, version in origin["libraries"].items())
     lines += ["## Where this comes from", "", f"- tcm_jax {origin['tcm_jax']}, commit {origin['commit']}",
@@ -207,6 +208,22 @@ def _bd_table(table: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def notes(one: dict[str, Any]) -> list[str]:
+    """What the means of a data set leave out: pictures that a codec failed on, and infinite decibels."""
+    found = []
+    for curve in one["curves"]:
+        for point in curve["points"]:
+            mean, what = point["mean"], f"{curve['label']}, {point['label']}"
+            if mean["failed"]:
+                first = next(row for row in point["images"] if row["error"])
+                found.append(f"{what}: {mean['failed']} of {mean['pictures']} pictures failed and are in no mean, nor "
+                             f"the point in a BD-rate; {first['name']}: {first['error']}")  # fmt: skip
+            if mean["lossless"]:
+                found.append(f"{what}: {mean['lossless']} of {mean['pictures']} pictures came back exactly; means of "
+                             "PSNR are of the others, if there are any")  # fmt: skip
+    return found
+
+
 def bd_cells(row: dict[str, Any]) -> list[str]:
     """Label, percent, points and overlap of a BD-rate, or the rate difference of a single point."""
     if row["percent"] is not None:
@@ -220,6 +237,11 @@ def bd_cells(row: dict[str, Any]) -> list[str]:
 def number(value: float | None, digits: int) -> str:
     """Fixed-point, or "-" for None."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def thousands(value: float | None) -> str:
+    """Whole, with commas, or "-" for None."""
+    return "-" if value is None else f"{round(value):,}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

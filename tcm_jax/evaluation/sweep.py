@@ -18,14 +18,14 @@ import numpy as np
 from tcm_jax import ops
 from tcm_jax.codec import Codec
 from tcm_jax.evaluation.codecs import other_codec
-from tcm_jax.evaluation.measure import COLUMNS, TcmMeter, measure_other
+from tcm_jax.evaluation.measure import COLUMNS, TcmMeter, failed_row, measure_other
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.images.datasets import open_dataset, short_names
 from tcm_jax.images.sources import ImageSource
 from tcm_jax.system.cache import read_json, remove
-from tcm_jax.system.compilation import keep_compiled_programs
 from tcm_jax.system.files import atomic_write
 from tcm_jax.system.memory import peak_resident_bytes
+from tcm_jax.system.process import tune_process
 from tcm_jax.training.weights import open_weights
 
 # What decides a row: a change in one of these files and folders makes cached rows stale.
@@ -104,7 +104,8 @@ def measure_all(
     as they are measured, so that an interrupted sweep goes on where it was. `on_progress(done, total, name)` is called
     for each one that is computed. Several `processes` take the devices in turn, and share the cores, so that the
     seconds are longer.
-    Raises what the codecs and data sets raise: a TcmError.
+    A picture that a codec fails on has a row with its error, and is tried again the next time. Raises what data sets
+    raise, and missing codecs: a TcmError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows, jobs = Rows(folder), {}
@@ -127,7 +128,8 @@ def measure_all(
 
 
 def _is_entry(entry: Any) -> bool:
-    return entry.keys() == set(_ENTRY) and entry["row"].keys() == set(COLUMNS)
+    row = entry["row"]
+    return entry.keys() == set(_ENTRY) and row.keys() == set(COLUMNS) and row["error"] is None  # else tried again
 
 
 def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str], None]) -> dict[Path, dict[str, Any]]:
@@ -156,24 +158,31 @@ def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str]
 def _start_worker(ranks: Any) -> None:
     """Takes the next device; processes that share one must not each claim its whole memory."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    keep_compiled_programs()
+    tune_process()
     devices = jax.devices()
     jax.config.update("jax_default_device", devices[ranks.get() % len(devices)])
 
 
 def _work(job: _Job) -> dict[str, Any]:
-    """Measures one row, writes it, and returns its entry."""
-    image, point, compile_seconds = dataset(job.data)[job.index], job.point, 0.0
-    if point.codec == "tcm":
-        meter = _meter(point.weights, point.coder)
-        row, compile_seconds = meter.measure(job.name, image, point.quality)
-    else:
-        row = measure_other(other_codec(point.codec), job.name, image, round(point.quality))
+    """Measures one row, writes it, and returns its entry; a codec that fails on a picture ends nothing."""
+    image = dataset(job.data)[job.index]
+    try:
+        row, compile_seconds = _measure(job, image)
+    except Exception as error:  # plug-ins raise whatever they like
+        row, compile_seconds = failed_row(job.name, image, error), 0.0
     memory, device_memory = peak_memory()
     entry = dict(zip(_ENTRY, (row, compile_seconds, memory, device_memory), strict=True))
     remove(job.file)  # damaged, if it is there
     atomic_write(job.file, json.dumps(entry).encode())
     return entry
+
+
+def _measure(job: _Job, image: np.ndarray) -> tuple[dict[str, Any], float]:
+    """(the row of a picture at a point, seconds of compilation)."""
+    point = job.point
+    if point.codec == "tcm":
+        return _meter(point.weights, point.coder).measure(job.name, image, point.quality)
+    return measure_other(other_codec(point.codec), job.name, image, round(point.quality)), 0.0
 
 
 def peak_memory() -> tuple[int, int | None]:
@@ -183,17 +192,21 @@ def peak_memory() -> tuple[int, int | None]:
 
 
 def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over a data set, under the rows' keys, and three that are no means of a column.
+    """Means over a data set, under the rows' keys, and five that are no means of a column.
 
     `psnr` is the mean of the pictures' PSNR, `psnr_of_mean_mse` that of their mean squared error; `ms_ssim_db` the mean
     of the decibels, `ms_ssim_db_of_mean` those of the mean, as published curves have it. None where no row has a value.
+    `failed` pictures are in no mean, and `lossless` ones, which came back exactly, in those of infinite decibels only
+    where all did; both are counts, as is `pictures`, of all.
     """
-    keys = [key for key, value in rows[0].items() if key != "name"]
+    keys = [key for key in rows[0] if key not in ("name", "error")]
     means = {key: _mean([row[key] for row in rows]) for key in keys}
     mse, similarity = means["mse"], means["ms_ssim"]
     return means | {
         "pictures": len(rows),
-        "psnr_of_mean_mse": 10 * math.log10(255**2 / mse) if mse else math.inf,
+        "failed": sum(row["error"] is not None for row in rows),
+        "lossless": sum(row["mse"] == 0 for row in rows),
+        "psnr_of_mean_mse": None if mse is None else 10 * math.log10(255**2 / mse) if mse else math.inf,
         "ms_ssim_db_of_mean": None if similarity is None else _decibels(similarity),
     }
 
@@ -204,4 +217,5 @@ def _decibels(similarity: float) -> float:
 
 def _mean(values: list[float | None]) -> float | None:
     present = [value for value in values if value is not None]
+    present = [value for value in present if math.isfinite(value)] or present
     return sum(present) / len(present) if present else None

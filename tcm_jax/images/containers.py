@@ -4,6 +4,7 @@ PNG has a module of its own, as it is always read this way.
 """
 
 import io
+import re
 import struct
 from typing import Any
 
@@ -19,12 +20,14 @@ _ICC, _XMP = b"ICC_PROFILE\0", b"http://ns.adobe.com/xap/1.0/\0"
 # TIFF's tags beside the pixels: XMP, IPTC, Photoshop, ICC profile, EXIF, GPS, interoperability.
 _TIFF_METADATA = frozenset({700, 33723, 34377, 34675, 34665, 34853, 40965})
 _NO_TYPE = 0xFFFF  # of a tag: readers skip it
+# An item of EXIF or XMP in a HEIF's list: box name, version, flags, number, protection, and then its type.
+_METADATA_ITEM = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
 _END = b"\xff\xd9"
 _MOST_BYTES = 8  # a pixel: RGB and alpha of 16 bits
 
 
 def without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
-    """(the file with its pixels alone, or nothing if that is not known how; its EXIF, profile and XMP, if any).
+    """(the file with its pixels alone, or nothing where that is not known; its EXIF, profile and XMP, if any).
 
     The metadata have the names of Pillow's `info`.
     """
@@ -92,12 +95,11 @@ def _webp(data: bytes) -> tuple[bytes, dict[str, Any]]:
 
 def _heif(data: bytes) -> bytes:
     """AVIF, whose EXIF and XMP are items: as items of no type they are not looked for. Its rotation is a property."""
-    start = data.find(b"iinf")
-    (size,) = struct.unpack_from(">I", data, max(start - 4, 0))
-    items = data[start : start + size]
-    for kind in (b"Exif", b"mime"):
-        items = items.replace(kind + b"\0", b"free\0")
-    return data[:start] + items + data[start + size :] if start > 0 else b""
+    start = data.find(b"iinf") - 4
+    if start < 0:
+        return b""
+    end = start + int.from_bytes(data[start : start + 4])
+    return data[:start] + _METADATA_ITEM.sub(rb"\1free", data[start:end]) + data[end:]
 
 
 def ends_early(data: bytes, reason: str) -> bool:

@@ -4,7 +4,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from tcm_jax.errors import ConfigError, DataError
+from tcm_jax.errors import ConfigError, DataError, MissingExtraError
 from tcm_jax.images.kodak import kodak_files
 from tcm_jax.images.sources import Files, FolderSource, ImageSource, TfdsSource
 from tcm_jax.system.cache import cache_folder
@@ -17,7 +17,7 @@ def open_dataset(spec: str, split: str = "test") -> ImageSource:
     """Opens `samples`, `kodak`, a folder or .tar file (`PATH` or `folder:PATH`), or `tfds:NAME[:SPLIT]`.
 
     `split` is that of a TFDS name without one. Raises ConfigError for a spec without a name, DataError for pictures
-    that are missing or cannot be had.
+    that are missing or cannot be had, MissingExtraError for what is not installed.
     """
     kind, colon, rest = spec.partition(":")
     if not spec or (kind in ("folder", "tfds") and colon and not rest):
@@ -51,6 +51,6 @@ def short_names(pictures: ImageSource) -> list[str]:
 def _samples() -> tuple[Path, ...]:
     """Photographs inside scikit-image's wheel, found without importing it (which takes a second)."""
     package = find_spec("skimage")
-    if package is None:
-        raise DataError("the sample photographs come with scikit-image: pip install scikit-image")
+    if package is None or package.origin is None:
+        raise MissingExtraError('the sample photographs come with scikit-image: pip install "tcm_jax[evaluation]"')
     return tuple(Path(package.origin).parent / "data" / name for name in SAMPLES)

@@ -10,17 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax.errors import DataError, MissingExtraError
+from tcm_jax.errors import DataError
+from tcm_jax.system.extras import needed
 from tcm_jax.system.files import atomic_write
+
+
+def check() -> type:
+    """The class of matplotlib's figures; raises MissingExtraError without matplotlib."""
+    with needed("evaluation", "figures need matplotlib"):
+        from matplotlib.figure import Figure
+
+    return Figure
 
 
 def _new_figure(width: float, height: float) -> Any:
     """An empty matplotlib figure of inches. Raises MissingExtraError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError('figures need matplotlib: pip install "tcm_jax[evaluation]"') from error
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+    return check()(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def _save(figure: Any, path: str | os.PathLike) -> None:
@@ -126,7 +131,7 @@ def training_curves(metrics: str | os.PathLike, path: str | os.PathLike) -> None
     written.
     """
     try:
-        rows = [json.loads(line) for line in Path(metrics).read_text().splitlines() if line.strip()]
+        rows = [json.loads(line) for line in Path(metrics).read_text(encoding="utf-8").splitlines() if line.strip()]
         curves = {key: [_number(row[key]) for row in rows] for key in ("step", "loss", "bpp", "psnr")}
     except OSError as error:
         raise DataError(f"cannot read {metrics}: {error.strerror or error}") from error

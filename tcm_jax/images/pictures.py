@@ -1,5 +1,6 @@
 """Pictures in and out: files of any mode to what the codec stores, and back to PNG."""
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from tcm_jax.errors import ImageError, TcmError, TcmWarning
 from tcm_jax.images import containers, formats, metadata, png
@@ -137,12 +138,19 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS, allow_t
         reason = str(error) or type(error).__name__
         if containers.ends_early(data, reason):
             if allow_truncated:
-                picture = decode_picture(containers.completed(data), name, max_pixels)
-                return dataclasses.replace(picture, left_out=(*picture.left_out, f"end ({reason})"))
+                return _decode_cut(data, name, max_pixels, reason)
             reason += "; tcm compress --allow-truncated reads what is there"
         elif isinstance(error, Image.UnidentifiedImageError):
             raise ImageError(f"{name} is not a picture in a format that Pillow reads") from error
         raise ImageError(f"{name} is broken: {reason}") from error
+
+
+def _decode_cut(data: bytes, name: str, max_pixels: int, reason: str) -> Picture:
+    try:
+        picture = _decode(containers.completed(data), name, max_pixels)
+    except Exception as error:
+        raise ImageError(f"{name} is broken: {reason}") from error
+    return dataclasses.replace(picture, left_out=(*picture.left_out, f"end ({reason})"))
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
@@ -156,13 +164,10 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
     except (TcmError, MemoryError, Image.DecompressionBombError):
         raise
     except Exception as error:
-        pixels, info = containers.without_metadata(data)
-        if not pixels:
-            raise
-        try:
+        with contextlib.suppress(Exception):
+            pixels, info = containers.without_metadata(data)
             return _open(pixels, name, max_pixels, info, [f"other metadata ({error})"])
-        except Exception:
-            raise error from None
+        raise
 
 
 def _open(data: bytes, name: str, max_pixels: int, info: dict[str, Any], left_out: list[str]) -> Picture:
@@ -181,24 +186,25 @@ def _open(data: bytes, name: str, max_pixels: int, info: dict[str, Any], left_ou
 def from_pil(image: Image.Image) -> Picture:
     """What the codec stores of a Pillow image of any mode; warns (TcmWarning) of metadata that cannot be used.
 
-    Raises ImageError for floating-point samples. The transparent colour of a PNG of other than 8 bits is known exactly
-    only until Pillow loads the picture.
+    Raises ImageError for floating-point samples. A PNG's transparent colour of other than 8 bits is known as long as
+    its file is: until Pillow loads the picture, later by its name.
     """
-    data = _unread_png(image)
+    data = _file_of_png(image)
     return _with_warning(_from_pil(image.copy(), "the picture", data, []), "the picture")
 
 
-def _unread_png(image: Image.Image) -> bytes:
-    """The file of a PNG with transparency that Pillow has opened and not loaded, else nothing."""
-    if image.format != "PNG" or "transparency" not in image.info or not getattr(image, "tile", None):
+def _file_of_png(image: Image.Image) -> bytes:
+    """The file of a PNG with transparency that Pillow has opened, as far as it can still be had, else nothing."""
+    if not isinstance(image, ImageFile.ImageFile) or image.format != "PNG" or "transparency" not in image.info:
         return b""
-    file = image.fp  # type: ignore[attr-defined]
-    position = file.tell()
-    try:
-        file.seek(0)
-        return file.read()
-    finally:
-        file.seek(position)
+    if not image.tile or image.fp is None:  # Pillow has loaded it and let go of the file
+        try:
+            data = Path(os.fsdecode(image.filename)).read_bytes() if image.filename else b""
+        except OSError:
+            return b""
+        return data if png.size(data) == image.size else b""
+    image.fp.seek(0)  # Pillow itself seeks before it loads
+    return image.fp.read()
 
 
 def _from_pil(image: Image.Image, name: str, data: bytes, left_out: list[str]) -> Picture:

@@ -91,17 +91,23 @@ def _equal(colour: np.ndarray, samples: list[int]) -> np.ndarray:
 
 def colour_key(data: bytes) -> ColourKey | None:
     """The transparent colour that a PNG declares before its pixels; None for other files and other transparency."""
-    first = {}
+    first: dict[bytes, memoryview] = {}
     for chunk in chunks(data):
         first.setdefault(chunk.kind, chunk.data)
         if chunk.kind == b"IDAT":
             break
-    header, transparency = first.get(b"IHDR", b""), first.get(b"tRNS", b"")
+    header, transparency = first.get(b"IHDR", memoryview(b"")), first.get(b"tRNS", memoryview(b""))
     if len(header) < 13 or header[9] not in _KEY_BYTES or len(transparency) < _KEY_BYTES[header[9]]:
         return None
     depth, samples = header[8], struct.unpack_from(f">{_CHANNELS[header[9]]}H", transparency)
     mask = (1 << depth) - 1  # the standard: bits above the file's own are not looked at
     return ColourKey(tuple(sample & mask for sample in samples), depth)
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height that a PNG declares; (0, 0) for other files."""
+    header = next((chunk.data for chunk in chunks(data)), b"")
+    return struct.unpack_from(">II", header) if len(header) >= 8 else (0, 0)
 
 
 def _low_bytes(data: bytes) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from tcm_jax.errors import DataError, ImageError, TcmWarning
 from tcm_jax.images.formats import suffixes
 from tcm_jax.images.pictures import decode_image, read_image
+from tcm_jax.system.extras import needed
 from tcm_jax.system.walk import walk
 
 
@@ -74,9 +75,9 @@ def _folder_entries(root: Path) -> Iterator[_Entry]:
         raise DataError(f"{root} does not exist; give a folder of pictures or a .tar file")
     found = walk(root, suffixes() | {".tar"})
     if found.unreadable:
-        path, reason = found.unreadable[0]
+        folder, reason = found.unreadable[0]
         more = f", nor {len(found.unreadable) - 1} more" if found.unreadable[1:] else ""
-        raise DataError(f"a part of {root} cannot be read: {path} ({reason}){more}")
+        raise DataError(f"a part of {root} cannot be read: {folder} ({reason}){more}")
     for name, kind in found.special:
         warnings.warn(f"{name} is {kind}, and is left out", TcmWarning, stacklevel=4)
     for path in found.files:
@@ -117,7 +118,8 @@ class TfdsSource:
 
     def __init__(self, name: str, split: str = "train"):
         """Raises DataError if TFDS cannot give the data set with random access or it has no "image" feature."""
-        import tensorflow_datasets as tfds
+        with needed("train", "data sets of TFDS need tensorflow-datasets"):
+            import tensorflow_datasets as tfds
 
         try:
             # Files as they are stored: our decoder converts 16-bit, CMYK and the like as it does for folders.

@@ -15,7 +15,7 @@ from tcm_jax.model.tcm import TCM, flat_shapes, parameter_shapes
 PARTS = {
     "g_a": ("g_a",), "g_s": ("g_s",), "h_a": ("h_a",), "h_s": ("h_mean_s", "h_scale_s"),
     "attention": ("atten_mean", "atten_scale"), "slices": ("cc_mean_transforms", "cc_scale_transforms"),
-    "LRP": ("lrp_transforms",),
+    "LRP": ("lrp_transforms",), "detail": ("detail",),
     "prior and gains": ("entropy_bottleneck", "gain_y", "gain_z", "inverse_gain_y", "inverse_gain_z"),
 }  # fmt: skip
 # Published by the authors, in millions (their tool skipped some), and GMAC at 768x512 by an independent program:

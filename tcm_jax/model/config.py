@@ -46,9 +46,13 @@ class ModelConfig:
     attention: str = _added("entropy")  # ATTENTIONS: where SWAtten stands
     lrp: bool = _added(True)  # latent residual prediction
     skip: str = _added("strided")  # SKIPS; "shuffled" lets the skips be a linear transform that loses nothing
+    # Slices of coefficients beside the transforms, for qualities that these cannot reach: see detail.py.
+    detail_channels: int = _added(0)  # of all such slices; 0: there are none
+    detail_from: tuple[float, ...] = _added(())  # a slice each: the gain level over which a picture has it
+    detail_width: int = _added(96)  # hidden channels of the networks of their scales
 
     def __post_init__(self):
-        for name in ("widths", "depths", "head_dims", "context_widths"):
+        for name in ("widths", "depths", "head_dims", "context_widths", "detail_from"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not len(self.widths) == len(self.depths) == len(self.head_dims) == 3:
             raise ConfigError("widths, depths and head_dims need three entries each, for strides 2, 4 and 8")
@@ -66,13 +70,30 @@ class ModelConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
         if self.levels < 0 or self.levels == 1:
             raise ConfigError(f"{self.levels} gain levels: give at least 2, or 0 for a network of one rate")
+        self._check_detail()
         if self.window != 8 or self.hyper_window not in (1, 2, 4):
             raise ConfigError("windows are 8 (transforms) and at most 4 (hyper): pictures are padded to 128 pixels")
+
+    def _check_detail(self) -> None:
+        first = self.detail_from
+        if bool(first) != (self.detail_channels > 0) or (first and self.detail_channels % len(first)):
+            raise ConfigError(f"{self.detail_channels} detail channels do not divide into {len(first)} slices")
+        if list(first) != sorted(first) or (first and not 0 <= first[0] <= first[-1] < self.levels - 1):
+            raise ConfigError(f"detail_from {first}: rising levels, from 0 to below {self.levels - 1}")
 
     @property
     def slice_channels(self) -> int:
         """Channels of one slice of y."""
         return self.latent_channels // self.num_slices
+
+    @property
+    def detail_slice_channels(self) -> int:
+        """Channels of one detail slice."""
+        return self.detail_channels // max(len(self.detail_from), 1)
+
+    def detail_slices(self, level: float) -> int:
+        """How many detail slices a picture of gain level `level` has."""
+        return sum(level > first for first in self.detail_from)
 
     def to_json(self) -> str:
         """The configuration as canonical JSON (sorted keys): part of a model's identity."""

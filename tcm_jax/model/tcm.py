@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict
 
 from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
+from tcm_jax.model import detail
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.layers.conv import Conv3x3, ResidualBlockUpsample, ResidualBlockWithStride, SubpelConv
 from tcm_jax.model.layers.gain import Gain
@@ -56,6 +57,8 @@ class TCM(nn.Module):
         if c.levels:
             self.gain_y, self.inverse_gain_y = Gain(c.levels), Gain(c.levels)
             self.gain_z, self.inverse_gain_z = Gain(c.levels), Gain(c.levels)
+        if c.detail_channels:
+            self.detail = detail.Detail(c)
         self.entropy_bottleneck = self.param("entropy_bottleneck", factorized.init, c.hyper_channels)
 
     def _down(self, stages, window: int, features: int, attention: bool = False) -> nn.Sequential:
@@ -144,9 +147,47 @@ class TCM(nn.Module):
     def __call__(
         self, x: jax.Array, noise: dict[str, jax.Array] | None = None, level: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, Any]]:
-        """Training and estimation forward: picture [B, H, W, 3] to (x_hat, intermediates of `latents`)."""
+        """Training and estimation forward: picture [B, H, W, 3] to (x_hat, intermediates of `latents`).
+
+        A network with detail slices has of these detail_scales, detail_symbols and likelihood_detail besides, all
+        [B, h, w, detail_channels]; the likelihood of a slice is 1 where a picture's level goes without it.
+        """
         intermediates = self.latents(x, noise, level)
-        return self.synthesis(intermediates["y_hat"], level), intermediates
+        x_hat = self.synthesis(intermediates["y_hat"], level)
+        if not self.config.detail_channels:
+            return x_hat, intermediates
+        added, details = self._detail(x - x_hat, intermediates, noise, level)
+        return x_hat + added, intermediates | details
+
+    def detail_analysis(self, x: jax.Array, y_hat: jax.Array, level: jax.Array) -> list[jax.Array]:
+        """Gained detail slices of a picture [B, H, W, 3] whose decoded latents are `y_hat`."""
+        return self.detail.analysis(x - self.synthesis(y_hat, level), level)
+
+    def detail_scales(self, i: int, symbols: jax.Array, sigma: jax.Array, earlier: list[jax.Array], level) -> jax.Array:
+        """sigma of detail slice `i` from symbols and scales of y, and the symbols of the detail slices before it."""
+        context = detail.magnitudes(symbols, sigma, lambda m: self._gained("inverse_gain_y", m, level))
+        return self.detail.scales(i, context, earlier, level)
+
+    def detailed_synthesis(self, y_hat: jax.Array, symbols: list[jax.Array], level: jax.Array) -> jax.Array:
+        """g_s and the detail slices of these symbols: the picture [B, H, W, 3], not clipped."""
+        return self.synthesis(y_hat, level) + self.detail.synthesis(symbols, level)
+
+    def _detail(self, missing: jax.Array, latents: dict[str, Any], noise, level) -> tuple[jax.Array, dict[str, Any]]:
+        """(what the detail slices add to the picture, their intermediates)."""
+        decoded, scales, likelihoods = [], [], []
+        for i, coefficients in enumerate(self.detail.analysis(missing, level)):
+            coded = self.detail.coded(i, level)
+            sigma = self.detail_scales(i, latents["symbols"], latents["scales"], decoded, level)
+            symbols = ops.ste_round(coefficients)
+            noisy = symbols if noise is None else coefficients + _part(noise["detail"], i, coefficients)
+            likelihoods.append(jnp.where(coded, gaussian.likelihood(noisy, sigma), 1))
+            decoded.append(jnp.where(coded, symbols, 0))
+            scales.append(sigma)
+        joined = zip(("detail_scales", "likelihood_detail"), (scales, likelihoods), strict=True)
+        intermediates = {name: jnp.concatenate(parts, axis=-1) for name, parts in joined}
+        symbols = jnp.concatenate([jnp.round(part) for part in decoded], axis=-1)
+        added = jnp.where(self.detail.coded(0, level), self.detail.synthesis(decoded, level), 0)
+        return added, intermediates | {"detail_symbols": symbols}
 
     def latents(
         self, x: jax.Array, noise: dict[str, jax.Array] | None = None, level: jax.Array | None = None
@@ -186,6 +227,11 @@ class TCM(nn.Module):
             "likelihood_y": gaussian.likelihood(residual, scales),
             "likelihood_z": factorized.likelihood(self.entropy_bottleneck, z_hat if noise is None else z + noise["z"]),
         }
+
+
+def _part(noise: jax.Array, i: int, like: jax.Array) -> jax.Array:
+    """Channels of slice `i` of the noise."""
+    return noise[..., i * like.shape[-1] : (i + 1) * like.shape[-1]]
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, Any]:

@@ -42,8 +42,8 @@ def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * factor, width * factor, depth)
 
 
-def pixel_unshuffle(x: jax.Array) -> jax.Array:
-    """Space to depth, the inverse of `pixel_shuffle` by 2: [B, 2H, 2W, C] to [B, H, W, 4*C], (row, column, C)."""
+def pixel_unshuffle(x: jax.Array, factor: int = 2) -> jax.Array:
+    """Space to depth, the inverse of `pixel_shuffle`: [B, f*H, f*W, C] to [B, H, W, f*f*C], (row, column, C)."""
     batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, 4 * channels)
+    x = x.reshape(batch, height // factor, factor, width // factor, factor, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // factor, width // factor, factor**2 * channels)

@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -12,15 +14,14 @@ import jaxlib
 
 from tcm_jax.system.cache import cache_folder, read, remove, write_quietly
 
-_folder: Path | None = None
+_tuned: list[bool] = []  # one entry once JAX's cache is ours to set
 
 
 def keep_compiled_programs() -> None:
-    """Keeps compiled programs in the user's cache folder, for the next process; JAX_COMPILATION_CACHE_DIR overrules.
+    """Switches JAX's cache on for the whole process, in the user's cache folder; JAX_COMPILATION_CACHE_DIR overrules.
 
     Not on JAX 0.5: its kept programs corrupt donated buffers (NaNs when training was resumed on 0.5.3).
     """
-    global _folder  # as JAX's own setting, for the whole process
     if jax.__version_info__ < (0, 6):
         return
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -29,8 +30,24 @@ def keep_compiled_programs() -> None:
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    if jax.__version_info__ >= (0, 6, 2):  # earlier ones cannot load a program for one device of several
-        _folder = Path(jax.config.jax_compilation_cache_dir) / "programs"
+    _tuned.append(True)
+
+
+def folder_of_programs() -> Path | None:
+    """Where the codec's programs are kept for the next process; None where they are not.
+
+    In a host program whose JAX has a cache of its own they are that cache's: what comes out of it cannot be kept again,
+    and to keep them from it is to switch it off for the whole process, which is the host's.
+    """
+    jax_cache = jax.config.jax_compilation_cache_dir
+    if jax.__version_info__ < (0, 6, 2):  # they cannot load a program for one device of several
+        return None
+    if jax_cache and not _tuned:
+        return None
+    if jax_cache:
+        return Path(jax_cache) / "programs"
+    cache = cache_folder()
+    return cache and cache / "jax" / "programs"
 
 
 def _usable_folder() -> Path | None:
@@ -71,7 +88,8 @@ def _remove_damaged(folder: Path) -> None:
 
 def kept(name: str) -> Path | None:
     """Where something that depends on this source may be kept for the next process, if anything is."""
-    return _folder and _folder / hashlib.sha256(f"{_surroundings()} {name}".encode()).hexdigest()
+    folder = folder_of_programs()
+    return folder and folder / hashlib.sha256(f"{_surroundings()} {name}".encode()).hexdigest()
 
 
 @functools.cache
@@ -87,7 +105,10 @@ def _surroundings() -> str:
 def _processor() -> str:
     """The instructions that compiled programs may use: the folder may be shared by different machines."""
     try:
-        with Path("/proc/cpuinfo").open() as lines:
+        if sys.platform == "darwin":  # Python says "arm" of every one
+            sysctl = ["sysctl", "-n", "machdep.cpu.brand_string", "machdep.cpu.features", "machdep.cpu.leaf7_features"]
+            return subprocess.run(sysctl, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8").stdout
+        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
             return next(line for line in lines if line.startswith(("flags", "Features")))
     except (OSError, StopIteration):
         return f"{platform.machine()} {platform.processor()}"

@@ -64,12 +64,40 @@ def peak_resident_bytes() -> int:
 
     Linux's `ru_maxrss` begins with what the starting process had when it made this one, so that it is not asked there.
     """
+    if sys.platform == "win32":
+        return _peak_working_set()
     if sys.platform.startswith("linux"):
-        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        text = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")  # a program's name is any bytes
+        status = dict(line.split(":", 1) for line in text.splitlines())
         return int(status["VmHWM"].split()[0]) * 1024
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+class _ProcessMemoryCounters(ctypes.Structure):
+    """PROCESS_MEMORY_COUNTERS of Windows' psapi.h."""
+
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("page_faults", ctypes.c_uint32),
+        *((name, ctypes.c_size_t) for name in (
+            "peak_working_set", "working_set", "peak_paged_pool", "paged_pool", "peak_nonpaged_pool", "nonpaged_pool",
+            "page_file", "peak_page_file",
+        )),
+    )  # fmt: skip
+
+
+def _peak_working_set() -> int:
+    """`peak_resident_bytes` on Windows."""
+    kernel, counters = ctypes.WinDLL("kernel32"), _ProcessMemoryCounters()  # type: ignore[attr-defined]
+    counters.size = ctypes.sizeof(counters)
+    kernel.GetCurrentProcess.restype = ctypes.c_void_p
+    ask = kernel.K32GetProcessMemoryInfo
+    ask.argtypes = [ctypes.c_void_p, ctypes.POINTER(_ProcessMemoryCounters), ctypes.c_uint32]
+    if not ask(kernel.GetCurrentProcess(), ctypes.byref(counters), counters.size):
+        raise OSError("Windows does not say how much memory the process has")
+    return counters.peak_working_set
 
 
 def _ask_for_huge_pages(libc: ctypes.CDLL) -> None:

@@ -31,8 +31,9 @@ def walk(root: Path, suffixes: frozenset[str]) -> Found:
     Links to folders are followed, but no folder is entered twice, by whatever name: loops end, and what is also there
     without a link has its own name.
     """
-    found, entered = Found(), set()
-    folders, links = [root], []
+    found, entered = Found(), set[tuple[int, int]]()
+    folders: list[Path] = [root]
+    links: list[Path] = []
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)
         try:

@@ -3,6 +3,7 @@
 import logging
 import threading
 
+import ml_collections
 import numpy as np
 
 from tcm_jax.errors import ConfigError, DataError, ImageError
@@ -128,7 +129,7 @@ class Batches:
         self._batches = iter(_pipeline(self._images, batch_size // shard[1], crop, seed, start, shard, num_workers))
 
     def __len__(self) -> int:
-        """Pictures of the source."""
+        """Number of pictures in the source."""
         return len(self._images)
 
     def __iter__(self) -> "Batches":
@@ -142,6 +143,14 @@ class Batches:
             reason, count = self._images.reason(index), len(self.unreadable)
             log.warning("skipped: %s (%d of %d pictures so far)", reason, count, len(self))
         return crops
+
+
+def open_batches(config: ml_collections.ConfigDict, *, start: int = 0, shard: tuple[int, int] = (0, 1)) -> Batches:
+    """The batches of a training configuration, from picture `start` on, for host `shard[0]` of `shard[1]`."""
+    data = config.data
+    return Batches(
+        data.source, data.batch_size, data.crop, config.seed, start=start, shard=shard, num_workers=data.workers
+    )
 
 
 def _pipeline(images: ReadableImages, batch_size: int, crop: int, seed: int, start: int, shard, num_workers: int):

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from tcm_jax.errors import WeightsError
+from tcm_jax.system.extras import needed
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,8 @@ class RunCheckpoints:
     """
 
     def __init__(self, folder: Path, keep: int, *, read_only: bool = False):
-        import orbax.checkpoint as ocp
+        with needed("train", "a run's checkpoints need Orbax"):
+            import orbax.checkpoint as ocp
 
         self._ocp, self._keep, self._folder = ocp, keep, folder.absolute()
         options = ocp.CheckpointManagerOptions(
@@ -81,7 +83,8 @@ class RunCheckpoints:
         """(newest readable state, shaped as `abstract` and placed by `sharding`; data position); None if none is saved.
 
         Checkpoints that are cut short or altered are named in the log and moved to the folder `damaged` beside
-        this one, once an older one was read. Raises WeightsError, and moves nothing, if none can be read.
+        this one, once an older one was read. Raises WeightsError, and moves nothing, if none can be read, or one that
+        cannot holds another state, as of a run with another optimizer.
         """
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract)
         damaged = {}
@@ -89,6 +92,7 @@ class RunCheckpoints:
             try:
                 state, extra = self._read(step, target)
             except Exception as error:  # Orbax, TensorStore and JSON each have their own
+                self._check_structure(step, target)
                 damaged[step] = _first_line(error)
                 continue
             for bad, reason in damaged.items():
@@ -102,6 +106,21 @@ class RunCheckpoints:
                 "give another --workdir to start anew"
             )
         return None
+
+    def _check_structure(self, step: int, target: Any) -> None:
+        """Raises WeightsError if a checkpoint says that it holds other arrays than `target`."""
+        try:
+            saved = _arrays(self._manager.item_metadata(step)["state"].tree)
+        except Exception:  # it says nothing any more
+            return
+        wanted = _arrays(target)
+        differ = [name for name in sorted(saved.keys() | wanted.keys()) if saved.get(name) != wanted.get(name)]
+        if differ:
+            raise WeightsError(
+                f"checkpoint {step} in {self._folder} is of a run with another state ({len(differ)} arrays differ, "
+                f"such as {differ[0]}): go on with that run's optimizer and schedule, or give another --workdir "
+                "(and --config.init_from=FILE to start from its weights)"
+            )
 
     def read(self, step: int) -> Any:
         """The state of checkpoint `step` as nested dicts of NumPy arrays. Raises WeightsError if it is damaged."""
@@ -137,6 +156,16 @@ def _wait_for_all(name: str) -> None:
     from jax.experimental import multihost_utils
 
     multihost_utils.sync_global_devices(name)
+
+
+def _arrays(tree: Any) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """(shape, dtype) of every array of a state by its path, whatever kind of containers hold it."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", "")))) for key in path):
+        (tuple(leaf.shape), np.dtype(leaf.dtype))
+        for path, leaf in leaves
+    }  # fmt: skip
 
 
 def _first_line(error: Exception) -> str:

@@ -150,7 +150,7 @@ class RunLog:
 def _reopen(path: Path, done: int) -> Any:
     """`path` opened for appending, without lines of steps after `done` and without a line cut short."""
     kept = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             step = json.loads(line)["step"]
         except (ValueError, KeyError, TypeError):  # killed while it was written
@@ -158,4 +158,4 @@ def _reopen(path: Path, done: int) -> Any:
         if step <= done:
             kept.append(line + "\n")
     atomic_write(path, "".join(kept).encode())
-    return path.open("a")
+    return path.open("a", encoding="utf-8")

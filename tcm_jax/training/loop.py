@@ -1,7 +1,5 @@
 """A training run: the loop around the step, what it saves, and how it goes on (configs/ has the recipes)."""
 
-import dataclasses
-import itertools
 import logging
 import time
 from pathlib import Path
@@ -12,56 +10,24 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tcm_jax.entropy.tables import build_tables
-from tcm_jax.errors import ConfigError, Preempted, TcmError, TrainingError
+from tcm_jax.errors import Preempted, TcmError, TrainingError
 from tcm_jax.images.datasets import open_dataset
-from tcm_jax.images.pictures import write_png
-from tcm_jax.model.initialization import abstract_params
-from tcm_jax.system.memory import keep_freed_memory
-from tcm_jax.training import checkpoints, losses
-from tcm_jax.training.batches import Batches
+from tcm_jax.training.batches import open_batches
+from tcm_jax.training.check import check
 from tcm_jax.training.checkpoints import RunCheckpoints
+from tcm_jax.training.export import averaged, training_metadata
 from tcm_jax.training.log import RunLog
 from tcm_jax.training.preemption import Preemption
-from tcm_jax.training.start import check_start, first_state
-from tcm_jax.training.step import TrainState, jit_step, lambdas, model_config, state_of
-from tcm_jax.training.symbol_counts import symbol_counts
+from tcm_jax.training.start import abstract_state, first_state
+from tcm_jax.training.step import TrainState, jit_step, model_config
 from tcm_jax.training.validation import validate
-from tcm_jax.training.vectors import Vectors, unflatten
 from tcm_jax.training.workdir import opened
 from tcm_jax.weights import files
-from tcm_jax.weights.weights import Weights
 
 log = logging.getLogger(__name__)
 
 _MAX_RETURNS = 3  # times that a run goes back to one and the same checkpoint
 _TRACED_STEPS = range(10, 15)  # of those of this process
-
-
-def check(config: ml_collections.ConfigDict) -> None:
-    """Raises ConfigError for a configuration that cannot be trained."""
-    if not config.data.source:
-        raise ConfigError("no training pictures: give --config.data.source=PATH or tfds:NAME")
-    if config.data.crop % 128 or config.data.crop < 128:
-        raise ConfigError(f"data.crop is {config.data.crop}; it must be a multiple of 128")
-    if config.distortion not in losses.DISTORTIONS:
-        raise ConfigError(f"distortion {config.distortion!r} is none of {', '.join(losses.DISTORTIONS)}")
-    devices = jax.device_count()
-    if config.data.batch_size % devices:
-        raise ConfigError(
-            f"data.batch_size is {config.data.batch_size}; it must be a multiple of the {devices} devices"
-        )
-    if config.accumulate < 1 or config.data.batch_size % (devices * config.accumulate):
-        raise ConfigError(
-            f"accumulate is {config.accumulate}; data.batch_size {config.data.batch_size} must be a multiple of "
-            f"accumulate times the {devices} devices"
-        )
-    lambdas(config)
-    for name in ("log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps"):
-        if config[name] < 1:
-            raise ConfigError(f"{name} is {config[name]}; it must be at least 1")
-    model_config(config)
-    check_start(config)
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
@@ -72,7 +38,6 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
     and TcmError for whatever a user can mend, a full disk included.
     """
     check(config)
-    keep_freed_memory()
     try:
         return _train(config, workdir)
     except OSError as error:
@@ -119,11 +84,6 @@ def compile_step(config: ml_collections.ConfigDict, replicated: NamedSharding, s
     return step.lower(abstract_state(config), batch).compile()
 
 
-def abstract_state(config: ml_collections.ConfigDict) -> TrainState:
-    """Shapes and dtypes of a run's state."""
-    return jax.eval_shape(lambda params: state_of(params, config), abstract_params(model_config(config)))
-
-
 class _Run:
     """What the loop works on: the compiled step, the state, the batches and the checkpoints."""
 
@@ -133,15 +93,7 @@ class _Run:
         source = config.validation.source
         self.validation_pictures = open_dataset(source) if source else None
         self.state, position = self._newest()
-        self.batches = Batches(
-            config.data.source,
-            config.data.batch_size,
-            config.data.crop,
-            config.seed,
-            start=position,
-            shard=(jax.process_index(), jax.process_count()),
-            num_workers=config.data.workers,
-        )
+        self.batches = open_batches(config, start=position, shard=(jax.process_index(), jax.process_count()))
         self.returns: dict[int, int] = {}  # step of a checkpoint: how often the run went back to it
         started = time.perf_counter()
         self.step = compile_step(config, replicated, sharded)
@@ -220,78 +172,3 @@ class _Run:
             else:
                 jax.profiler.stop_trace()
                 log.info("wrote a trace of %d steps to %s", len(_TRACED_STEPS), self.config.profile)
-
-
-def averaged(ema: Vectors, config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """The averaged parameters of a state, nested, on the host."""
-    return unflatten(jax.tree.map(np.asarray, ema), model_config(config))
-
-
-def training_metadata(config: ml_collections.ConfigDict, steps: int) -> dict[str, str]:
-    """What an exported file says about its training."""
-    return {
-        "name": config.name,
-        "lambda": ", ".join(map(str, lambdas(config))),
-        "distortion": config.distortion,
-        "steps": str(steps),
-    }
-
-
-def export(
-    config: ml_collections.ConfigDict, workdir: Path, path: Path, step: str, dtype: str, fit_tables: int = 0
-) -> Path:
-    """Writes the averaged parameters of a checkpoint of the run in `workdir`: "newest", "best" or a step's number.
-
-    With `fit_tables` the range coder's tables are fitted to the symbols of so many batches of the training pictures.
-    """
-    if step not in ("newest", "best") and not step.isdecimal():
-        raise ConfigError(f"checkpoint {step!r} is neither newest, best nor a step")
-    vectors, number = checkpoints.load_run(workdir, None if step == "newest" else int(step) if step != "best" else step)
-    metadata = training_metadata(config, number)
-    weights = files.make_weights(model_config(config), averaged(vectors, config), metadata, np.dtype(dtype))
-    if fit_tables:
-        weights = _with_fitted_tables(weights, config, fit_tables)
-    files.save_weights(path, weights, np.dtype(dtype))
-    return path
-
-
-def _with_fitted_tables(weights: Weights, config: ml_collections.ConfigDict, batches: int) -> Weights:
-    from rich.progress import track
-
-    check(config)
-    pictures = track(itertools.islice(_pipeline(config), batches), "counting symbols", batches, transient=True)
-    counts = symbol_counts(weights.config, weights.params, pictures)
-    tables = build_tables(weights.params["entropy_bottleneck"], counts)
-    said = {"tables": f"fitted to {batches * config.data.batch_size} training pictures"}
-    return dataclasses.replace(weights, tables=tables, metadata=weights.metadata | said)
-
-
-def _pipeline(config: ml_collections.ConfigDict) -> Batches:
-    """The training pictures from their start, for one process."""
-    data = config.data
-    return Batches(data.source, data.batch_size, data.crop, config.seed, num_workers=data.workers)
-
-
-def dry_run(config: ml_collections.ConfigDict, workdir: Path, batches: int = 20) -> tuple[Path, float]:
-    """(contact sheet of a batch as a PNG, pictures per second of the input pipeline alone)."""
-    check(config)
-    pipeline = _pipeline(config)
-    first = next(pipeline)
-    started = time.perf_counter()
-    for _ in range(batches):
-        next(pipeline)
-    speed = batches * config.data.batch_size / (time.perf_counter() - started)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TcmError(f"cannot make the folder {workdir}: {error.strerror or error}") from error
-    write_png(workdir / "contact_sheet.png", contact_sheet(first))
-    return workdir / "contact_sheet.png", speed
-
-
-def contact_sheet(batch: np.ndarray) -> np.ndarray:
-    """Pictures uint8 [B, H, W, 3] side by side in rows, in one."""
-    columns = int(np.ceil(len(batch) ** 0.5))
-    blank = np.full((-len(batch) % columns, *batch.shape[1:]), 255, np.uint8)
-    rows = np.concatenate([batch, blank]).reshape(-1, columns, *batch.shape[1:])
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)

@@ -3,7 +3,6 @@
 For learned image compression see Zhang and Zhu, arXiv:2601.20769.
 """
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tcm_jax.training.adam import once_a_step, scale_by
+from tcm_jax.training.adam import adam_direction, moments, scale_by, zero_moments
 
 LARGEST_SIDE = 700  # of a matrix whose side gets a basis: all of the embedded model but the rows of some 3x3 kernels
 REFRESH = 10  # steps between two refreshes of the bases
@@ -26,7 +25,7 @@ class Side(NamedTuple):
 
 
 class SoapState(NamedTuple):
-    """State of `soap`."""
+    """State of `soap`: Adam's moments of its vector, and the sides of its matrices."""
 
     count: jax.Array  # int32 scalar, updates done
     mu: optax.Updates  # moving average of the gradients
@@ -48,21 +47,15 @@ def soap(
     def init(params):
         if sum(leaf.size for leaf in jax.tree.leaves(params)) != size:
             raise ValueError(f"the parameters are not the {size} of the shapes")
-        mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
         sides = {_name(shape): _first_sides(shape, len(at)) for shape, at in starts.items()}
-        return SoapState(jnp.zeros((), jnp.int32), mu, nu, sides)
+        return SoapState(jnp.zeros((), jnp.int32), *zero_moments(params), sides)
 
     def update(grads, state, params=None):
         del params
         count = state.count + 1
-        corrections = once_a_step(lambda count: [-jnp.expm1(count * math.log(b)) for b in (b1, b2)], count)
-
-        def step(mu, nu):
-            return mu / corrections[0] / (jnp.sqrt(nu / corrections[1]) + eps)
-
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, grads)
-        updates, tree = jax.tree.flatten(jax.tree.map(step, mu, nu))
+        direction = adam_direction(count, b1, b2, eps)
+        mu, nu = moments(grads, state, b1, b2)
+        updates, tree = jax.tree.flatten(jax.tree.map(direction, mu, nu))
         (g,), (m,), (old,), (new,) = map(jax.tree.leaves, (grads, mu, state.nu, nu))
         vectors, sides = (updates[0], new), {}
         for shape, at in starts.items():
@@ -75,7 +68,7 @@ def soap(
                 )
                 sides = _refreshed(sides, grad, b2, count % REFRESH == 0)
                 square = b2 * square + (1 - b2) * _rotated(grad, sides) ** 2
-                moved = _rotated(step(_rotated(mean, sides), square), sides, back=True)
+                moved = _rotated(direction(_rotated(mean, sides), square), sides, back=True)
                 written = zip(vectors, (moved, square), strict=True)
                 return tuple(jax.lax.dynamic_update_slice(v, part.ravel(), (start,)) for v, part in written), sides
 

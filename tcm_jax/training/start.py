@@ -1,14 +1,21 @@
 """The state that a run starts from: random, the KLT of its pictures, or the weights of an earlier run."""
 
 import dataclasses
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import ml_collections
+import numpy as np
 from flax import traverse_util
 
 from tcm_jax.errors import ConfigError
+from tcm_jax.model.initialization import abstract_params, init_params
 from tcm_jax.model.klt import check_klt, start_from_klt
 from tcm_jax.training.batches import Batches
-from tcm_jax.training.step import TrainState, init_state, initial_params, lambdas, model_config, state_of
+from tcm_jax.training.extension import extended, is_extension
+from tcm_jax.training.step import TrainState, lambdas, make_optimizer, model_config
+from tcm_jax.training.vectors import to_vectors
 from tcm_jax.weights import files
 
 INITIALIZATIONS = ("random", "klt")
@@ -24,23 +31,63 @@ def check_start(config: ml_collections.ConfigDict) -> None:
 
 
 def first_state(config: ml_collections.ConfigDict) -> TrainState:
-    """State of step 0; every host makes the same."""
+    """State of step 0; every host makes the same. Raises WeightsError or ConfigError for a bad `init_from`."""
+    return make_state(_first_params(config), config)
+
+
+def make_state(params: dict[str, Any], config: ml_collections.ConfigDict) -> TrainState:
+    """State of step 0 with given nested parameters."""
+    vectors, zero = to_vectors(params), jnp.zeros((), jnp.int32)
+    # Copied: a donated buffer must not be NumPy's, which frees it.
+    arrays = jax.tree.map(jnp.array, params)
+    return TrainState(zero, arrays, vectors, make_optimizer(config).init(vectors), zero.copy())
+
+
+def abstract_state(config: ml_collections.ConfigDict) -> TrainState:
+    """Shapes and dtypes of a run's state."""
+    return jax.eval_shape(lambda params: make_state(params, config), abstract_params(model_config(config)))
+
+
+def random_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Nested parameters drawn by `config.seed`.
+
+    The gains of y start where a step size that falls with the root of lambda puts them, as it does at high rates: ones
+    for `config.lam`, and inverse gains that undo them.
+    """
+    params = init_params(model_config(config), config.seed)
+    if config.model.levels:
+        log_gains = 0.5 * np.log(np.array(lambdas(config), np.float32) / config.lam)[:, None]
+        for name, sign in (("gain_y", 1), ("inverse_gain_y", -1)):
+            params[name]["log_gain"] = params[name]["log_gain"] + sign * log_gains
+    return params
+
+
+def _first_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Nested parameters of step 0, float32 NumPy arrays, begun as `config` says."""
     if config.init_from:
-        return _from_weights(config)
+        return _loaded_params(config)
+    params = random_params(config)
     if config.initialization == "random":
-        return init_state(config)
+        return params
+    return start_from_klt(params, model_config(config), _crops(config), lambdas(config))
+
+
+def _crops(config: ml_collections.ConfigDict) -> np.ndarray:
+    """Crops of the training pictures, enough for a KLT: uint8 [B, crop, crop, 3]."""
     data = config.data
-    crops = next(Batches(data.source, max(1, _KLT_PIXELS // data.crop**2), data.crop, config.seed))
-    return state_of(start_from_klt(initial_params(config), model_config(config), crops, lambdas(config)), config)
+    return next(Batches(data.source, max(1, _KLT_PIXELS // data.crop**2), data.crop, config.seed))
 
 
-def _from_weights(config: ml_collections.ConfigDict) -> TrainState:
-    """State of step 0 with the parameters of the weight file `config.init_from`.
+def _loaded_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Nested parameters of the weight file `config.init_from`.
 
-    A variable-rate network may start from a fixed-rate one, of the rate `config.lam`: see `step.initial_params`.
+    A variable-rate network may start from a fixed-rate one, of the rate `config.lam`: see `random_params`; or
+    from one of the first of its levels, and without its detail slices: see extension.py.
     """
     weights, model = files.load_weights(config.init_from), model_config(config)
+    if weights.config != model and is_extension(model, weights.config):
+        return extended(random_params(config), weights.params, model, lambdas(config), _crops(config))
     if weights.config not in (model, dataclasses.replace(model, levels=0)):
         raise ConfigError(f"{config.init_from} holds a network of other sizes than this configuration")
-    params = traverse_util.flatten_dict(initial_params(config)) | traverse_util.flatten_dict(weights.params)
-    return state_of(traverse_util.unflatten_dict(params), config)
+    params = traverse_util.flatten_dict(random_params(config)) | traverse_util.flatten_dict(weights.params)
+    return traverse_util.unflatten_dict(params)

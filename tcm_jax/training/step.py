@@ -7,19 +7,17 @@ import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import optax
 
 from tcm_jax import ops
 from tcm_jax.entropy import factorized
 from tcm_jax.errors import ConfigError
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.model.initialization import init_params
 from tcm_jax.model.tcm import TCM
 from tcm_jax.training import losses
 from tcm_jax.training.adam import adam
 from tcm_jax.training.soap import soap
-from tcm_jax.training.vectors import Vectors, flatten, group_shapes, unflatten
+from tcm_jax.training.vectors import Vectors, group_shapes, to_params, to_vectors
 
 TRANSFORMS = ("g_a", "g_s", "gain_y", "inverse_gain_y", "lrp_transforms")  # what the distortion depends on
 OPTIMIZERS = ("adam", "soap")
@@ -27,6 +25,8 @@ OPTIMIZERS = ("adam", "soap")
 COMPILER_OPTIONS = {
     # As fast as LLVM's level 3, and compiled in about nine tenths of the time.
     "cpu": {"xla_backend_optimization_level": 2},
+    # Triton's split-K products abort the process that compiles a gradient (openxla/xla#47381; XLA of JAX 0.10.2).
+    "gpu": {"xla_gpu_enable_triton_gemm": False},
 }
 
 
@@ -36,7 +36,7 @@ class TrainState:
 
     step: jax.Array  # int32 scalar, steps done
     params: dict[str, Any]  # nested float32 arrays
-    ema: Vectors  # exponential moving average of params, what is exported; see flat_params.py
+    ema: Vectors  # exponential moving average of params, what is exported; see vectors.py
     opt_state: optax.OptState
     bad_steps: jax.Array  # int32 scalar, steps in a row, up to now, that were skipped as not finite
 
@@ -47,14 +47,20 @@ def model_config(config: ml_collections.ConfigDict) -> ModelConfig:
 
 
 def make_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
-    """Learning rate by step: linear warm-up, then x0.1 at `milestones` ("multistep") or half a cosine to 0."""
+    """Learning rate by step: linear warm-up, then as `config.schedule` says.
+
+    "multistep": x0.1 at each of `milestones`; "cosine": half a cosine to 0; "flat": the same up to the last
+    `fall_steps`, which end at 0 by a straight line.
+    """
     peak, warmup = config.learning_rate, config.warmup_steps
     if config.schedule == "multistep":
         after = optax.piecewise_constant_schedule(peak, {step - warmup: 0.1 for step in config.milestones})
     elif config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, max(config.steps - warmup, 1))
+    elif config.schedule == "flat":
+        after = optax.linear_schedule(peak, 0.0, config.fall_steps, config.steps - config.fall_steps - warmup)
     else:
-        raise ConfigError(f"schedule {config.schedule!r} is neither 'multistep' nor 'cosine'")
+        raise ConfigError(f"schedule {config.schedule!r} is none of multistep, cosine and flat")
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
 
@@ -75,15 +81,19 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
 
 
 def draw_noise(model: ModelConfig, key: jax.Array, shape: tuple[int, ...]) -> dict[str, jax.Array]:
-    """Uniform noise in [-0.5, 0.5) for y and z of pictures of `shape` [B, H, W, 3]."""
+    """Uniform noise in [-0.5, 0.5) for y, z and the detail slices of pictures of `shape` [B, H, W, 3]."""
     batch, height, width = shape[:3]
     key_y, key_z = jax.random.split(key)
     y_shape = (batch, height // 16, width // 16, model.latent_channels)
     z_shape = (batch, height // 64, width // 64, model.hyper_channels)
-    return {
+    noise = {
         "y": jax.random.uniform(key_y, y_shape, minval=-0.5, maxval=0.5),
         "z": jax.random.uniform(key_z, z_shape, minval=-0.5, maxval=0.5),
     }
+    if model.detail_channels:
+        shape = (*y_shape[:3], model.detail_channels)
+        noise["detail"] = jax.random.uniform(jax.random.fold_in(key, 1), shape, minval=-0.5, maxval=0.5)
+    return noise
 
 
 def make_loss(config: ml_collections.ConfigDict) -> Callable:
@@ -100,7 +110,7 @@ def make_loss(config: ml_collections.ConfigDict) -> Callable:
             loss, parts = _rate_alone(model, params, x, noise, at)
         else:
             x_hat, out = model.apply({"params": params}, x, noise, at)
-            likelihoods = [out["likelihood_y"], out["likelihood_z"]]
+            likelihoods = [value for name, value in out.items() if name.startswith("likelihood_")]
             lam, weight = lams[level], weights[level]
             loss, parts = losses.rate_distortion(x, x_hat, likelihoods, lam, config.distortion, weight)
         aux = factorized.auxiliary_loss(params["entropy_bottleneck"])
@@ -151,7 +161,7 @@ def make_step(config: ml_collections.ConfigDict) -> Callable:
         level = jax.random.randint(jax.random.fold_in(key, 2), batch.shape[:1], 0, levels)
         grads, metrics = _mean_gradient(loss_fn, config.accumulate, state.params, (batch, noise, level))
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(grads))
-        before = (flatten(state.params), state.ema, state.opt_state)
+        before = (to_vectors(state.params), state.ema, state.opt_state)
 
         def update(params, ema, opt_state):
             updates, opt_state = optimizer.update(grads, opt_state, params)
@@ -159,7 +169,7 @@ def make_step(config: ml_collections.ConfigDict) -> Callable:
             decay = jnp.minimum(config.ema_decay, (1 + state.step) / (10 + state.step))
             return params, optax.incremental_update(params, ema, 1 - decay), opt_state
 
-        # A condition, not a selection: XLA would compute the update anew in each of the slices that `unflatten` takes.
+        # A condition, not a selection: XLA would compute the update anew in each of the slices that `to_params` takes.
         params, ema, opt_state = jax.lax.cond(finite, update, lambda *before: before, *before)
         bad_steps = jnp.where(finite, 0, state.bad_steps + 1)
         metrics |= {
@@ -169,7 +179,7 @@ def make_step(config: ml_collections.ConfigDict) -> Callable:
             "skipped": 1 - finite.astype(jnp.float32),
             "bad_steps": bad_steps.astype(jnp.float32),
         }
-        return TrainState(state.step + 1, unflatten(params, model), ema, opt_state, bad_steps), metrics
+        return TrainState(state.step + 1, to_params(params, model), ema, opt_state, bad_steps), metrics
 
     return step
 
@@ -187,7 +197,7 @@ def jit_step(config: ml_collections.ConfigDict, **shardings: Any) -> Any:
         with ops.target(target), ops.precision("float32"):  # all but the transforms, which have config.precision
             return step(state, batch)
 
-    return jax.jit(traced, donate_argnums=0, compiler_options=COMPILER_OPTIONS.get(platform), **shardings)
+    return jax.jit(traced, donate_argnums=0, compiler_options=COMPILER_OPTIONS.get(target.platform), **shardings)
 
 
 def _mean_gradient(
@@ -197,7 +207,7 @@ def _mean_gradient(
 
     def gradient(params, *inputs):
         grads, metrics = jax.grad(loss_fn, has_aux=True)(params, *inputs)
-        return flatten(grads), metrics
+        return to_vectors(grads), metrics
 
     if parts == 1:
         return gradient(params, *inputs)
@@ -210,30 +220,3 @@ def _mean_gradient(
 
     total, _ = jax.lax.scan(add, zero, split)
     return jax.tree.map(lambda leaf: leaf / parts, total)
-
-
-def initial_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Nested parameters of step 0, from `config.seed`.
-
-    The gains of y start where a step size that falls with the root of lambda puts them, as it does at high rates: ones
-    for `config.lam`, and inverse gains that undo them.
-    """
-    params = init_params(model_config(config), config.seed)
-    if config.model.levels:
-        log_gains = 0.5 * np.log(np.array(lambdas(config), np.float32) / config.lam)[:, None]
-        for name, sign in (("gain_y", 1), ("inverse_gain_y", -1)):
-            params[name]["log_gain"] = params[name]["log_gain"] + sign * log_gains
-    return params
-
-
-def init_state(config: ml_collections.ConfigDict) -> TrainState:
-    """State of step 0."""
-    return state_of(initial_params(config), config)
-
-
-def state_of(params: Any, config: ml_collections.ConfigDict) -> TrainState:
-    """State of step 0 with given nested parameters."""
-    vectors, zero = flatten(params), jnp.zeros((), jnp.int32)
-    # Copied: a donated buffer must not be NumPy's, which frees it.
-    arrays = jax.tree.map(jnp.array, params)
-    return TrainState(zero, arrays, vectors, make_optimizer(config).init(vectors), zero.copy())

@@ -1,5 +1,6 @@
 """What a network's symbols of y really are, for tables of the range coder that are fitted to them."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,15 +24,25 @@ def symbol_counts(config: ModelConfig, params: dict[str, Any], batches: Iterable
     @jax.jit
     def coded(params, pictures, level):
         x = pictures.astype(jnp.float32) / 255
-        latents = model.apply({"params": params}, x, level=level, method="latents")
-        return latents["symbols"], latents["scales"]
+        if not config.detail_channels:
+            latents = model.apply({"params": params}, x, level=level, method="latents")
+            return [(latents["symbols"], latents["scales"])]
+        _, latents = model.apply({"params": params}, x, level=level)
+        return [(latents[f"{kind}symbols"], latents[f"{kind}scales"]) for kind in ("", "detail_")]
 
     counts, seen = np.zeros(shape, np.int64), 0
     for batch in batches:
         level = (seen + np.arange(len(batch))) % max(config.levels, 1)
-        symbols, scales = map(np.asarray, coded(params, batch, level.astype(np.float32)))
-        inside = np.abs(symbols) <= REACH
-        places = build_indexes(scales)[inside], symbols[inside].astype(np.int64) + REACH
-        counts += np.bincount(np.ravel_multi_index(places, shape), minlength=counts.size).reshape(shape)
+        maps = [tuple(map(np.asarray, pair)) for pair in coded(params, batch, level.astype(np.float32))]
+        for i, at in enumerate(level):
+            channels = config.latent_channels, config.detail_slices(at) * config.detail_slice_channels
+            for (symbols, scales), used in zip(maps, channels, strict=False):
+                counts += _counted(symbols[i, ..., :used], scales[i, ..., :used], shape)
         seen += len(batch)
     return counts
+
+
+def _counted(symbols: np.ndarray, scales: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    inside = np.abs(symbols) <= REACH
+    places = build_indexes(scales)[inside], symbols[inside].astype(np.int64) + REACH
+    return np.bincount(np.ravel_multi_index(places, shape), minlength=math.prod(shape)).reshape(shape)

@@ -22,8 +22,8 @@ def _group(name: str) -> str:
     return "quantiles" if name.rpartition("/")[2] == "quantiles" else "main"
 
 
-def flatten(params: dict[str, Any]) -> Vectors:
-    """Nested parameters (NumPy or JAX arrays) to vectors; the quantiles, which have an Adam of their own, apart."""
+def to_vectors(params: dict[str, Any]) -> Vectors:
+    """Nested parameters (NumPy or JAX arrays) as vectors; the quantiles, which have an Adam of their own, apart."""
     groups = {"main": [], "quantiles": []}
     for name, value in sorted(flatten_dict(params, sep="/").items()):
         groups[_group(name)].append(value.ravel())
@@ -33,8 +33,8 @@ def flatten(params: dict[str, Any]) -> Vectors:
     return {group: jnp.array(library.concatenate(values)) for group, values in groups.items()}
 
 
-def unflatten(vectors: Vectors, config: ModelConfig) -> dict[str, Any]:
-    """Inverse of `flatten` for the network of `config`; differentiable, and may be jitted."""
+def to_params(vectors: Vectors, config: ModelConfig) -> dict[str, Any]:
+    """Vectors as the nested parameters of the network of `config`; differentiable, and may be jitted."""
     flat = {}
     for group, vector in vectors.items():
         shapes = group_shapes(config, group)

@@ -25,12 +25,12 @@ def open_weights(path: str | None) -> Weights:
     if config_file is None:
         raise WeightsError(f"{path} has no config.json in it or beside it; give the folder that train.py wrote")
     try:
-        config = json.loads(config_file.read_text())
+        config = json.loads(config_file.read_text(encoding="utf-8"))
         name, model = config["name"], ModelConfig.from_dict(config["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{config_file} is no configuration that train.py wrote: {error}") from error
     from tcm_jax.training import checkpoints
-    from tcm_jax.training.vectors import unflatten
+    from tcm_jax.training.vectors import to_params
 
     vectors, step = checkpoints.load_run(path)
-    return files.make_weights(model, unflatten(vectors, model), {"name": name, "steps": str(step)})
+    return files.make_weights(model, to_params(vectors, model), {"name": name, "steps": str(step)})

@@ -18,6 +18,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+_OF_A_RUN = ("model", "distortion", "lam", "level_lams", "optimizer")  # fields that stay as they were
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some file systems answer: they go without
 
 
@@ -25,7 +26,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some file sys
 def opened(workdir: Path, config: ml_collections.ConfigDict) -> Iterator[None]:
     """Within it the folder exists, holds config.json, and no other process trains in it.
 
-    Raises ConfigError for the folder of a run for another network or rate, TcmError while another process has it.
+    Raises ConfigError for the folder of a run with another network, rate or optimizer, TcmError while another
+    process has it.
     """
     text = config.to_json_best_effort(indent=2) + "\n"
     _check(workdir, text)
@@ -33,13 +35,13 @@ def opened(workdir: Path, config: ml_collections.ConfigDict) -> Iterator[None]:
         yield
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / "lock").open("w") as lock:
-        _take(lock, workdir)
+    with (workdir / "lock").open("wb") as lock:
+        _lock(lock, workdir)
         atomic_write(workdir / "config.json", text.encode())
         yield
 
 
-def _take(lock, workdir: Path) -> None:
+def _lock(lock, workdir: Path) -> None:
     if fcntl is None:
         return
     try:
@@ -55,14 +57,14 @@ def _check(workdir: Path, text: str) -> None:
     path = workdir / "config.json"
     if path.exists():
         try:
-            before, now = json.loads(path.read_text()), json.loads(text)
+            before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
             for values in (before, now):  # a configuration of an earlier version lacks what was added since
                 values["model"] = ModelConfig.from_dict(values["model"])
-            differ = [name for name in ("model", "distortion", "lam", "level_lams") if before[name] != now[name]]
+            differ = [name for name in _OF_A_RUN if before[name] != now[name]]
         except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise ConfigError(f"{path} is damaged; give another --workdir, or delete the file to go on") from error
         if differ:
             raise ConfigError(
-                f"{workdir} holds a run whose {' and '.join(differ)} differ; give another --workdir "
+                f"{workdir} holds a run with another {' and another '.join(differ)}; give another --workdir "
                 "(and --config.init_from=FILE to start from its weights)"
             )

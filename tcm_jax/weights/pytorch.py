@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tcm_jax.errors import ConfigError, MissingExtraError, WeightsError
+from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.model import tcm
 from tcm_jax.model.config import ModelConfig, reference_config
+from tcm_jax.system.extras import needed
 from tcm_jax.weights.weights import match_parameters
 
 # What the entropy coder and the bounds of CompressAI 1.1 to 1.2.8 add to a state dict: computed, not trained.
@@ -63,10 +64,9 @@ def read_reference(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _load_state_dict(path: str | Path) -> Mapping[str, Any]:
-    try:
+    with needed("torch", "reading PyTorch checkpoints needs PyTorch"):
         import torch
-    except ImportError as error:
-        raise MissingExtraError('reading PyTorch checkpoints needs PyTorch: pip install "tcm_jax[torch]"') from error
+
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:

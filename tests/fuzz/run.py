@@ -26,7 +26,7 @@ from golden_files import FILES, GOLDEN, golden_codec
 from tcm_jax.codec import Codec
 from tcm_jax.codec.container import parse
 from tcm_jax.codec.tiled_network import padded_size
-from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.system.process import tune_process
 
 ALLOWANCE = 8 << 20  # bytes: metadata may unpack to 4 MiB
 
@@ -119,7 +119,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--failures", type=Path)
     args = parser.parse_args()
-    keep_compiled_programs()
+    tune_process()
     result = fuzz(args.count, args.seed, failures=args.failures)
     print(json.dumps(result, indent=1))
     return 1 if result["problems"] else 0

@@ -22,10 +22,10 @@ from tcm_jax.images.pictures import read_image
 from tcm_jax.model.config import BLOCKS
 from tcm_jax.model.initialization import init_params
 from tcm_jax.system.cache import cache_folder
-from tcm_jax.system.compilation import keep_compiled_programs
 from tcm_jax.system.devices import local_devices
 from tcm_jax.system.files import atomic_write, descriptor, is_special
 from tcm_jax.system.names import say
+from tcm_jax.system.process import tune_process
 from tcm_jax.training.weights import open_weights
 from tcm_jax.weights.files import make_weights
 from tcm_jax.weights.weights import Weights
@@ -60,8 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draws, writes and prints what the flags ask for. Raises TcmError."""
+    if args.kind != "complexity":
+        figures.check()
     local_devices()
-    keep_compiled_programs()
+    tune_process()
     models = _models(args.weights, args.variants)
     out = sys.stderr if args.output and descriptor(args.output) == 1 else sys.stdout
     output = args.output or Path("complexity.json" if args.kind == "complexity" else f"{args.kind}.png")

@@ -1,6 +1,7 @@
 """The report: one HTML file with everything in it, for a browser without a network. `page.*` is its fixed part."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from tcm_jax.system.names import printable
 
 _PAGE = Path(__file__).parent
 _SCRIPTS = ("page.js", "viewer.js", "charts.js", "tables.js")
-_MEANS = ("bpp", "bytes", "psnr", "psnr_of_mean_mse", "ms_ssim", "ms_ssim_db_of_mean", "ssimulacra2", "encode_seconds",
-          "decode_seconds")  # fmt: skip
+_MEANS = ("failed", "bpp", "bytes", "psnr", "psnr_of_mean_mse", "ms_ssim", "ms_ssim_db_of_mean", "ssimulacra2",
+          "encode_seconds", "decode_seconds")  # fmt: skip
 
 
 def write_report(
@@ -26,9 +27,9 @@ def write_report(
     data = {"provenance": result["provenance"], "sets": sets, "complexity": complexity}
     # In a script element only "</" and "<!--" mean anything to the HTML parser.
     text = json.dumps(_readable(finite(data)), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    page = (_PAGE / "page.html").read_text()
-    scripts = "".join((_PAGE / name).read_text() for name in _SCRIPTS)
-    for name, content in (("css", (_PAGE / "page.css").read_text()), ("js", scripts), ("data", text)):
+    page = (_PAGE / "page.html").read_text(encoding="utf-8")
+    scripts = "".join((_PAGE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    for name, content in (("css", (_PAGE / "page.css").read_text(encoding="utf-8")), ("js", scripts), ("data", text)):
         page = page.replace(f"/*{name}*/", content, 1)
     atomic_write(path, page.encode())
 
@@ -72,7 +73,7 @@ def savings(one: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _extra(mean: dict[str, Any], others: list[dict[str, Any]], key: str) -> float | None:
-    pairs = [(m["bpp"], m[key]) for m in others if m[key] is not None]
+    pairs = [(m["bpp"], m[key]) for m in others if m[key] is not None and math.isfinite(m[key]) and not m["failed"]]
     if not pairs or mean[key] is None:
         return None
     rate = bdrate.rate_at(tuple(zip(*pairs, strict=True)), mean[key])

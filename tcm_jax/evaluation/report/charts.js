@@ -10,7 +10,7 @@
     const found = [];
     let other = 1;
     for (const curve of currentSet.curves) {
-      const values = curve.points.map((p) => ({ bpp: p.bpp, value: p[KEYS[metric]], label: p.label })).filter((p) => isNumber(p.value));
+      const values = curve.points.filter((p) => !p.failed).map((p) => ({ bpp: p.bpp, value: p[KEYS[metric]], label: p.label })).filter((p) => isNumber(p.value));
       const ours = curve.kind === "tcm";
       const style = ours ? { colour: "var(--c0)", width: 3, dash: "" } : { colour: `var(--c${1 + ((other++ - 1) % 6)})`, width: 1.8, dash: "" };
       found.push({ id: curve.name, label: curve.label, values, ours, ...style });

@@ -72,8 +72,11 @@ def _entry(codec: Codec, point: Point, codecs: Sequence[OtherCodec], image: np.n
     encoded = codec.encode(image) if point.quality is None else codec.encode(image, quality=point.quality)
     others = []
     for other in codecs:
-        quality, file = file_of_size(other, image, len(encoded.data))
-        decoded = other.decompress(file)
+        try:
+            quality, file = file_of_size(other, image, len(encoded.data))
+            decoded = other.decompress(file)
+        except Exception:  # plug-ins raise whatever they like; the result's rows tell of it
+            continue
         uri = _uri(file, other.format.lower()) if other.shown_by_browsers else _shown(decoded)
         label = f"{other.label}, quality {quality}"
         others.append({"codec": other.label, **_caption(image, decoded, label, len(file)), "uri": uri})

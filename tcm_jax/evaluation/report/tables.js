@@ -43,7 +43,7 @@
     const rows = [...point.images].sort((a, b) => (value(a) > value(b) ? 1 : value(a) < value(b) ? -1 : 0) * (down ? -1 : 1));
     const cells = (row, name, size) => [name, size, ...columns.slice(2).map(([, k, show]) => show(row[k]))];
     const head = columns.map(([label], i) => make("th", { scope: "col", "aria-sort": i === sortBy ? (down ? "descending" : "ascending") : "none" }, make("button", { type: "button", onclick: () => { down = sortBy === i ? !down : i > 0; sortBy = i; pictures(); byId("rows").querySelectorAll("thead button")[i].focus(); } }, label)));
-    byId("rows").replaceChildren(table("", head, [...rows.map((row) => ({ cells: cells(row, row.name, `${row.width}x${row.height}`) })), { class: "mean", cells: cells({ ...point, ms_ssim_db: null }, "mean", "") }], true));
+    byId("rows").replaceChildren(table("", head, [...rows.map((row) => ({ cells: cells(row, row.error ? `${row.name}: ${row.error}` : row.name, `${row.width}x${row.height}`) })), { class: "mean", cells: cells({ ...point, ms_ssim_db: null }, "mean", "") }], true));
     byId("rows").append(make("p", { class: "note" }, `PSNR of the mean squared error: ${fixed(point.psnr_of_mean_mse, 2)} dB; MS-SSIM in decibels of the mean: ${fixed(point.ms_ssim_db_of_mean, 2)} dB.`));
   }
   byId("point").addEventListener("change", pictures);

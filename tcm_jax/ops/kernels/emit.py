@@ -40,7 +40,7 @@ def function(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.T
 
 
 def word(value: int) -> ir.Constant:
-    """An int64 constant."""
+    """An int64 constant for LLVM's instructions."""
     return ir.Constant(WORD, value)
 
 
@@ -194,7 +194,7 @@ def floats(_, address):
 
 @intrinsic
 def load(_, address):
-    """The int64 at an address."""
+    """The int64 that lies at an address."""
 
     def emit(context, builder, signature, arguments):
         return builder.load(builder.inttoptr(arguments[0], WORD.as_pointer()))

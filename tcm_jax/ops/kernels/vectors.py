@@ -13,7 +13,7 @@ from tcm_jax.ops.kernels.emit import LANES, VECTOR, function, load_vector, splat
 
 
 class Vector(types.Type):
-    """Numba's type of a vector."""
+    """Numba's type of LANES floats in one register."""
 
     def __init__(self):
         super().__init__(f"Vector{LANES}")

@@ -1,0 +1,230 @@
+"""The residual layer of a file: what the latents miss of a picture, or all of it, exactly or within a bound.
+
+`docs/format.md` specifies the bytes. Pictures are uint8 [H, W] or [H, W, 3]; `hat` is what the latents decode to, of the
+same shape, or None where there are none.
+"""
+
+import dataclasses
+import functools
+import struct
+import zlib
+
+import numpy as np
+
+from tcm_jax.codec.residual.fit import Model, buffers, code, fit
+from tcm_jax.codec.residual.tables import EXPONENTS, WIDTHS, level_of, tables
+from tcm_jax.entropy import pattern_coder, pixel_coder
+from tcm_jax.entropy.pixel_coder import ACTIVITIES, BLOCK, LEVELS, SPARE, TAPS
+from tcm_jax.errors import StreamError
+
+PREDICTED, PATTERNS, STORED = range(3)
+STRIP = 128  # rows that are a stream of their own
+MOST_STEP = 255
+_FEW_REPEATS = 0.02  # share of pixels equal to a neighbour, below which nothing is tried but prediction
+_MANY_REPEATS = 0.7  # and above which prediction is not
+_ALTERED = "the .tcm file is altered: its residual layer "
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A layer's bytes and the picture that it decodes to."""
+
+    data: bytes
+    decoded: np.ndarray
+
+
+class ChecksumError(StreamError):
+    """The layer does not decode to the picture that was encoded: it, or x_hat, is another."""
+
+
+def encode_layer(picture: np.ndarray, hat: np.ndarray | None = None, step: int = 1) -> Layer:
+    """The smallest layer whose picture is off by at most `step // 2`."""
+    predict = hat is not None or _repeats(picture) < _MANY_REPEATS
+    choices = [_predicted(picture, hat, step)] if predict else []
+    if hat is None and _repeats(picture) >= _FEW_REPEATS:
+        choices += _patterns(picture)
+    best = min(choices, key=lambda layer: len(layer.data), default=None)
+    if hat is None and (best is None or len(best.data) > picture.size):
+        best = Layer(_head(STORED, picture) + picture.tobytes(), picture)
+    assert best is not None
+    return best
+
+
+def decode_layer(data: bytes, hat: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """The picture, of `shape`; `hat` is overwritten.
+
+    Raises:
+        ChecksumError: it is not the encoder's.
+        StreamError: no such layer.
+    """
+    if len(data) < 5 or data[0] > STORED or (data[0] != PREDICTED and hat is not None):
+        raise StreamError(_ALTERED + "is of an unknown kind")
+    decode = (_decode_predicted, _decode_patterns, _decode_stored)[data[0]]
+    picture = decode(data, np.empty(shape, np.uint8) if hat is None else hat, hat is not None)
+    if zlib.crc32(picture.data) != struct.unpack("<I", data[1:5])[0]:
+        raise ChecksumError(_ALTERED + "does not decode to the picture that was encoded")
+    return picture
+
+
+def step_of(data: bytes) -> int:
+    """The quantizer's step of a layer: 1 is exact, others are off by up to half of it."""
+    return data[5] if len(data) > 5 and data[0] == PREDICTED else 1
+
+
+def _head(kind: int, picture: np.ndarray) -> bytes:
+    return struct.pack("<BI", kind, zlib.crc32(np.ascontiguousarray(picture).data))
+
+
+def _repeats(picture: np.ndarray) -> float:
+    """Share of pixels that are equal to the one on the left, or to the one above."""
+    across, down = picture[:, 1:] == picture[:, :-1], picture[1:] == picture[:-1]
+    if picture.ndim == 3:
+        across, down = across.all(-1), down.all(-1)
+    return max(float(across.mean()) if across.size else 0.0, float(down.mean()) if down.size else 0.0)
+
+
+def _deep(picture: np.ndarray) -> np.ndarray:
+    """With an axis of channels."""
+    return picture if picture.ndim == 3 else picture[..., None]
+
+
+def _predicted(picture: np.ndarray, hat: np.ndarray | None, step: int) -> Layer:
+    deep_hat = None if hat is None else np.ascontiguousarray(_deep(hat))
+    model = fit(_deep(picture), deep_hat, step)
+    body = bytes([step, model.coefs.shape[1]]) + _counted(zlib.compress(_pack_model(model), 9))
+    decoded = np.array(picture)
+    state = buffers(_deep(picture).shape[2], picture.shape[1])
+    lookup = tables(model.shapes, step)[1:]
+    for top in range(0, picture.shape[0], STRIP):
+        rows = top, min(top + STRIP, picture.shape[0])
+        symbols, contexts = code(_deep(decoded), deep_hat, model, rows, state)
+        words = np.empty(2 * symbols.size + 2, np.uint16)
+        start = pixel_coder.encode(words, symbols.ravel(), contexts.ravel(), *lookup)
+        body += _counted(words[start:].astype("<u2").tobytes())
+    return Layer(_head(PREDICTED, decoded) + body, decoded)
+
+
+def _decode_predicted(data: bytes, picture: np.ndarray, with_hat: bool) -> np.ndarray:
+    deep = _deep(picture)
+    height, width, channels = deep.shape
+    if len(data) < 7 or not data[5] or not 1 <= data[6]:
+        raise StreamError(_ALTERED + "lacks its model")
+    packed, position = _take(data, 7)
+    model = _parse_model(packed, data[5], channels, data[6], height, width)
+    lookup, state = tables(model.shapes, model.step), buffers(channels, width)
+    for top in range(0, height, STRIP):
+        strip, position = _take(data, position)
+        if len(strip) < 4 or len(strip) % 2:
+            raise StreamError(_ALTERED + "ends early")
+        words = np.concatenate([np.frombuffer(strip, "<u2").astype(np.uint16), np.zeros(SPARE, np.uint16)])
+        status = pixel_coder.decode(deep, deep, with_hat, top, min(top + STRIP, height), model.step, *state,
+                                    model.coefs, model.weights, model.classes, level_of(), *lookup, words)  # fmt: skip
+        if status:
+            raise ChecksumError(_ALTERED + "does not decode to what was encoded")
+    if position != len(data):
+        raise StreamError(_ALTERED + "is too long")
+    return picture
+
+
+def _pack_model(model: Model) -> bytes:
+    """Low bytes, then high bytes of the numbers, and the rest."""
+    numbers = np.concatenate([model.coefs.ravel(), model.weights.ravel()]).astype("<i2").view(np.uint8).reshape(-1, 2)
+    return numbers.T.tobytes() + model.shapes.tobytes() + model.classes.tobytes()
+
+
+def _parse_model(packed: bytes, step: int, channels: int, classes: int, height: int, width: int) -> Model:
+    blocks = -(-height // BLOCK), -(-width // BLOCK)
+    numbers, contexts = channels * (classes * TAPS + ACTIVITIES), channels * LEVELS
+    size = 2 * numbers + 2 * contexts + blocks[0] * blocks[1]
+    decoder = zlib.decompressobj()
+    try:
+        data = np.frombuffer(decoder.decompress(packed, size + 1), np.uint8)
+    except zlib.error as error:
+        raise StreamError(_ALTERED + "has a model that cannot be unpacked") from error
+    if len(data) != size or not decoder.eof or decoder.unused_data:
+        raise StreamError(_ALTERED + "has a model of another size")
+    low, high = data[: 2 * numbers].astype(np.int32).reshape(2, -1)
+    values = (low | high << 8) - (high >> 7 << 16)
+    coefs = np.ascontiguousarray(values[: channels * classes * TAPS].reshape(channels, classes, TAPS))
+    weights = np.ascontiguousarray(values[channels * classes * TAPS :].reshape(channels, ACTIVITIES))
+    shapes = data[2 * numbers : 2 * numbers + 2 * contexts].reshape(-1, 2)
+    chosen = data[2 * numbers + 2 * contexts :].reshape(blocks)
+    if chosen.max() >= classes or shapes[:, 0].max() >= WIDTHS or shapes[:, 1].max() >= len(EXPONENTS):
+        raise StreamError(_ALTERED + "has a model that is out of range")
+    return Model(step, coefs, weights, shapes, np.ascontiguousarray(chosen))
+
+
+def _patterns(picture: np.ndarray) -> list[Layer]:
+    """By repeats; nothing if that takes more than the samples do."""
+    palette = _palette(picture)
+    stream = np.empty(picture.size + 1024, np.uint8)
+    size = pattern_coder.code(np.array(_deep(picture)), palette, stream, True)
+    if size < 0:
+        return []
+    gaps = b"".join(_varint(gap) for gap in np.diff(palette, prepend=0).tolist())
+    return [Layer(_head(PATTERNS, picture) + _varint(len(palette)) + gaps + stream[:size].tobytes(), picture)]
+
+
+def _palette(picture: np.ndarray) -> np.ndarray:
+    """All pixels that there are as sorted integers, int32; empty if they are more than 256."""
+    found: set[int] = set()
+    for row in _deep(picture):
+        values = functools.reduce(lambda sum_, part: sum_ << 8 | part, row.astype(np.int32).T)
+        found.update(np.unique(values).tolist())
+        if len(found) > 256:
+            return np.empty(0, np.int32)
+    return np.array(sorted(found), np.int32)
+
+
+def _decode_patterns(data: bytes, picture: np.ndarray, with_hat: bool) -> np.ndarray:
+    position, palette = 5, []
+    colours, position = _read_varint(data, position)
+    if colours > 256:
+        raise StreamError(_ALTERED + "has too many colours")
+    for _ in range(colours):
+        gap, position = _read_varint(data, position)
+        palette.append(gap + (palette[-1] if palette else 0))
+    deep = _deep(picture)
+    if palette and palette[-1] >= 1 << 8 * deep.shape[2]:
+        raise StreamError(_ALTERED + "has a colour that is none")
+    stream = np.frombuffer(data, np.uint8, offset=position).copy()
+    if pattern_coder.code(deep, np.array(palette, np.int32), stream, False) < 0:
+        raise ChecksumError(_ALTERED + "ends early")
+    return picture
+
+
+def _decode_stored(data: bytes, picture: np.ndarray, with_hat: bool) -> np.ndarray:
+    if len(data) != 5 + picture.size:
+        raise StreamError(_ALTERED + "is not of the picture's size")
+    return np.frombuffer(data, np.uint8, offset=5).reshape(picture.shape).copy()
+
+
+def _counted(data: bytes) -> bytes:
+    return _varint(len(data)) + data
+
+
+def _take(data: bytes, position: int) -> tuple[bytes, int]:
+    size, position = _read_varint(data, position)
+    if size > len(data) - position:
+        raise StreamError(_ALTERED + "ends early")
+    return data[position : position + size], position + size
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 35, 7):
+        if position >= len(data):
+            raise StreamError(_ALTERED + "ends early")
+        value |= (data[position] & 0x7F) << shift
+        position += 1
+        if data[position - 1] < 0x80:
+            return value, position
+    raise StreamError(_ALTERED + "has a number that is too long")

@@ -1,0 +1,303 @@
+"""Numba kernel for pictures that repeat themselves: each pixel is one that followed the same neighbours before, or new.
+
+docs/format.md specifies the arithmetic. Encoder and decoder are one function, so that they cannot differ. A pixel is one
+integer, red << 16 | green << 8 | blue, or the grey sample. Guesses are tried one after the other; whether one is right
+is an adaptive bit.
+"""
+
+import numpy as np
+from numba import int32, int64, njit, types, uint8
+
+from tcm_jax.system.cache import keep_compiled
+
+PAD = 6
+PAIR_BITS, LOW_BITS, HIGH_BITS, MATCH_BITS = 14, 16, 18, 16  # of the tables of what followed 2, 4, 10, 15 neighbours
+CACHE_BITS = 10  # of the colours that came last
+GUESSES = 8  # a match that goes on, three tables, W, N, NE, NW
+_FLAGS = GUESSES * 4 * 16 * 64
+_TREE = 256 * 256
+_CACHE = 64 << CACHE_BITS
+_NUMBERS = 3 * 16 * 64  # channel, activity; zero, sign, exponent, first bits
+_MASK = 0xFFFFFFFF
+
+
+def _compiled(signature):
+    """`njit` without the interpreter's lock, its result kept."""
+
+    def decorate(function):
+        return keep_compiled(function, lambda keep: njit(signature, cache=keep, nogil=True)(function))
+
+    return decorate
+
+
+_part = njit(inline="never", nogil=True)
+
+
+@_part
+def _chances(count):
+    """Even chances, seen once: [count, 3], a quick average, a steady one, and how often they were moved."""
+    chances = np.full((count, 3), 32768, np.int32)
+    chances[:, 2] = 1
+    return chances
+
+
+@_part
+def _bit(coder, stream, chances, index, bit, encoding):
+    """Codes one bit with the chance of a 1, of 65536, that two averages of different speed give."""
+    fast, slow = chances[index, 0], chances[index, 1]
+    p = (int64(fast) + slow) >> 1
+    low, high = coder[0], coder[1]
+    size = high - low
+    middle = low + (size >> 16) * p + (((size & 0xFFFF) * p) >> 16)
+    if not encoding:
+        bit = int64(coder[2] <= middle)
+    seen = chances[index, 2]
+    quick, steady = min(seen, 4), min(seen, 7)
+    chances[index, 2] = min(seen + 1, 7)
+    if bit:
+        high = middle
+        chances[index, 0] = fast + ((65535 - fast) >> quick)
+        chances[index, 1] = slow + ((65535 - slow) >> steady)
+    else:
+        low = middle + 1
+        chances[index, 0] = fast - (fast >> quick)
+        chances[index, 1] = slow - (slow >> steady)
+    while (low ^ high) & 0xFF000000 == 0:
+        if encoding:
+            stream[coder[3]] = high >> 24
+        else:
+            coder[2] = (coder[2] << 8) & _MASK
+            if coder[3] < stream.size:
+                coder[2] |= stream[coder[3]]
+        coder[3] += 1
+        low = (low << 8) & _MASK
+        high = (high << 8) & _MASK | 255
+    coder[0], coder[1] = low, high
+    return bit
+
+
+@_part
+def _tree(coder, stream, chances, value, bits, encoding):
+    """A number of so many bits, the highest first."""
+    node = 1
+    for shift in range(bits - 1, -1, -1):
+        node = node << 1 | _bit(coder, stream, chances, node, (value >> shift) & 1, encoding)
+    return node - (1 << bits)
+
+
+@_part
+def _number(coder, stream, chances, value, encoding):
+    """An integer from -255 to 255: whether it is 0, its sign, how many bits it has, and they; 64 chances."""
+    if _bit(coder, stream, chances, 0, int64(value == 0), encoding):
+        return 0
+    negative = _bit(coder, stream, chances, 1, int64(value < 0), encoding)
+    size = abs(value)
+    bits = 1
+    while bits < 8 and _bit(coder, stream, chances, 1 + bits, int64(size >> bits != 0), encoding):
+        bits += 1
+    result = 1
+    for shift in range(bits - 2, -1, -1):
+        known = min(result, 3) if bits > 2 else 1
+        at = 10 + 4 * bits + known if shift >= bits - 3 else 46 + min(shift, 7)
+        result = result << 1 | _bit(coder, stream, chances, at, (size >> shift) & 1, encoding)
+    return -result if negative else result
+
+
+@_part
+def _median(west, north, northwest):
+    """The median of west, north and west + north - northwest (LOCO-I)."""
+    if northwest >= max(west, north):
+        return min(west, north)
+    if northwest <= min(west, north):
+        return max(west, north)
+    return west + north - northwest
+
+
+@_part
+def _colour(coder, stream, numbers, pixel, west, north, northwest, channels, encoding):
+    """A pixel by what its channels, green first, differ from the median predictor and from green's difference."""
+    result, before = 0, 0
+    for i in range(channels):
+        shift = (8, 16, 0)[i] if channels == 3 else 0
+        a, b, c = (west >> shift) & 255, (north >> shift) & 255, (northwest >> shift) & 255
+        guess = min(max(_median(a, b, c) + before, 0), 255)
+        activity = abs(a - c) + abs(b - c) + abs(before)
+        level = 0
+        while activity >> level and level < 8:
+            level += 1
+        at = (i * 16 + level) * 64
+        difference = _number(coder, stream, numbers[at : at + 64], ((pixel >> shift) & 255) - guess, encoding)
+        value = (guess + difference) & 255
+        if i == 0:
+            before = value - _median(a, b, c)
+        result |= value << shift
+    return result
+
+
+@_part
+def _hashes(line, up, upup, c):
+    """Places in the tables of 2, 4, 10 and 15 neighbours."""
+    pair = (int64(line[c - 1]) * 0x3C6EF372 + int64(up[c]) * 0x1B873593) & _MASK
+    pair = ((pair ^ pair >> 15) * 0x2C1B3C6D) & _MASK
+    low = int64(line[c - 1]) * 0x2545F491 + int64(up[c]) * 0x1B873593 + int64(up[c - 1]) * 0x27D4EB2F
+    low = (low + int64(up[c + 1]) * 0x165667B1) & _MASK
+    high = low * 0x85EBCA6B + int64(line[c - 2]) * 0x45D9F3B + int64(line[c - 3]) * 0x119DE1F3
+    high = (high & _MASK) + int64(upup[c]) * 0x344B5409 + int64(up[c + 2]) * 0x1C69B3F5
+    high = (high & _MASK) + int64(up[c - 2]) * 0x0E2AD7A9 + int64(upup[c + 1]) * 0x1E35A7BD
+    low = ((low ^ low >> 15) * 0x2C1B3C6D) & _MASK
+    high = (((high & _MASK) ^ (high & _MASK) >> 15) * 0x297A2D39) & _MASK
+    match = (high * 0x85EBCA6B & _MASK) + int64(line[c - 4]) * 0x45D9F3B + int64(line[c - 5]) * 0x119DE1F3
+    match = (match & _MASK) + int64(line[c - 6]) * 0x344B5409 + int64(up[c + 3]) * 0x1C69B3F5
+    match = (match & _MASK) + int64(upup[c - 1]) * 0x0E2AD7A9
+    match = (((match & _MASK) ^ (match & _MASK) >> 15) * 0x297A2D39) & _MASK
+    return pair >> 32 - PAIR_BITS, low >> 32 - LOW_BITS, high >> 32 - HIGH_BITS, match >> 32 - MATCH_BITS
+
+
+@_part
+def _learn(table, place, guess, right, pixel):
+    """Moves the chance of a table's guess, (pixel, chance, times seen); one that is mostly wrong is replaced."""
+    chance, seen = table[place, 1], table[place, 2]
+    target = 65535 if right else 0
+    chance += (target - chance) * 2 // (2 * seen + 3)
+    if seen < 30:
+        seen += 1
+    if seen == 1 and guess < 0:
+        chance = 49152
+        table[place, 0] = pixel + 1
+    elif chance < 32768:
+        table[place, 0] = pixel + 1
+        chance = 65535 - chance
+        seen = min(seen, 4)
+    table[place, 1], table[place, 2] = chance, seen
+
+
+@_part
+def _place(pixel):
+    """Of a colour in the cache."""
+    return (int64(pixel) * 0x1E35A7BD & _MASK) >> 32 - CACHE_BITS
+
+
+@_part
+def _pixel(picture, at, width, channels):
+    """The pixel number `at`, counted along the rows."""
+    row, column, pixel = at // width, at % width, 0
+    for i in range(channels):
+        pixel = pixel << 8 | picture[row, column, i]
+    return pixel
+
+
+@_compiled(int64(types.Array(uint8, 3, "C"), types.Array(int32, 1, "C", readonly=True), types.Array(uint8, 1, "C"),
+                 types.boolean))  # fmt: skip
+def code(picture, palette, stream, encoding):
+    """Codes all of `picture` ([H, W, 1 or 3]) to or from `stream`; the bytes written or read, -1 if there are too few.
+
+    `palette` is all pixels that there are, sorted, or empty for more than 256.
+    """
+    height, width, channels = picture.shape
+    rows = np.zeros((3, width + 2 * PAD), np.int32)
+    pair_table, low_table = np.zeros((1 << PAIR_BITS, 3), np.int32), np.zeros((1 << LOW_BITS, 3), np.int32)
+    high_table, matches = np.zeros((1 << HIGH_BITS, 3), np.int32), np.zeros(1 << MATCH_BITS, np.int32)
+    cache, cached = np.zeros(1 << CACHE_BITS, np.int32), _chances(_CACHE)
+    in_cache = _chances(16)
+    flags, tree = _chances(_FLAGS), _chances(_TREE)
+    numbers = _chances(_NUMBERS)
+    guesses = np.zeros(GUESSES, np.int64)
+    coder = np.zeros(4, np.int64)
+    coder[1] = _MASK
+    tree_bits = 0
+    while palette.size > 1 << tree_bits:
+        tree_bits += 1
+    if not encoding:
+        for i in range(4):
+            coder[2] = coder[2] << 8 | (stream[i] if i < stream.size else 0)
+        coder[3] = 4
+    history, length, source = 0, 0, int64(-1)
+    for row in range(height):
+        line, up, upup = rows[row % 3], rows[(row + 2) % 3], rows[(row + 1) % 3]
+        for i in range(PAD):
+            line[i] = up[PAD]
+            line[PAD + width + i] = up[PAD + width - 1]
+        for column in range(width):
+            c = column + PAD
+            pixel = 0
+            if encoding:
+                for i in range(channels):
+                    pixel = pixel << 8 | picture[row, column, i]
+            pair, low, high, match = _hashes(line, up, upup, c)
+            west, north, northwest, northeast = line[c - 1], up[c], up[c - 1], up[c + 1]
+            if length == 0:
+                source = int64(matches[match]) - 1
+            guesses[0] = _pixel(picture, source, width, channels) if source >= 0 else -1
+            guesses[1], guesses[2] = high_table[high, 0] - 1, low_table[low, 0] - 1
+            guesses[3] = pair_table[pair, 0] - 1
+            guesses[4], guesses[5], guesses[6], guesses[7] = west, north, northeast, northwest
+            pattern = (west == north) | (west == northwest) << 1 | (north == northeast) << 2 | (history & 1) << 3
+            hit = -1
+            for i in range(GUESSES):
+                guess = guesses[i]
+                tried = guess < 0
+                for j in range(i):
+                    tried |= guesses[j] == guess
+                if tried:
+                    continue
+                if i == 0:
+                    sure = 0
+                    while length >> sure and sure < 15:
+                        sure += 1
+                elif i == 1:
+                    sure = min(high_table[high, 2], 4) - 1 << 4 | high_table[high, 1] >> 12
+                elif i == 2:
+                    sure = min(low_table[low, 2], 4) - 1 << 4 | low_table[low, 1] >> 12
+                elif i == 3:
+                    sure = min(pair_table[pair, 2], 4) - 1 << 4 | pair_table[pair, 1] >> 12
+                else:
+                    sure = history & 63
+                at = ((i * 64 + sure) * 4 + (guess == west) + 2 * (guess == north)) * 16 + pattern
+                if _bit(coder, stream, flags, at, int64(guess == pixel), encoding):
+                    hit = i
+                    pixel = guess
+                    break
+            if hit < 0:
+                if palette.size:
+                    around = ((int64(west) * 0x2545F491 & _MASK) >> 24) << 8
+                    index = 0
+                    if encoding:
+                        index = np.searchsorted(palette, pixel)
+                    index = _tree(coder, stream, tree[around : around + 256], index, tree_bits, encoding)
+                    pixel = int64(palette[min(index, palette.size - 1)])
+                else:
+                    place = _place(pixel)
+                    known = int64(cache[place] == pixel + 1)
+                    known = _bit(coder, stream, in_cache, pattern, known, encoding)
+                    if known:
+                        around = ((int64(west) * 0x2545F491 & _MASK) >> 26) << CACHE_BITS
+                        node = cached[around : around + (1 << CACHE_BITS)]
+                        pixel = int64(cache[_tree(coder, stream, node, place, CACHE_BITS, encoding)]) - 1
+                        pixel = max(pixel, 0)
+                    else:
+                        pixel = _colour(coder, stream, numbers, pixel, west, north, northwest, channels, encoding)
+                    cache[_place(pixel)] = pixel + 1
+            if source >= 0:
+                length = length + 1 if guesses[0] == pixel else 0
+                source += 1
+            here = row * width + column + 1
+            matches[match] = here
+            _learn(high_table, high, guesses[1], guesses[1] == pixel, pixel)
+            _learn(low_table, low, guesses[2], guesses[2] == pixel, pixel)
+            _learn(pair_table, pair, guesses[3], guesses[3] == pixel, pixel)
+            history = history << 1 & 63 | (hit < 0 or hit > 1)
+            _learn(high_table, high, guesses[0], guesses[0] == pixel, pixel)
+            _learn(low_table, low, guesses[1], guesses[1] == pixel, pixel)
+            line[c] = pixel
+            if not encoding:
+                for i in range(channels):
+                    picture[row, column, i] = pixel >> 8 * (channels - 1 - i) & 255
+            elif coder[3] + 256 > stream.size:
+                return -1
+        if coder[3] > stream.size + 8:
+            return -1
+    if encoding:
+        stream[coder[3]] = coder[1] >> 24
+        stream[coder[3] + 1] = coder[1] >> 16 & 255
+        coder[3] += 2
+    return coder[3]

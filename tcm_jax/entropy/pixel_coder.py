@@ -1,0 +1,374 @@
+"""Numba kernels of the residual layer: linear prediction of pixels, contexts from errors, and a range coder (rANS).
+
+docs/format.md specifies the arithmetic: integers alone, so that every machine computes the same. Rows of samples lie in
+buffers with PAD columns on either side, three rows a channel: the current row r at r % 3.
+"""
+
+import numpy as np
+from numba import int32, int64, njit, types, uint8, uint16, uint32
+
+from tcm_jax.system.cache import keep_compiled
+
+PAD = 4  # columns of a buffer beside the picture
+BLOCK = 16  # pixels a side that share their predictors
+TAPS = 27  # W WW | N NW NE NN NNE NNW NEE | C W E N NW NE of the channel before | of the one before that | ...
+SERIAL = 2  # the first taps are of the row being decoded
+FRACTION = 8  # bits of a predictor's coefficients behind the point
+BIAS = 16  # the constant that the last tap multiplies
+ACTIVITIES = 14  # what the expected error is a sum of
+PHASES = 4  # positions of a prediction between two integers
+LEVELS = 26  # contexts by expected error
+U_FRACTION = 8
+PRECISION = 15
+BUCKET_BITS = 7
+BUCKETS = 1 << PRECISION - BUCKET_BITS
+LEAST = 1 << 16  # a state of the coder lies in [LEAST, LEAST << 16)
+ESCAPE_BITS = 9
+ESCAPE = 256  # an escaped symbol k is sent as k + ESCAPE
+MAX_LEVEL_INDEX = 1023
+SPARE = 2 * BLOCK + 8  # words behind a stream that a decoder may touch before it notices the end
+
+OK, PAST_END = 0, 1
+
+_PICTURE = types.Array(uint8, 3, "C")
+_PICTURE_IN = types.Array(uint8, 3, "C", readonly=True)
+_ROWS = types.Array(int32, 3, "C")
+_COEFFICIENTS = types.Array(int32, 3, "C", readonly=True)
+_WEIGHTS = types.Array(int32, 2, "C", readonly=True)
+_BYTES2 = types.Array(uint8, 2, "C", readonly=True)
+_BYTES1 = types.Array(uint8, 1, "C", readonly=True)
+_INTS1 = types.Array(int32, 1, "C", readonly=True)
+_WORDS = types.Array(uint16, 1, "C", readonly=True)
+_WORDS2 = types.Array(uint16, 2, "C", readonly=True)
+_OUT32 = types.Array(int32, 1, "C")
+_OUT16 = types.Array(uint16, 1, "C")
+
+
+def _compiled(signature):
+    """`njit` without the interpreter's lock, its result kept."""
+
+    def decorate(function):
+        return keep_compiled(function, lambda keep: njit(signature, cache=keep, nogil=True)(function))
+
+    return decorate
+
+
+_part = njit(inline="never", nogil=True)
+
+
+@_part
+def _place(channel, channels):
+    """Where a channel, in the order of coding, stands in a pixel: green, red, blue."""
+    return (1, 0, 2)[channel] if channels == 3 else channel
+
+
+@_part
+def _extend(row, width):
+    """Repeats the first and the last sample into the padding."""
+    for i in range(PAD):
+        row[i] = row[PAD]
+        row[PAD + width + i] = row[PAD + width - 1]
+
+
+@_part
+def _predict(base, up, upup, a, a_up, b, b_up, x_up, x, x_down, w, first, last, references, with_hat):
+    """What the taps that are known before a row is decoded add up to, for columns first .. last - 1."""
+    n = last - first
+    base, up1, up2 = base[first:last], up[first : last + 2 * PAD], upup[first : last + 2 * PAD]
+    w2, w3, w4, w5, w6, w7, w8 = w[2], w[3], w[4], w[5], w[6], w[7], w[8]
+    bias = w[26] * BIAS + (1 << FRACTION - 3)
+    for c in range(n):
+        base[c] = (bias + w2 * up1[c + 4] + w3 * up1[c + 3] + w4 * up1[c + 5] + w5 * up2[c + 4] + w6 * up2[c + 5]
+                   + w7 * up2[c + 3] + w8 * up1[c + 6])  # fmt: skip
+    if references > 0:
+        p, q = a[first : last + 2 * PAD], a_up[first : last + 2 * PAD]
+        w2, w3, w4, w5, w6, w7 = w[9], w[10], w[11], w[12], w[13], w[14]
+        for c in range(n):
+            base[c] += w2 * p[c + 4] + w3 * p[c + 3] + w4 * p[c + 5] + w5 * q[c + 4] + w6 * q[c + 3] + w7 * q[c + 5]
+    if references > 1:
+        p, q = b[first : last + 2 * PAD], b_up[first : last + 2 * PAD]
+        w2, w3, w4, w5, w6, w7 = w[15], w[16], w[17], w[18], w[19], w[20]
+        for c in range(n):
+            base[c] += w2 * p[c + 4] + w3 * p[c + 3] + w4 * p[c + 5] + w5 * q[c + 4] + w6 * q[c + 3] + w7 * q[c + 5]
+    if with_hat:
+        p, q, s = x[first : last + 2 * PAD], x_up[first : last + 2 * PAD], x_down[first : last + 2 * PAD]
+        w2, w3, w4, w5, w6 = w[21], w[22], w[23], w[24], w[25]
+        for c in range(n):
+            base[c] += w2 * p[c + 4] + w3 * p[c + 3] + w4 * p[c + 5] + w5 * q[c + 4] + w6 * s[c + 4]
+
+
+@_part
+def _expect(ubase, e_up, e_upup, ea, eb, up, a, x_up, x, x_down, v, width, references, with_hat):
+    """What the activities that are known before a row is decoded add up to."""
+    v2, v3, v4, v5, v11, bias = v[2], v[3], v[4], v[5], v[11], v[13] * BIAS
+    for c in range(width):
+        gradient = abs(up[c + 4] - up[c + 3]) + abs(up[c + 4] - up[c + 5])
+        ubase[c] = (bias + v2 * e_up[c + 4] + v3 * e_up[c + 3] + v4 * e_up[c + 5] + v5 * e_upup[c + 4]
+                    + v11 * gradient)  # fmt: skip
+    if references > 0:
+        v2, v3, v4 = v[6], v[7], v[12]
+        for c in range(width):
+            gradient = abs(a[c + 4] - a[c + 3]) + abs(a[c + 4] - a[c + 5])
+            ubase[c] += v2 * ea[c + 4] + v3 * (ea[c + 3] + ea[c + 5]) + v4 * gradient
+    if references > 1:
+        v2, v3 = v[8], v[9]
+        for c in range(width):
+            ubase[c] += v2 * eb[c + 4] + v3 * (eb[c + 3] + eb[c + 5])
+    if with_hat:
+        v2 = v[10]
+        for c in range(width):
+            ubase[c] += v2 * (abs(x[c + 3] - x[c + 5]) + abs(x_up[c + 4] - x_down[c + 4]))
+
+
+@_part
+def _load_hat(hat, x_hat, row, height, width, channels):
+    """Puts row `row` of x_hat, or the last one, into its place in the buffer."""
+    source = min(max(row, 0), height - 1)
+    for ch in range(channels):
+        line, at = hat[ch, (row + 3) % 3], _place(ch, channels)
+        for c in range(width):
+            line[c + PAD] = x_hat[source, c, at]
+        _extend(line, width)
+
+
+@_part
+def _first_row(base, a, x, references, width, with_hat):
+    """The first row is predicted by the sample on the left, and what x_hat or the channel before changes from there."""
+    for c in range(width):
+        base[c] = 1 << FRACTION - 3
+        if with_hat:
+            base[c] += (x[c + PAD] - x[c + PAD - 1]) << FRACTION
+        elif references > 0:
+            base[c] += (a[c + PAD] - a[c + PAD - 1]) << FRACTION
+
+
+@_part
+def _prepare(base, ubase, vals, errs, hat, coefs, weights, classes, row, ch, width, with_hat):
+    """Sums for one channel of a row; everything that does not wait for the sample on the left."""
+    cur, up, upup = row % 3, (row + 2) % 3, (row + 1) % 3
+    a, b = max(ch - 1, 0), max(ch - 2, 0)
+    first = 0
+    if row == 0:
+        _first_row(base, vals[a, cur], hat[ch, cur], ch, width, with_hat)
+        first = width
+    while first < width:  # neighbouring blocks with the same predictors at once
+        k = classes[first // BLOCK]
+        last = first + BLOCK
+        while last < width and classes[last // BLOCK] == k:
+            last += BLOCK
+        last = min(last, width)
+        _predict(base, vals[ch, up], vals[ch, upup], vals[a, cur], vals[a, up], vals[b, cur], vals[b, up],
+                 hat[ch, up], hat[ch, cur], hat[ch, upup], coefs[ch, k], first, last, ch, with_hat)  # fmt: skip
+        first = last
+    _expect(ubase, errs[ch, up], errs[ch, upup], errs[a, cur], errs[b, cur], vals[ch, up], vals[a, cur],
+            hat[ch, up], hat[ch, cur], hat[ch, upup], weights[ch], width, ch, with_hat)  # fmt: skip
+    vals[ch, cur, PAD - 1] = vals[ch, cur, PAD - 2] = vals[ch, up, PAD]
+    errs[ch, cur, PAD - 1] = errs[ch, cur, PAD - 2] = errs[ch, up, PAD]
+
+
+@_part
+def _decode_row(base, ubase, line, errors, coefs, weights, classes, level_of, buckets, cumulative, lowest, escapes,
+                words, ch, row, width, step, x, position, limit):  # fmt: skip
+    v0, v1 = int64(weights[0]), int64(weights[1])
+    west, westwest = int64(line[PAD - 1]), int64(line[PAD - 2])
+    e_west, e_westwest = int64(errors[PAD - 1]), int64(errors[PAD - 2])
+    for first in range(0, width, BLOCK):
+        w = coefs[classes[first // BLOCK]]
+        w0, w1 = int64(w[0]), int64(w[1])
+        if row == 0:
+            w0, w1 = int64(1 << FRACTION), int64(0)
+        for c in range(first, min(first + BLOCK, width)):
+            fine = (base[c] + w0 * west + w1 * westwest) >> (FRACTION - 2)
+            fine = min(max(fine, 0), 1020)
+            whole = fine >> 2
+            u = min(max((ubase[c] + v0 * e_west + v1 * e_westwest) >> U_FRACTION, 0), MAX_LEVEL_INDEX)
+            table = ((ch * LEVELS + level_of[u]) << 2) + (fine & 3)
+            target = x & 0x7FFF
+            symbol = int64(buckets[table, target >> BUCKET_BITS])
+            while cumulative[table, symbol + 1] <= target:
+                symbol += 1
+            low = int64(cumulative[table, symbol])
+            x = (int64(cumulative[table, symbol + 1]) - low) * (x >> PRECISION) + target - low
+            if x < LEAST:
+                x = (x << 16) | words[position]
+                position += 1
+            k = symbol + lowest[table]
+            if symbol == escapes[table]:
+                k = (x & 511) - ESCAPE
+                x >>= ESCAPE_BITS
+                if x < LEAST:
+                    x = (x << 16) | words[position]
+                    position += 1
+            westwest, e_westwest = west, e_west
+            west = min(max(whole + k * step, 0), 255)
+            e_west = abs(west - whole)
+            line[c + PAD] = west
+            errors[c + PAD] = e_west
+        if position > limit:
+            break
+    return x, position
+
+
+@_part
+def _empty(width):
+    return np.empty(width, np.int32)
+
+
+@_compiled(int64(_PICTURE, _PICTURE_IN, int64, int64, int64, int64, _ROWS, _ROWS, _ROWS, _COEFFICIENTS, _WEIGHTS,
+                 _BYTES2, _BYTES1, _BYTES2, _WORDS2, _INTS1, _INTS1, _WORDS))  # fmt: skip
+def decode(out, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weights, classes, level_of, buckets,
+           cumulative, lowest, escapes, words):  # fmt: skip
+    """Decodes rows first .. last - 1 of `out` ([H, W, channels]) from `words`; x_hat may be the same array."""
+    height, width, channels = out.shape
+    base, ubase = _empty(width), _empty(width)
+    x = (int64(words[0]) << 16) | words[1]
+    position, limit = int64(2), int64(words.size) - SPARE
+    for row in range(first, last):
+        if with_hat:
+            if row == 0:
+                _load_hat(hat, x_hat, -1, height, width, channels)
+                _load_hat(hat, x_hat, 0, height, width, channels)
+            _load_hat(hat, x_hat, row + 1, height, width, channels)
+        cur = row % 3
+        for ch in range(channels):
+            _prepare(base, ubase, vals, errs, hat, coefs, weights, classes[row // BLOCK], row, ch, width, with_hat)
+            x, position = _decode_row(base, ubase, vals[ch, cur], errs[ch, cur], coefs[ch], weights[ch],
+                                      classes[row // BLOCK], level_of, buckets, cumulative, lowest, escapes, words,
+                                      ch, row, width, step, x, position, limit)  # fmt: skip
+            if position > limit:
+                return PAST_END
+            line, at = vals[ch, cur], _place(ch, channels)
+            for c in range(width):
+                out[row, c, at] = line[c + PAD]
+            _extend(line, width)
+            _extend(errs[ch, cur], width)
+    return OK if x == LEAST and position == limit else PAST_END
+
+
+@_compiled(int64(_PICTURE, _PICTURE_IN, _PICTURE_IN, int64, int64, int64, int64, _ROWS, _ROWS, _ROWS, _COEFFICIENTS,
+                 _WEIGHTS, _BYTES2, _BYTES1, types.Array(int32, 2, "C"), types.Array(uint16, 2, "C")))  # fmt: skip
+def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weights, classes, level_of,
+              symbols, contexts):  # fmt: skip
+    """Symbols and contexts (channel, level, phase) of rows first .. last - 1, [rows * channels, W]; their decoded samples to `out`."""
+    height, width, channels = picture.shape
+    base, ubase = _empty(width), _empty(width)
+    half = step >> 1
+    for row in range(first, last):
+        if with_hat:
+            if row == 0:
+                _load_hat(hat, x_hat, -1, height, width, channels)
+                _load_hat(hat, x_hat, 0, height, width, channels)
+            _load_hat(hat, x_hat, row + 1, height, width, channels)
+        cur = row % 3
+        for ch in range(channels):
+            blocks = classes[row // BLOCK]
+            _prepare(base, ubase, vals, errs, hat, coefs, weights, blocks, row, ch, width, with_hat)
+            line, errors, at = vals[ch, cur], errs[ch, cur], (row - first) * channels + ch
+            place = _place(ch, channels)
+            v0, v1 = int64(weights[ch, 0]), int64(weights[ch, 1])
+            for c in range(width):
+                w = coefs[ch, blocks[c // BLOCK]]
+                w0, w1 = int64(w[0]), int64(w[1])
+                if row == 0:
+                    w0, w1 = int64(1 << FRACTION), int64(0)
+                fine = (base[c] + w0 * line[c + PAD - 1] + w1 * line[c + PAD - 2]) >> (FRACTION - 2)
+                fine = min(max(fine, 0), 1020)
+                whole = fine >> 2
+                u = (ubase[c] + v0 * errors[c + PAD - 1] + v1 * errors[c + PAD - 2]) >> U_FRACTION
+                level = level_of[min(max(u, 0), MAX_LEVEL_INDEX)]
+                error = int64(picture[row, c, place]) - whole
+                k = (abs(error) + half) // step
+                k = -k if error < 0 else k
+                decoded = min(max(whole + k * step, 0), 255)
+                line[c + PAD] = decoded
+                errors[c + PAD] = abs(decoded - whole)
+                symbols[at, c] = k
+                contexts[at, c] = ((ch * LEVELS + level) << 2) + (fine & 3)
+                out[row, c, place] = decoded
+            _extend(line, width)
+            _extend(errors, width)
+    return OK
+
+
+@_compiled(int64(_OUT16, _INTS1, types.Array(uint16, 1, "C", readonly=True), _WORDS2, _INTS1, _INTS1))
+def encode(words, symbols, contexts, cumulative, lowest, escapes):
+    """Writes symbols, the last first, to the end of `words`, which must hold 2 words a symbol and 2 more; where they begin."""
+    x, position = int64(LEAST), int64(words.size)
+    for i in range(symbols.size - 1, -1, -1):
+        table = contexts[i]
+        symbol = int64(symbols[i]) - lowest[table]
+        if symbol < 0 or symbol >= escapes[table]:
+            symbol = int64(escapes[table])
+            if x >= LEAST << 16 - ESCAPE_BITS:
+                position -= 1
+                words[position] = x & 0xFFFF
+                x >>= 16
+            x = (x << ESCAPE_BITS) | (symbols[i] + ESCAPE)
+        low = int64(cumulative[table, symbol])
+        size = int64(cumulative[table, symbol + 1]) - low
+        if x >= size << 32 - PRECISION:
+            position -= 1
+            words[position] = x & 0xFFFF
+            x >>= 16
+        x = ((x // size) << PRECISION) + low + x % size
+    words[position - 1] = x & 0xFFFF
+    words[position - 2] = x >> 16
+    return position - 2
+
+
+@_part
+def _gather(taps, n, planes, hats, with_hat, channel, r, a, b):
+    m = n + b - a
+    p = planes[channel]
+    taps[0, n:m] = p[r, a - 1 : b - 1]
+    taps[1, n:m] = p[r, a - 2 : b - 2]
+    taps[2, n:m] = p[r - 1, a:b]
+    taps[3, n:m] = p[r - 1, a - 1 : b - 1]
+    taps[4, n:m] = p[r - 1, a + 1 : b + 1]
+    taps[5, n:m] = p[r - 2, a:b]
+    taps[6, n:m] = p[r - 2, a + 1 : b + 1]
+    taps[7, n:m] = p[r - 2, a - 1 : b - 1]
+    taps[8, n:m] = p[r - 1, a + 2 : b + 2]
+    for reference in range(min(channel, 2)):
+        q, at = planes[channel - 1 - reference], 9 + 6 * reference
+        taps[at, n:m] = q[r, a:b]
+        taps[at + 1, n:m] = q[r, a - 1 : b - 1]
+        taps[at + 2, n:m] = q[r, a + 1 : b + 1]
+        taps[at + 3, n:m] = q[r - 1, a:b]
+        taps[at + 4, n:m] = q[r - 1, a - 1 : b - 1]
+        taps[at + 5, n:m] = q[r - 1, a + 1 : b + 1]
+    if with_hat:
+        q = hats[channel]
+        taps[21, n:m] = q[r, a:b]
+        taps[22, n:m] = q[r, a - 1 : b - 1]
+        taps[23, n:m] = q[r, a + 1 : b + 1]
+        taps[24, n:m] = q[r - 1, a:b]
+        taps[25, n:m] = q[r + 1, a:b]
+    taps[26, n:m] = BIAS
+    taps[27, n:m] = p[r, a:b]
+
+
+@_compiled(int64(types.Array(int32, 3, "C", readonly=True), types.Array(int32, 3, "C", readonly=True), int64, int64,
+                 types.Array(types.float64, 4, "C")))  # fmt: skip
+def moments(planes, hats, with_hat, channel, out):
+    """Sums of products of taps and sample over each block; see `codec.residual`. Planes [channels, H + 3, W + 2 PAD]."""
+    rows, columns = out.shape[0], out.shape[1]
+    height, width = planes.shape[1] - 3, planes.shape[2] - 2 * PAD
+    taps = np.zeros((TAPS + 1, BLOCK * BLOCK), np.int32)
+    for i in range(rows):
+        for j in range(columns):
+            n = 0
+            for r in range(i * BLOCK, min((i + 1) * BLOCK, height)):
+                a = j * BLOCK
+                b = min(a + BLOCK, width)
+                _gather(taps, n, planes, hats, with_hat, channel, r + 2, a + PAD, b + PAD)
+                n += b - a
+            for p in range(TAPS + 1):
+                for q in range(p, TAPS + 1):
+                    x, y = taps[p, :n], taps[q, :n]
+                    total = int32(0)
+                    for c in range(n):
+                        total += x[c] * y[c]
+                    out[i, j, p, q] = total
+                    out[i, j, q, p] = total
+    return OK

@@ -1,0 +1,88 @@
+"""A network that begins as a smaller one: further gain levels, and detail slices that the levels before go without."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from tcm_jax.model.config import LATENT_STRIDE, ModelConfig
+from tcm_jax.model.klt import quantization_step
+from tcm_jax.model.tcm import TCM
+
+_AT_ONCE = 8  # crops
+
+
+def is_extension(model: ModelConfig, of: ModelConfig) -> bool:
+    """Whether `model` is the variable-rate network `of` with more levels and, over those, maybe detail slices."""
+    if not 2 <= of.levels <= model.levels or of.detail_channels:
+        return False
+    detail = {name: getattr(model, name) for name in ("detail_channels", "detail_from", "detail_width")}
+    silent = not model.detail_channels or model.detail_from[0] >= of.levels - 1
+    return silent and model == dataclasses.replace(of, levels=model.levels, **detail)
+
+
+def extended(
+    params: dict[str, Any], old: dict[str, Any], model: ModelConfig, lams: tuple[float, ...], crops: np.ndarray
+) -> dict[str, Any]:
+    """Nested parameters like `params`, of `model`, that code as `old`, nested too, at each of its levels.
+
+    Gains go on beyond its last level as those of y do at high rates, with the root of lambda; detail slices are the
+    Karhunen-Loeve transform of what `old` misses of `crops`, uint8 [B, H, W, 3] with sides that are multiples of 128,
+    without quantization: the strongest channels first, with gains from the quantization step of each of `lams`.
+    """
+    flat, before = flatten_dict(params, sep="/"), flatten_dict(old, sep="/")
+    gains = {name: _continued(table, lams) for name, table in before.items() if name.endswith("/log_gain")}
+    flat |= before | gains
+    if model.detail_channels:
+        flat |= _detail(flat, model, lams, _missing(old, model, len(before["gain_y/log_gain"]), crops))
+    return unflatten_dict(flat, sep="/")
+
+
+def _continued(table: np.ndarray, lams: tuple[float, ...]) -> np.ndarray:
+    """Logarithms of gains [levels, channels] for as many levels as there are `lams`."""
+    known = len(table)
+    slope = np.mean(table[-1] - table[-2]) / math.log(lams[known - 1] / lams[known - 2])
+    beyond = [table[-1] + slope * math.log(lam / lams[known - 1]) for lam in lams[known:]]
+    return np.concatenate([table, *(row[None] for row in beyond)]).astype(np.float32)
+
+
+def _missing(old: dict[str, Any], model: ModelConfig, levels: int, crops: np.ndarray) -> np.ndarray:
+    """What the last of `levels` misses of blocks of the crops without quantization, float32 [blocks, 768]."""
+    network = TCM(dataclasses.replace(model, levels=levels, detail_channels=0, detail_from=()))
+
+    @jax.jit
+    def missing(old, pictures):
+        x, level = pictures.astype(jnp.float32) / 255, jnp.full(len(pictures), levels - 1.0)
+        y = network.apply({"params": old}, x, level, method="analysis")
+        return x - network.apply({"params": old}, y, level, method="synthesis")
+
+    parts = [np.asarray(missing(old, crops[at : at + _AT_ONCE])) for at in range(0, len(crops), _AT_ONCE)]
+    batch, height, width, channels = (pictures := np.concatenate(parts)).shape
+    side = LATENT_STRIDE
+    blocks = pictures.reshape(batch, height // side, side, width // side, side, channels)
+    return blocks.swapaxes(2, 3).reshape(-1, side * side * channels)
+
+
+def _detail(
+    flat: dict[str, np.ndarray], model: ModelConfig, lams: tuple[float, ...], blocks: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Parameters of the detail slices."""
+    variances, columns = np.linalg.eigh((blocks.T @ blocks).astype(np.float64) / len(blocks))  # weakest first
+    basis = columns[:, ::-1][:, : model.detail_channels]
+    deviations = np.sqrt(np.maximum(variances[::-1][: model.detail_channels], 1e-12))
+    found = {
+        "detail/forward_basis/kernel": basis,
+        "detail/inverse_basis/kernel": basis.T,
+    }
+    log_gains = -np.log([quantization_step(lam) for lam in lams])[:, None]
+    for i, part in enumerate(np.split(deviations, len(model.detail_from))):
+        last = f"detail/scale_transforms_{i}/layers_4"
+        found[f"{last}/kernel"] = np.zeros_like(flat[f"{last}/kernel"])
+        found[f"{last}/bias"] = np.log(255 * part)
+        for name, sign in (("gain", 1), ("inverse_gain", -1)):
+            found[f"detail/{name}_{i}/log_gain"] = np.repeat(sign * log_gains, len(part), axis=1)
+    return {name: value.astype(np.float32) for name, value in found.items()}
