@@ -3,6 +3,8 @@
 import sys
 
 from tcm_jax.evaluation.command import main
+from tcm_jax.system import program
 
 if __name__ == "__main__":
+    program.prepare()
     sys.exit(main())

@@ -8,8 +8,10 @@ import logging
 import sys
 from pathlib import Path
 
-from tcm_jax.errors import ConfigError, MissingExtraError, Preempted, TcmError
+from tcm_jax.errors import ConfigError, MissingExtraError, Preempted
+from tcm_jax.system import program
 from tcm_jax.system.extras import needed
+from tcm_jax.system.names import say
 
 try:
     with needed("train", "train.py needs what the codec does without"):
@@ -54,12 +56,15 @@ def main(argv: list[str]) -> None:
     import jax
 
     from tcm_jax.system.compilation import keep_compiled_programs
+    from tcm_jax.system.devices import local_devices
+    from tcm_jax.system.files import descriptor
     from tcm_jax.system.memory import prepare_training
     from tcm_jax.training.dry_run import dry_run
     from tcm_jax.training.export import export
     from tcm_jax.training.loop import train
 
     prepare_training()
+    local_devices()
     first = jax.process_index() == 0
     logging.getLogger("tcm_jax").setLevel(logging.INFO if first else logging.WARNING)
     keep_compiled_programs()
@@ -67,17 +72,17 @@ def main(argv: list[str]) -> None:
     workdir = Path(WORKDIR.value or Path("runs") / config.name)
     if DRY_RUN.value:
         path, speed = dry_run(config, workdir)
-        print(f"{speed:.1f} images/s from {config.data.source}; contact sheet: {path}")
+        say(f"{speed:.1f} images/s from {config.data.source}; contact sheet: {path}")
     elif EXPORT.value:
         path = Path(EXPORT.value)
         export(config, workdir, path, STEP.value, DTYPE.value, FIT_TABLES.value)
-        print(f"weights: {path}")
+        say(f"weights: {path}", sys.stderr if descriptor(path) == 1 else sys.stdout)
     else:
         if first:
             print(config)
         weights = train(config, workdir)
         if first:
-            print(f"trained {config.steps:,} steps; weights: {weights}")
+            say(f"trained {config.steps:,} steps; weights: {weights}")
 
 
 def connect() -> None:
@@ -122,11 +127,16 @@ def parse(argv: list[str]) -> list[str]:
     return rest
 
 
-if __name__ == "__main__":
+def run() -> int:
+    """The program; its exit status."""
     try:
         app.run(main, flags_parser=parse)
     except Preempted as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(PREEMPTED)
-    except TcmError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        say(stop, sys.stderr)
+        return PREEMPTED
+    return 0
+
+
+if __name__ == "__main__":
+    program.prepare()
+    sys.exit(program.outcome(run))

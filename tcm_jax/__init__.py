@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import functools
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from tcm_jax.codec import Codec
     from tcm_jax.images.pictures import Picture
+
+    File = bytes | bytearray | memoryview | str | PathLike[str] | BinaryIO
 
 __all__ = ["compress", "decompress", "tune_process"]
 
@@ -51,18 +54,23 @@ def compress(
 
 @overload
 def decompress(
-    data: bytes, weights: str | PathLike[str] | None = None, as_pil: Literal[False] = False
+    data: File, weights: str | PathLike[str] | None = None, as_pil: Literal[False] = False
 ) -> np.ndarray[Any, Any]: ...
 
 
 @overload
-def decompress(data: bytes, weights: str | PathLike[str] | None = None, *, as_pil: Literal[True]) -> Image.Image: ...
+def decompress(data: File, weights: str | PathLike[str] | None = None, *, as_pil: Literal[True]) -> Image.Image: ...
 
 
 def decompress(
-    data: bytes, weights: str | PathLike[str] | None = None, as_pil: bool = False
+    data: File, weights: str | PathLike[str] | None = None, as_pil: bool = False
 ) -> np.ndarray[Any, Any] | Image.Image:
-    """The bytes of a `.tcm` file to the picture: an array as `compress` takes it, or a PIL image with its metadata.
+    """A `.tcm` file to the picture: an array as `compress` takes it, or a PIL image with its metadata.
+
+    Args:
+        data: the bytes of the file, its path, or the file itself, opened for reading bytes.
+        weights: as `compress` takes them.
+        as_pil: give a PIL image.
 
     Raises:
         StreamError: no intact file, one of other weights, or one that this device's arithmetic cannot decode.
@@ -70,7 +78,7 @@ def decompress(
     """
     from tcm_jax.images.pictures import to_pil
 
-    picture = _codec(weights).decode(data)
+    picture = _codec(weights).decode(_read(data))
     return to_pil(picture) if as_pil else picture.array
 
 
@@ -84,6 +92,24 @@ def tune_process() -> None:
     from tcm_jax.system import process
 
     process.tune_process()
+
+
+def _read(data: File) -> bytes:
+    from tcm_jax.errors import StreamError
+
+    try:
+        if isinstance(data, str | PathLike):
+            return Path(data).read_bytes()
+        if hasattr(data, "read"):
+            data = data.read()
+    except (OSError, ValueError) as error:  # ValueError: a closed file, a path with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        name = data if isinstance(data, str | PathLike) else getattr(data, "name", "the file")
+        raise StreamError(f"cannot read {name}: {reason}") from error
+    if not isinstance(data, bytes | bytearray | memoryview):
+        kind = type(data).__name__
+        raise StreamError(f"a .tcm file is bytes, a path, or a file opened for reading bytes, but not {kind}")
+    return bytes(data)
 
 
 def _codec(weights: str | PathLike[str] | None) -> Codec:

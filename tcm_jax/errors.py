@@ -26,8 +26,8 @@ class ImageError(TcmError):
     """A picture cannot be read, or the codec does not take it."""
 
 
-class StreamError(TcmError):
-    """A `.tcm` file is truncated, altered, or no `.tcm` file at all."""
+class StreamError(TcmError, OSError):
+    """A `.tcm` file is truncated, altered, or no `.tcm` file at all; an OSError as users of Pillow expect one."""
 
 
 class ModelMismatchError(StreamError):

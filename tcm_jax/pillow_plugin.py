@@ -6,8 +6,9 @@
     Image.open("photo.jpg").save("photo.tcm")
     Image.open("photo.tcm").show()
 
-`save` takes `quality` (1 to 100, of variable-rate weights), `icc_profile` and `exif` (b"" leaves them out). Pillow has
-no entry point that would find the module by itself.
+`save` takes `quality` (1 to 100, of variable-rate weights), `icc_profile` and `exif` (b"" leaves them out); any other
+option is a ConfigError. Damaged files are a StreamError, which is an OSError as Pillow's own errors are. Pillow has no
+entry point that would find the module by itself.
 """
 
 import dataclasses
@@ -19,9 +20,11 @@ from PIL import Image, ImageFile
 import tcm_jax
 from tcm_jax.codec.container import MAGIC, parse
 from tcm_jax.codec.lossless import unpack_metadata
+from tcm_jax.errors import ConfigError
 from tcm_jax.images.pictures import EXIF_PREFIX, from_pil
 
 _MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
+_OPTIONS = ("quality", "icc_profile", "exif")
 _weights: str | None = None
 
 
@@ -65,17 +68,34 @@ def _accept(prefix: bytes) -> bool:
 
 
 def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
-    options = image.encoderinfo
+    options = {key: value for key, value in image.encoderinfo.items() if value is not None}
+    if unknown := sorted(options.keys() - set(_OPTIONS)):
+        raise ConfigError(f"a .tcm file is saved with {', '.join(_OPTIONS)}, and without {', '.join(unknown)}")
     picture = from_pil(image)
-    if (icc := options.get("icc_profile")) is not None:
-        picture = dataclasses.replace(picture, icc=icc)
-    if (exif := options.get("exif")) is not None:
-        exif = exif.tobytes() if isinstance(exif, Image.Exif) else exif
+    if "icc_profile" in options:
+        picture = dataclasses.replace(picture, icc=_bytes(options["icc_profile"], "icc_profile"))
+    if "exif" in options:
+        exif = options["exif"]
+        exif = _bytes(exif.tobytes() if isinstance(exif, Image.Exif) else exif, "exif")
         picture = dataclasses.replace(picture, exif=exif.removeprefix(EXIF_PREFIX))
     file.write(tcm_jax.compress(picture, options.get("quality"), _weights))
 
 
+def _bytes(value: Any, option: str) -> bytes:
+    if not isinstance(value, bytes | bytearray):
+        raise ConfigError(f"{option} is bytes, not {type(value).__name__}")
+    return bytes(value)
+
+
+def _save_all(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
+    image.encoderinfo.pop("save_all", None)
+    if getattr(image, "n_frames", 1) > 1 or image.encoderinfo.pop("append_images", None):
+        raise ConfigError("a .tcm file holds one picture; save each one to a file of its own")
+    _save(image, file, filename)
+
+
 Image.register_open(TcmImageFile.format, TcmImageFile, _accept)
 Image.register_save(TcmImageFile.format, _save)
+Image.register_save_all(TcmImageFile.format, _save_all)
 Image.register_extension(TcmImageFile.format, ".tcm")
 Image.register_mime(TcmImageFile.format, "image/x-tcm")

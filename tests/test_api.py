@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 import tcm_jax
 from tcm_jax import pillow_plugin
-from tcm_jax.errors import ConfigError, ImageError, ModelMismatchError, StreamError
+from tcm_jax.errors import ConfigError, ImageError, ModelMismatchError, StreamError, TcmError
 
 IMAGE = photograph(60, 90)
 
@@ -102,3 +102,73 @@ def test_altered_files_do_not_open():
     data[-9] ^= 1
     with pytest.raises(StreamError, match="altered"):
         Image.open(io.BytesIO(bytes(data)))
+
+
+def test_decompress_takes_bytes_paths_and_files(tmp_path):
+    data = tcm_jax.compress(IMAGE, weights=WEIGHTS)
+    expected = tcm_jax.decompress(data, WEIGHTS)
+    path = tmp_path / "a.tcm"
+    path.write_bytes(data)
+    for given in (bytearray(data), memoryview(data), path, str(path), io.BytesIO(data)):
+        np.testing.assert_array_equal(tcm_jax.decompress(given, WEIGHTS), expected)
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(tcm_jax.decompress(file, WEIGHTS), expected)
+    for given, message in (
+        (io.StringIO("text"), "but not str"),
+        (3, "but not int"),
+        (None, "but not NoneType"),
+        (IMAGE, "but not ndarray"),
+        (tmp_path / "gone.tcm", "gone.tcm: No such file"),
+        ("a\0b", "null"),
+        (tmp_path, "Is a directory"),
+        (file, "a.tcm: .*closed"),
+    ):
+        with pytest.raises(StreamError, match=message):
+            tcm_jax.decompress(given, WEIGHTS)
+
+
+@pytest.mark.parametrize("quality", ["keep", "web_low", "50", (50,), b"50", float("nan"), 0, 101, -1, 1e999])
+def test_a_quality_that_is_none(quality):
+    with pytest.raises(ConfigError, match="a number from 1 to 100"):
+        tcm_jax.compress(IMAGE, quality)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": "keep"},
+        {"lossless": True},
+        {"optimize": True, "progressive": True},
+        {"exif": "text"},
+        {"exif": {}},
+        {"icc_profile": 5},
+        {"save_all": True, "append_images": [Image.new("L", (1, 1))]},
+        {"append_images": [Image.new("L", (1, 1))]},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_what_saving_does_not_know(options):
+    with pytest.raises(TcmError):
+        saved(Image.fromarray(IMAGE), **options)
+
+
+def test_what_saving_does_not_mind():
+    data = saved(Image.fromarray(IMAGE))
+    assert data == saved(Image.fromarray(IMAGE), save_all=True) == saved(Image.fromarray(IMAGE), dpi=None, exif=None)
+
+
+@pytest.mark.parametrize("length", [0, 3, 20, 60, -1])
+def test_damaged_files_raise_what_users_of_pillow_catch(length, tmp_path):
+    (tmp_path / "a.tcm").write_bytes((GOLDEN / "rgb.tcm").read_bytes()[:length])
+    with pytest.raises(OSError), Image.open(tmp_path / "a.tcm") as image:
+        image.load()
+
+
+def test_files_that_cannot_be_decoded_raise_it_too():
+    pillow_plugin.use_weights(None)
+    try:
+        with pytest.raises(OSError, match="give the right ones") as caught, Image.open(GOLDEN / "rgb.tcm") as image:
+            image.load()
+    finally:
+        pillow_plugin.use_weights(str(WEIGHTS))
+    assert isinstance(caught.value, ModelMismatchError)

@@ -14,7 +14,7 @@ import pytest
 from tcm_jax.codec import programs
 from tcm_jax.codec.programs import Parameters, Program
 from tcm_jax.ops import kernels
-from tcm_jax.system import compilation
+from tcm_jax.system import cache, compilation
 
 pytestmark = pytest.mark.skipif(jax.__version_info__ < (0, 6, 2), reason="nothing is kept on older ones")
 
@@ -114,7 +114,7 @@ def test_jax_keeps_none_of_these_itself(folder, monkeypatch):
 def test_only_parameters_that_are_read_are_kept(folder):
     run(traced([]), Config("a"))
     (path,) = folder.iterdir()
-    assert pickle.loads(zlib.decompress(path.read_bytes()))[0] == [1]
+    assert pickle.loads(zlib.decompress(cache.read(path)))[0] == [1]
 
 
 def test_devices_that_keep_no_programs(folder, monkeypatch):

@@ -48,12 +48,15 @@ def test_kodak_files_are_checked_downloaded_and_kept(tmp_path, monkeypatch, no_n
     assert [path.name for path in kodak.kodak_files(tmp_path)] == list(files)
 
     (tmp_path / "kodim07.png").write_bytes(b"another picture")
-    with pytest.raises(DataError, match=r"kodim07\.png is not the original"):
+    (tmp_path / "kodim09.png").unlink()
+    (tmp_path / "kodim09.png").mkdir()
+    with pytest.raises(DataError, match=r"cannot download .*kodim07\.png"):
         kodak.kodak_files(tmp_path)
+    with pytest.raises(DataError, match="no home folder"):
+        kodak.kodak_files(None)
 
-    (tmp_path / "kodim07.png").unlink()
     monkeypatch.setattr(urllib.request, "urlopen", lambda address, timeout: io.BytesIO(files[address.split("/")[-1]]))
-    assert kodak.kodak_files(tmp_path)[6].read_bytes() == files["kodim07.png"]
+    assert [path.read_bytes() for path in kodak.kodak_files(tmp_path)] == list(files.values())
 
     (tmp_path / "kodim24.png").unlink()
     monkeypatch.setattr(urllib.request, "urlopen", lambda address, timeout: io.BytesIO(b"a login page"))

@@ -12,6 +12,7 @@ from typing import Any
 from tcm_jax.cli import files
 from tcm_jax.cli.files import STANDARD, Job, Plan, clashes
 from tcm_jax.errors import TcmError
+from tcm_jax.system.names import say
 
 Work = Callable[[Any, Job], dict[str, Any]]  # with a codec; gives what is known about the output
 Engine = Callable[[list[Job]], Iterator[dict[str, Any]]]  # what came of every job, in the order in which they end
@@ -26,7 +27,7 @@ def run(
     """
     show_special(plan.special)
     failures = [{"input": path, "error": f"TcmError: cannot read {path}: {why}"} for path, why in plan.unreadable]
-    done = 0
+    done, unsaid = 0, None
     clashing = clashes(plan.jobs)
     for target, same in clashing.items():
         names = " and ".join(job.source for job in same)
@@ -37,29 +38,36 @@ def run(
         for record in engine(jobs) if jobs else ():
             advance(record)
             if "warning" in record:
-                print(f"TcmWarning: {record['warning']}", file=sys.stderr)
+                say(f"TcmWarning: {record['warning']}", sys.stderr)
             if "error" in record:
                 failures.append(record)
             done += "error" not in record
-            if as_json:
-                print(json.dumps(record), file=out, flush=True)
-            elif "error" not in record:
-                print(line(record), file=out, flush=True)
+            try:
+                if as_json:
+                    say(json.dumps(record), out)
+                elif "error" not in record:
+                    say(line(record), out)
+            except BrokenPipeError:  # as in `tcm ... | head`: nobody wants the rest
+                raise
+            except OSError as error:  # a full disk: the files matter more than what is said of them
+                unsaid = error
     for failure in failures:
-        print(failure["error"], file=sys.stderr)
+        say(failure["error"], sys.stderr)
     if plan.many and not as_json:
         failed = f", {len(failures)} failed" if failures else ""
         skipped = f", {plan.skipped} skipped that exist (--overwrite replaces them)" if plan.skipped else ""
-        print(f"{done} done{failed}{skipped}", file=sys.stderr)
+        say(f"{done} done{failed}{skipped}", sys.stderr)
     if manifest:
         files.write(manifest, "".join(json.dumps(failure) + "\n" for failure in failures).encode(), many=False)
+    if unsaid:
+        raise TcmError(f"what was done could not all be printed: {unsaid.strerror}")
     return 1 if failures else 0
 
 
 def show_special(special: list[tuple[str, str]]) -> None:
     """Names on stderr what is no file and is not worked on."""
     for path, kind in special:
-        print(f"TcmWarning: {path} is {kind}, and is left out", file=sys.stderr)
+        say(f"TcmWarning: {path} is {kind}, and is left out", sys.stderr)
 
 
 def attempt(codec: Any, work: Work, job: Job) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 import dataclasses
 import glob
 import os
-import sys
 from pathlib import Path, PurePath
 
 from tcm_jax.cli import storage
-from tcm_jax.errors import TcmError
+from tcm_jax.errors import ConfigError, TcmError
+from tcm_jax.system import program
+from tcm_jax.system.files import atomic_write, descriptor, is_special
 
 STANDARD = "-"
 
@@ -18,6 +19,11 @@ class Job:
 
     source: str
     target: str
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the output would take the input's place: the input is not of the kind that the command takes."""
+        return self.target != STANDARD and PurePath(self.source) == PurePath(self.target)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,21 +43,20 @@ def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: froze
     Folders are searched for files with one of `suffixes`; below an output folder they keep their structure. Raises
     TcmError for inputs that do not exist, for one output of several files and for a single output that exists.
     """
+    inputs = [STANDARD if descriptor(path) == 0 else path for path in map(storage.local, inputs)]
     everything = expand(inputs, suffixes)
     found = everything.files
-    output = output and storage.local(output)
-    many = len(found) + len(everything.special) > 1 or any(
-        storage.is_folder(storage.local(argument)) for argument in inputs
-    )
+    output = output and (STANDARD if descriptor(storage.local(output)) == 1 else storage.local(output))
+    many = len(found) + len(everything.special) > 1 or any(map(storage.is_folder, inputs))
     into_folder = output not in (None, STANDARD) and (many or output.endswith(os.sep) or storage.is_folder(output))
-    if many and output is not None and (output == STANDARD or storage.is_file(output)):
+    if many and output is not None and (output == STANDARD or storage.is_file(output) or is_special(output)):
         raise TcmError(f"{len(found)} files cannot all be written to {output}; give -o a folder")
     jobs = []
     for source, relative in found:
         if into_folder:
             target = storage.join(output or "", relative.with_suffix(new_suffix))
         elif output is None:
-            target = STANDARD if source == STANDARD else storage.with_suffix(source, new_suffix)
+            target = _beside(source, new_suffix)
         else:
             target = output
         jobs.append(Job(source, target))
@@ -60,9 +65,18 @@ def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: froze
         finished = storage.existing([job.target for job in jobs])
     elif not overwrite:
         for job in jobs:
-            free(job.target)
-    left = [job for job in jobs if job.target not in finished]
+            if not job.in_place:  # what such a file is comes first
+                free(job.target)
+    left = [job for job in jobs if job.target not in finished or job.in_place]
     return Plan(left, len(jobs) - len(left), many, everything.special, everything.unreadable)
+
+
+def _beside(source: str, new_suffix: str) -> str:
+    if source == STANDARD:
+        return STANDARD
+    if not storage.is_remote(source) and descriptor(source) is not None:
+        raise ConfigError(f"{source} has no place beside it; give -o a file, or - for standard output")
+    return storage.with_suffix(source, new_suffix)
 
 
 def clashes(jobs: list[Job]) -> dict[str, list[Job]]:
@@ -109,7 +123,7 @@ def _expand(argument: str, suffixes: frozenset[str]) -> storage.Found:
 
 def free(output: str) -> None:
     """Raises TcmError if a file exists; asked before the work, not after it."""
-    if output != STANDARD and storage.is_file(output):
+    if output != STANDARD and storage.is_file(output) and not is_special(output):
         raise TcmError(f"{output} exists; give another name, or --overwrite to replace it")
 
 
@@ -118,17 +132,15 @@ def read(source: str, error: type[TcmError]) -> bytes:
     if storage.is_remote(source):
         return storage.read(source, error)
     try:
-        return sys.stdin.buffer.read() if source == STANDARD else Path(source).read_bytes()
+        return program.standard("stdin").read() if source == STANDARD else Path(source).read_bytes()
     except OSError as problem:
         raise error(f"cannot read {source}: {problem.strerror or problem}") from problem
 
 
 def write(target: str, data: bytes, many: bool) -> None:
     """Writes a file completely or not at all, of many with its folder; or to standard output."""
-    from tcm_jax.system.files import atomic_write
-
     if target == STANDARD:
-        sys.stdout.buffer.write(data)
+        _write_standard(data)
         return
     if storage.is_remote(target):
         storage.write(target, data)
@@ -139,3 +151,14 @@ def write(target: str, data: bytes, many: bool) -> None:
         except OSError as error:
             raise TcmError(f"cannot make the folder {Path(target).parent}: {error.strerror or error}") from error
     atomic_write(target, data)
+
+
+def _write_standard(data: bytes) -> None:
+    out = program.standard("stdout")
+    try:
+        out.write(data)
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise TcmError(f"cannot write to standard output: {error.strerror or error}") from error

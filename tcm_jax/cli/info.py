@@ -11,6 +11,7 @@ import numpy as np
 from tcm_jax.cli import batch, files
 from tcm_jax.codec.container import Container, pack, parse, section_sizes
 from tcm_jax.errors import StreamError, TcmError
+from tcm_jax.system.names import say
 
 
 def info(args: argparse.Namespace) -> int:
@@ -19,7 +20,7 @@ def info(args: argparse.Namespace) -> int:
     found = [source for source, _ in expanded.files]
     batch.show_special(expanded.special)
     for folder, reason in expanded.unreadable:
-        print(f"TcmError: cannot read {folder}: {reason}", file=sys.stderr)
+        say(f"TcmError: cannot read {folder}: {reason}", sys.stderr)
     status = 1 if expanded.unreadable else 0
     for source in found:
         try:
@@ -27,10 +28,11 @@ def info(args: argparse.Namespace) -> int:
             described = {"file": source, **describe(data, args.max_pixels)}
         except TcmError as error:
             message = f"{source}: {error}" if len(found) > 1 else str(error)
-            print(f"{type(error).__name__}: {message}", file=sys.stderr)
+            say(f"{type(error).__name__}: {message}", sys.stderr)
             status = 1
             continue
-        print(json.dumps(described) if args.json else _text(described))
+        for line in [json.dumps(described)] if args.json else _text(described):
+            say(line)
     return status
 
 
@@ -67,7 +69,7 @@ def _known(file: Container) -> str | None:
     return metadata.get("name") if metadata["identity"].startswith(file.model_id.hex()) else None
 
 
-def _text(d: dict[str, Any]) -> str:
+def _text(d: dict[str, Any]) -> list[str]:
     channels = ("grey" if d["grey"] else "RGB") + (" and alpha" if d["alpha"] else "")
     quality = "one rate" if d["quality"] is None else f"quality {d['quality']:g}"
     portable = (
@@ -77,11 +79,11 @@ def _text(d: dict[str, Any]) -> str:
     )
     parts = ", ".join(f"{name} {size:,}" for name, size in d["parts"].items() if size)
     tiles = f"{d['tile']} pixels a side" if d["tile"] else "one piece"
-    return "\n".join([
+    return [
         f"{d['file']}: {d['width']}x{d['height']} {channels}, {d['bytes']:,} bytes, {d['bpp']:.4f} bpp",
         f"  model     {d['model']}" + (f" ({d['model_name']})" if d["model_name"] else ""),
         f"  rate      {quality}",
         f"  tiles     {tiles}",
         f"  portable  {portable}",
         f"  bytes     {parts}",
-    ])  # fmt: skip
+    ]

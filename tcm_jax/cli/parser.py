@@ -1,6 +1,7 @@
 """The command line's grammar. Importing it loads nothing but argparse, so that help comes at once."""
 
 import argparse
+import sys
 from pathlib import Path
 
 DESCRIPTION = "Pictures to .tcm files and back, with a learned codec."
@@ -33,6 +34,7 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tcm", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_compress(commands.add_parser("compress", help="pictures to .tcm files"))
     _add_decompress(commands.add_parser("decompress", help=".tcm files to PNG"))
@@ -54,6 +56,14 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
     completion.add_argument("shell", choices=SHELLS)
     completion.set_defaults(run=lambda args: _complete(parser, args.shell))
     return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_) -> None:
+        from importlib.metadata import version  # takes longer than the rest of this file
+
+        print(f"tcm_jax {version('tcm_jax')}")
+        parser.exit()
 
 
 def _add_compress(parser: argparse.ArgumentParser) -> None:
@@ -157,15 +167,18 @@ def _info(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> None:
     from tcm_jax.cli.files import free
+    from tcm_jax.system.files import descriptor
+    from tcm_jax.system.names import printable, say
 
     output = args.output
     if not args.overwrite:
         free(str(output))
     from tcm_jax.weights import files, pytorch
 
-    weights = files.make_weights(*pytorch.convert(args.input), {"name": args.input.name})
-    files.save_weights(output, weights)
-    print(f"{output}: {output.stat().st_size:,} bytes, model {weights.identity[:16]}")
+    weights = files.make_weights(*pytorch.convert(args.input), {"name": printable(args.input.name)})
+    size = files.save_weights(output, weights)
+    out = sys.stderr if descriptor(output) == 1 else sys.stdout
+    say(f"{output}: {size:,} bytes, model {weights.identity[:16]}", out)
 
 
 def _complete(parser: argparse.ArgumentParser, shell: str) -> None:

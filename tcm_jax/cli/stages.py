@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from tcm_jax.system.names import say
+
 
 class Stages:
     """Seconds by stage, summed over threads."""
@@ -42,4 +44,4 @@ class Stages:
 
     def show(self) -> None:
         """One line on stderr."""
-        print(", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self._seconds.items()), file=sys.stderr)
+        say(", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self._seconds.items()), sys.stderr)

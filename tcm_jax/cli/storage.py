@@ -8,12 +8,12 @@ import dataclasses
 import glob
 import itertools
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from tcm_jax.errors import ConfigError, MissingExtraError, TcmError
+from tcm_jax.system.files import temporary_name
 from tcm_jax.system.walk import special_kind, walk
 
 # A file put here appears whole or not at all. Elsewhere it is put under a temporary name, then moved.
@@ -153,7 +153,7 @@ def write(url: str, data: bytes) -> None:
             system.pipe_file(name, data)
             return
         system.makedirs(_parent(name), exist_ok=True)
-        temporary = f"{_parent(name)}/.{PurePosixPath(name).name[:200]}.{secrets.token_hex(4)}.tmp"
+        temporary = f"{_parent(name)}/{temporary_name(PurePosixPath(name).name)}"
         try:
             system.pipe_file(temporary, data)
             system.mv(temporary, name)

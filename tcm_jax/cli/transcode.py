@@ -30,10 +30,9 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
     if args.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {args.jobs}")
     with stages.time("imports"), quick_imports():
-        import jax
-
         from tcm_jax.codec.codec import GUARD_BAND, Codec
         from tcm_jax.entropy import range_coder
+        from tcm_jax.system.devices import local_devices
         from tcm_jax.system.process import tune_process
         from tcm_jax.training.weights import open_weights
 
@@ -43,7 +42,7 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
     with stages.time("weights"):
         weights = weights or open_weights(args.weights)
         guard_band = GUARD_BAND if args.portable else 0.0
-        codecs = [Codec(weights, args.coder, guard_band, args.tile, device) for device in jax.local_devices()]
+        codecs = [Codec(weights, args.coder, guard_band, args.tile, device) for device in local_devices()]
     return codecs * args.jobs
 
 
@@ -53,6 +52,8 @@ def work(args: argparse.Namespace, command: Command, stages: Stages, codec: Any,
         data = files.read(job.source, command.unreadable)
     with stages.time("coding"):
         coded, record = command.code(args, codec, data, job.source)
+    if job.in_place and not args.overwrite:
+        files.free(job.target)
     with stages.time("writing"):
         files.write(job.target, coded, many=args.output != job.target)
     return record
@@ -88,7 +89,11 @@ def _code(args: argparse.Namespace, codec: Any, picture: Picture) -> bytes:
 
 
 def _decompress(args: argparse.Namespace, codec: Any, data: bytes, source: str) -> tuple[bytes, dict[str, Any]]:
-    picture = codec.decode(data, args.max_pixels)
+    try:
+        picture = codec.decode(data, args.max_pixels)
+    except StreamError as error:
+        name = "standard input" if source == STANDARD else source
+        raise type(error)(f"{name}: {error}") from error
     if args.strip:
         picture = dataclasses.replace(picture, icc=b"", exif=b"")
     picture = for_png(picture)

@@ -6,6 +6,7 @@ the last bit. Across machines what the file says of scales near a boundary absor
 
 import dataclasses
 from collections.abc import Callable
+from numbers import Real
 
 import jax
 import numpy as np
@@ -29,6 +30,7 @@ from tcm_jax.errors import (
 )
 from tcm_jax.images.pictures import MAX_PIXELS, Picture
 from tcm_jax.model.config import HYPER_STRIDE
+from tcm_jax.system.devices import with_pinned
 from tcm_jax.weights.embedded import EARLIER_EMBEDDED
 from tcm_jax.weights.weights import Weights
 
@@ -58,6 +60,7 @@ class Codec:
     larger pictures are worked on in (0: every picture in one piece); `device` where the network runs.
     """
 
+    @with_pinned
     def __init__(
         self,
         weights: Weights,
@@ -75,6 +78,7 @@ class Codec:
             raise ConfigError(f"tiles are multiples of {PAD} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
         self.network = TiledNetwork(weights, device)
 
+    @with_pinned
     def compress(
         self, image: np.ndarray | Picture, quality: float | None = None, max_pixels: int = MAX_PIXELS
     ) -> bytes:
@@ -87,6 +91,7 @@ class Codec:
         """
         return pack(self._encode(Picture.of(image), quality, max_pixels))
 
+    @with_pinned
     def encode(
         self, image: np.ndarray | Picture, quality: float | None = None, max_pixels: int = MAX_PIXELS
     ) -> Encoded:
@@ -112,6 +117,7 @@ class Codec:
         """
         return self.decode(data, max_pixels).array
 
+    @with_pinned
     def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         """As `decompress`, with the metadata."""
         file = parse(data, max_pixels)
@@ -140,8 +146,8 @@ class Codec:
                 raise ConfigError(f"the weights {self.weights.name} have one rate; leave the quality out")
             return None
         quality = DEFAULT_QUALITY if quality is None else quality
-        if not 1 <= quality <= 100:
-            raise ConfigError(f"the quality must lie between 1 and 100, not {quality}")
+        if not isinstance(quality, Real) or not 1 <= quality <= 100:
+            raise ConfigError(f"the quality must be a number from 1 to 100, not {quality!r}")
         return round(100 * quality)
 
     def _level(self, quality: int | None) -> np.ndarray | None:

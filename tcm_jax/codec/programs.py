@@ -19,8 +19,9 @@ import jax
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 from tcm_jax import ops
-from tcm_jax.system.cache import write_quietly
+from tcm_jax.system import cache
 from tcm_jax.system.compilation import kept
+from tcm_jax.system.devices import default_device
 
 MADE = "/tcm_jax/programs/made"  # event of `jax.monitoring`: a program was compiled or loaded, in so many seconds
 
@@ -31,9 +32,9 @@ class Parameters:
     """Nested parameters on one device, taken apart once: it takes as long as to call a small program."""
 
     def __init__(self, tree: Any, device: jax.Device | None = None):
-        self.tree = jax.device_put(tree, device)
+        self.device = device or default_device()  # for good: a host's default may be another at the next call
+        self.tree = jax.device_put(tree, self.device)
         self.leaves, self.structure = jax.tree.flatten(self.tree)
-        (self.device,) = self.leaves[0].devices()
 
 
 class Executable:
@@ -87,7 +88,7 @@ class Program:
             compiled = jax.jit(function).lower(params.leaves, *grids).compile()
             return Executable(range(len(params.leaves)), compiled)
         try:
-            return _load(path.read_bytes(), device)
+            return _load(cache.read(path), device)
         except Exception:  # not there, or damaged
             return _make_and_keep(path, device, function, params, grids)
 
@@ -123,7 +124,7 @@ def _make_and_keep(
         jax.block_until_ready(program(params, *grids))
     except Exception:  # a device whose programs cannot be kept
         return Executable(used, compiled)
-    write_quietly(path, data)
+    cache.write_quietly(path, data)
     return program
 
 

@@ -48,7 +48,7 @@ def _compiled(signature):
     """`njit` without the interpreter's lock, its result kept."""
 
     def decorate(function):
-        return keep_compiled(lambda keep: njit(signature, cache=keep, nogil=True)(function))
+        return keep_compiled(function, lambda keep: njit(signature, cache=keep, nogil=True)(function))
 
     return decorate
 

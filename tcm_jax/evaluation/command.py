@@ -9,10 +9,13 @@ from typing import Any
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.evaluation import bdrate, results
 from tcm_jax.evaluation.codecs import OTHER_CODECS, other_codec
-from tcm_jax.evaluation.console import show
+from tcm_jax.evaluation.console import escape, show
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
+from tcm_jax.system.devices import local_devices
+from tcm_jax.system.names import say
 from tcm_jax.system.process import tune_process
+from tcm_jax.system.program import INTERRUPTED, outcome
 from tcm_jax.training.weights import open_weights
 
 __all__ = ["add_arguments", "main", "open_weights", "operating_points", "run"]
@@ -74,9 +77,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Codecs that fail on a picture are an error too, but one that is raised when all else is written.
     """
     from rich.console import Console
-    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    local_devices()
     tune_process()
     if args.processes < 1:
         raise ConfigError(f"--processes is {args.processes}; give at least 1")
@@ -99,7 +102,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     files = results.write(result, args.output)
     if args.report:
         files.append(_write_report(args, points, result, console))
-    console.print(f"wrote {', '.join(map(str, files))}", soft_wrap=True)
+    console.print(f"wrote {escape(', '.join(map(str, files)))}", soft_wrap=True)
     if failures := [row for one in result["sets"] for curve in one["curves"] for point in curve["points"]
                     for row in point["images"] if row["error"]]:  # fmt: skip
         raise TcmError(f"{len(failures)} measurements failed; the results name them, and all else is in them")
@@ -116,7 +119,7 @@ def _write_report(args: argparse.Namespace, points: list[Point], result: dict[st
     first = [point for point in points if point.codec == "tcm" and point.weights == args.weights[0]]
     with console.status("report") as status:
         shown = galleries(args.data, first[len(first) // 2], args.codecs, cache, args.report_pictures,
-                          lambda name: status.update(f"pictures of the report: {name}"))  # fmt: skip
+                          lambda name: status.update(f"pictures of the report: {escape(name)}"))  # fmt: skip
         status.update("counting the work of the networks")
         rows = complexity_table(_measured_models(args, result), cache)
     write_report(args.report, result, shown, rows)
@@ -141,7 +144,8 @@ def _say_rates(args: argparse.Namespace, console: Any) -> None:
         if not weights.config.levels:
             lam = weights.metadata.get("lambda", "unknown")
             console.print(
-                f"{weights.name} has one rate (lambda {lam}): one point, whatever the --qualities", soft_wrap=True
+                f"{escape(weights.name)} has one rate (lambda {escape(lam)}): one point, whatever the --qualities",
+                soft_wrap=True,
             )
 
 
@@ -149,12 +153,7 @@ def main(argv: list[str] | None = None) -> int:
     """`evaluate.py`: exit status 1 and one line for a user's error, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__)
     add_arguments(parser)
-    try:
-        run(parser.parse_args(argv))
-    except TcmError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    status = outcome(lambda: run(parser.parse_args(argv)))
+    if status == INTERRUPTED:
+        say("stopped; the same command goes on from here", sys.stderr)
+    return status

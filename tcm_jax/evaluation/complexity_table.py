@@ -1,7 +1,6 @@
 """The complexity table: parameters and work of the models at hand and of the paper's, beside published figures."""
 
 import hashlib
-import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -19,17 +18,18 @@ from tcm_jax.images.datasets import open_dataset
 from tcm_jax.model import complexity
 from tcm_jax.model.config import ModelConfig, reference_config
 from tcm_jax.model.initialization import init_params
-from tcm_jax.system.files import atomic_write
+from tcm_jax.system.cache import kept_json
 from tcm_jax.system.process import tune_process
 from tcm_jax.weights.files import make_weights
 
 REFERENCES = {"TCM small": 64, "TCM medium": 96, "TCM large": 128}
 SIZE = (512, 768)  # height, width that the work is counted for
 REPEATS = 3
+_COUNTS = ("parameters", "gmac", "attention_gmac", "kmac_per_pixel", "parts")
 
 
 def complexity_table(
-    models: dict[str, tuple[ModelConfig, dict[str, float | None]]], folder: Path, time_all: bool = False
+    models: dict[str, tuple[ModelConfig, dict[str, float | None]]], folder: Path | None, time_all: bool = False
 ) -> list[dict[str, Any]]:
     """Rows {"name", "parameters", "parts", "published_parameters", "independent_gmac", "encode_seconds", ...}.
 
@@ -77,14 +77,11 @@ def _time(config: ModelConfig) -> dict[str, float]:
     return seconds | {"peak_memory_bytes": peak_memory()[0]}
 
 
-def _counts(config: ModelConfig, folder: Path) -> dict[str, Any]:
+def _counts(config: ModelConfig, folder: Path | None) -> dict[str, Any]:
     """What does not change with the machine, counted once for a configuration."""
     sources = source_digest("model", "entropy", "ops")
-    file = folder / f"work-{hashlib.sha256((config.to_json() + sources).encode()).hexdigest()[:40]}.json"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(file, json.dumps(_count(config)).encode())
-    return json.loads(file.read_text(encoding="utf-8"))
+    name = f"work-{hashlib.sha256((config.to_json() + sources).encode()).hexdigest()[:40]}.json"
+    return kept_json(folder and folder / name, lambda: _count(config), lambda row: row.keys() == set(_COUNTS))
 
 
 def _count(config: ModelConfig) -> dict[str, Any]:

@@ -3,17 +3,23 @@
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as without_markup
 from rich.table import Table
 
 from tcm_jax.evaluation.anchors import nearest_point
 from tcm_jax.evaluation.results import bd_cells, notes, number, thousands
 from tcm_jax.evaluation.sweep import loaded_weights
+from tcm_jax.system.names import printable
 
 _DIGITS = {"bpp": 4, "bpp_estimated": 4, "psnr": 2, "ms_ssim": 4, "ms_ssim_db": 2, "ssimulacra2": 1,
            "encode_seconds": 2, "decode_seconds": 2}  # fmt: skip
 _HEADS = {"bpp": "bpp", "bpp_estimated": "est.", "psnr": "PSNR", "ms_ssim": "MS-SSIM", "ms_ssim_db": "dB",
           "ssimulacra2": "SSIMU2", "encode_seconds": "enc s", "decode_seconds": "dec s"}  # fmt: skip
+
+
+def escape(text: str) -> str:
+    """A name as Rich prints it unchanged."""
+    return without_markup(printable(text))
 
 
 def show(result: dict[str, Any], console: Console) -> None:
@@ -67,7 +73,7 @@ def _show_model(one: dict[str, Any], point: dict[str, Any], console: Console) ->
 
 def _show_points(one: dict[str, Any], points: list[tuple[dict, dict]], console: Console) -> None:
     keys = [key for key in _DIGITS if key != "bpp_estimated" and any(p["mean"][key] is not None for _, p in points)]
-    table = _table([f"{one['name']}, {one['pictures']}", "point", *(_HEADS[key] for key in keys)])
+    table = _table([f"{escape(one['name'])}, {one['pictures']}", "point", *(_HEADS[key] for key in keys)])
     for curve, point in points:
         numbers = [number(point["mean"][key], _DIGITS[key]) for key in keys]
         style = "bold" if curve["kind"] == "tcm" else None

@@ -16,6 +16,7 @@ from tcm_jax.evaluation.measure import COLUMNS
 from tcm_jax.evaluation.sweep import Point, aggregate, loaded_weights
 from tcm_jax.images.datasets import short_name
 from tcm_jax.system.files import atomic_write
+from tcm_jax.system.names import encoded, printable
 
 QUALITIES = {"psnr": "PSNR", "ms_ssim_db_of_mean": "MS-SSIM (dB)", "ssimulacra2": "SSIMULACRA 2"}
 _PUBLISHED_QUALITIES = {"psnr": "psnr", "ms_ssim_db_of_mean": "ms_ssim_db"}
@@ -128,7 +129,7 @@ def write(result: dict[str, Any], output: Path) -> list[Path]:
         "results.md": markdown(result),
     }
     for name, text in files.items():
-        atomic_write(output / name, text.encode())
+        atomic_write(output / name, encoded(text))
     return [output / name for name in files]
 
 
@@ -167,11 +168,11 @@ def _csv(result: dict[str, Any]) -> str:
 def markdown(result: dict[str, Any]) -> str:
     """The means and the BD-rates as tables, and where they come from."""
     origin = result["provenance"]
-    lines = ["# Results", "", f"Written by `{origin['command']}`; not edited.", ""]
+    lines = ["# Results", "", f"Written by `{printable(origin['command'])}`; not edited.", ""]
     for one in result["sets"]:
-        lines += [f"## {one['name']}, {one['pictures']} pictures", "", *_means_table(one), ""]
-        lines += [f"- {curve['label']}: {curve['settings']}" for curve in one["curves"]]
-        lines += [f"- {note}" for note in notes(one)]
+        lines += [f"## {printable(one['name'])}, {one['pictures']} pictures", "", *_means_table(one), ""]
+        lines += [f"- {printable(curve['label'])}: {curve['settings']}" for curve in one["curves"]]
+        lines += [f"- {printable(note)}" for note in notes(one)]
         lines += ["", *_bd_table(one["bd_rate"])]
     libraries = ", ".join(f"{name} {version}" for name, version in origin["libraries"].items())
     lines += ["## Where this comes from", "", f"- tcm_jax {origin['tcm_jax']}, commit {origin['commit']}",
@@ -244,4 +245,8 @@ def thousands(value: float | None) -> str:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+    return [f"| {' | '.join(map(_cell, cells))} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _cell(text: str) -> str:
+    return printable(text).replace("|", "\\|")

@@ -18,10 +18,11 @@ import numpy as np
 from tcm_jax import ops
 from tcm_jax.codec import Codec
 from tcm_jax.evaluation.codecs import other_codec
-from tcm_jax.evaluation.measure import TcmMeter, failed_row, measure_other
+from tcm_jax.evaluation.measure import COLUMNS, TcmMeter, failed_row, measure_other
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.images.datasets import open_dataset, short_names
 from tcm_jax.images.sources import ImageSource
+from tcm_jax.system.cache import read_json, remove
 from tcm_jax.system.files import atomic_write
 from tcm_jax.system.memory import peak_resident_bytes
 from tcm_jax.system.process import tune_process
@@ -29,6 +30,7 @@ from tcm_jax.training.weights import open_weights
 
 # What decides a row: a change in one of these files and folders makes cached rows stale.
 _MEASURING = ("evaluation/measure.py", "images")
+_ENTRY = ("row", "compile_seconds", "peak_memory", "device_memory")  # what the file of a row holds
 _CODING = ("codec", "weights", "model", "entropy", "ops", "system")
 
 
@@ -61,14 +63,6 @@ class Rows:
         """Where the row of a picture at a point is, or would be."""
         key = [coder_key(point.codec, point.weights), point.quality, *image.shape, hashlib.sha256(image).hexdigest()]
         return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:40]}.json"
-
-    def read(self, file: Path) -> dict[str, Any] | None:
-        """The entry in `file`: {"row", "compile_seconds", "peak_memory"}; None if it must be computed."""
-        try:
-            entry = json.loads(file.read_text(encoding="utf-8"))
-            return entry if entry["row"]["error"] is None else None  # what failed is tried again
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
 
 
 @functools.cache
@@ -114,34 +108,38 @@ def measure_all(
     raise, and missing codecs: a TcmError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows, files, jobs = Rows(folder), {}, []
+    rows, jobs = Rows(folder), {}
     for spec in data:
         pictures = dataset(spec)
         for index, name in enumerate(short_names(pictures)):
             image = pictures[index]
             for point in points:
-                file = files[spec, point, index] = rows.file(point, image)
-                if rows.read(file) is None:
-                    jobs.append(_Job(spec, index, name, point, file))
-    jobs.sort(key=lambda job: points.index(job.point))
-    computed = {job.file for job in jobs}
-    _run(list({job.file: job for job in jobs}.values()), processes, on_progress)
-    names = {spec: short_names(dataset(spec)) for spec in data}
+                jobs[spec, point, index] = _Job(spec, index, name, point, rows.file(point, image))
+    entries = {job.file: read_json(job.file, _is_entry) for job in jobs.values()}
+    missing = {job.file: job for job in jobs.values() if entries[job.file] is None}
+    entries |= _run(sorted(missing.values(), key=lambda job: points.index(job.point)), processes, on_progress)
     found: dict[tuple[str, Point], list[dict[str, Any]]] = {(spec, point): [] for spec in data for point in points}
-    for (spec, point, index), file in files.items():
-        entry = json.loads(file.read_text(encoding="utf-8"))
+    for (spec, point, _), job in jobs.items():
+        entry = entries[job.file]
         # The same picture may be called otherwise in another data set.
-        entry["row"]["name"] = names[spec][index]
-        found[spec, point].append(entry | {"computed": file in computed})
+        row = entry["row"] | {"name": job.name}
+        found[spec, point].append(entry | {"row": row, "computed": job.file in missing})
     return found
 
 
-def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str], None]) -> None:
+def _is_entry(entry: Any) -> bool:
+    row = entry["row"]
+    return entry.keys() == set(_ENTRY) and row.keys() == set(COLUMNS) and row["error"] is None  # else tried again
+
+
+def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str], None]) -> dict[Path, dict[str, Any]]:
+    """The entries of `jobs`, measured."""
+    found = {}
     if processes == 1 or len(jobs) < 2:
         for done, job in enumerate(jobs):
             on_progress(done, len(jobs), job.name)
-            _work(job)
-        return
+            found[job.file] = _work(job)
+        return found
     context = multiprocessing.get_context("spawn")
     ranks = context.Queue()
     for rank in range(processes):
@@ -150,10 +148,11 @@ def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str]
     try:
         futures: dict[Future, _Job] = {pool.submit(_work, job): job for job in jobs}
         for done, future in enumerate(as_completed(futures)):
-            future.result()
+            found[futures[future].file] = future.result()
             on_progress(done, len(jobs), futures[future].name)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+    return found
 
 
 def _start_worker(ranks: Any) -> None:
@@ -164,16 +163,18 @@ def _start_worker(ranks: Any) -> None:
     jax.config.update("jax_default_device", devices[ranks.get() % len(devices)])
 
 
-def _work(job: _Job) -> None:
-    """Measures one row and writes it; a codec that fails on a picture ends nothing."""
+def _work(job: _Job) -> dict[str, Any]:
+    """Measures one row, writes it, and returns its entry; a codec that fails on a picture ends nothing."""
     image = dataset(job.data)[job.index]
     try:
         row, compile_seconds = _measure(job, image)
     except Exception as error:  # plug-ins raise whatever they like
         row, compile_seconds = failed_row(job.name, image, error), 0.0
     memory, device_memory = peak_memory()
-    entry = {"row": row, "compile_seconds": compile_seconds, "peak_memory": memory, "device_memory": device_memory}
+    entry = dict(zip(_ENTRY, (row, compile_seconds, memory, device_memory), strict=True))
+    remove(job.file)  # damaged, if it is there
     atomic_write(job.file, json.dumps(entry).encode())
+    return entry
 
 
 def _measure(job: _Job, image: np.ndarray) -> tuple[dict[str, Any], float]:

@@ -25,7 +25,8 @@ def open_dataset(spec: str, split: str = "test") -> ImageSource:
     if spec == "samples":
         return Files(_samples())
     if spec == "kodak":
-        return Files(kodak_files(cache_folder() / "kodak"))
+        cache = cache_folder()
+        return Files(kodak_files(cache and cache / "kodak"))
     if kind == "tfds" and colon:
         name, _, own_split = rest.partition(":")
         return TfdsSource(name, own_split or split)

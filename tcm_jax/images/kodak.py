@@ -5,6 +5,7 @@ import urllib.request
 from pathlib import Path
 
 from tcm_jax.errors import DataError
+from tcm_jax.system.cache import remove
 from tcm_jax.system.files import atomic_write
 
 KODAK_ADDRESS = "https://r0k.us/graphics/kodak/kodak"
@@ -36,18 +37,25 @@ KODAK_SHA256 = (  # kodim01.png to kodim24.png
 )
 
 
-def kodak_files(folder: Path) -> tuple[Path, ...]:
-    """The 24 files of the Kodak suite in `folder`, downloaded if they are not there; all of them checked.
+def kodak_files(folder: Path | None) -> tuple[Path, ...]:
+    """The 24 files of the Kodak suite in `folder`; those that are not there, or not the original ones, are downloaded.
 
-    Raises DataError for a file that is not the original one, or that cannot be downloaded.
+    Raises DataError for a file that cannot be had, and without a folder.
     """
+    if folder is None:
+        raise DataError("there is no home folder to keep the Kodak suite in; set XDG_CACHE_HOME, or give its folder")
     paths = tuple(folder / f"kodim{i:02}.png" for i in range(1, 25))
     for path, digest in zip(paths, KODAK_SHA256, strict=True):
-        if not path.exists():
+        if not _is_original(path, digest):
             _download(f"{KODAK_ADDRESS}/{path.name}", path, digest)
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise DataError(f"{path} is not the original (its SHA-256 differs); delete it, or put the right file there")
     return paths
+
+
+def _is_original(path: Path, digest: str) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    except OSError:
+        return False
 
 
 def _download(address: str, path: Path, digest: str) -> None:
@@ -60,4 +68,5 @@ def _download(address: str, path: Path, digest: str) -> None:
         raise DataError(f"cannot download {address} ({getattr(error, 'reason', error)}); {by_hand}") from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise DataError(f"{address} does not give the original file (its SHA-256 differs); {by_hand}")
+    remove(path)  # damaged, if it is there
     atomic_write(path, data)

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import jax
 import jaxlib
 
-from tcm_jax.system.cache import cache_folder
+from tcm_jax.system.cache import cache_folder, read, remove, write_quietly
 
 _tuned: list[bool] = []  # one entry once JAX's cache is ours to set
 
@@ -24,7 +25,10 @@ def keep_compiled_programs() -> None:
     if jax.__version_info__ < (0, 6):
         return
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
+        folder = _usable_folder()
+        if folder is None:
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     _tuned.append(True)
 
@@ -40,7 +44,46 @@ def folder_of_programs() -> Path | None:
         return None
     if jax_cache and not _tuned:
         return None
-    return Path(jax_cache or cache_folder() / "jax") / "programs"
+    if jax_cache:
+        return Path(jax_cache) / "programs"
+    cache = cache_folder()
+    return cache and cache / "jax" / "programs"
+
+
+def _usable_folder() -> Path | None:
+    """Where JAX may keep what it compiles, without what it could not read; None if there is no such place."""
+    cache = cache_folder()
+    if cache is None:
+        return None
+    try:
+        (cache / "jax").mkdir(parents=True, exist_ok=True)
+        _remove_damaged(cache / "jax")
+    except OSError:
+        return None
+    return cache / "jax"
+
+
+def _remove_damaged(folder: Path) -> None:
+    """Of JAX's own cache: JAX would warn of such a file in every process, and not write it again.
+
+    What was found sound before is not read again, unless its size or time has changed.
+    """
+    from jax._src import compilation_cache  # only JAX knows how it compresses
+
+    listing = folder / "sound"
+    before = json.loads(read(listing) or "{}")
+    sound = {}
+    for path in folder.glob("*-cache"):
+        about = path.stat()
+        found = sound[path.name] = [about.st_size, about.st_mtime_ns]
+        if before.get(path.name) != found:
+            try:
+                compilation_cache.decompress_executable(path.read_bytes())
+            except Exception:  # of zlib, of Zstandard
+                remove(path)
+                del sound[path.name]
+    if sound != before:
+        write_quietly(listing, json.dumps(sound).encode())
 
 
 def kept(name: str) -> Path | None:

@@ -15,6 +15,7 @@ import numpy as np
 from tcm_jax.errors import DataError, MissingExtraError
 from tcm_jax.images import figures
 from tcm_jax.system.files import atomic_write
+from tcm_jax.system.names import say
 from tcm_jax.training.flops import peak_flops, training_flops
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ class RunLog:
             text += f"  {row['images_per_second']:.3g} images/s"
         self._progress.update(self._task, completed=step, description=text)
         if not self._progress.console.is_terminal:
-            print(f"step {step:,}/{self._config.steps:,}  {text}", flush=True)
+            say(f"step {step:,}/{self._config.steps:,}  {text}")
 
     def _add_scalars(self, group: str, row: dict[str, float], step: int) -> None:
         for name, value in row.items():

@@ -12,8 +12,8 @@ from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.entropy.tables import build_tables
 from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.system import compilation
-from tcm_jax.system.cache import write_quietly
+from tcm_jax.system import cache, compilation
+from tcm_jax.system.devices import with_pinned
 from tcm_jax.system.files import atomic_write
 from tcm_jax.weights.embedded import EMBEDDED
 from tcm_jax.weights.weights import Weights, flatten, match_parameters, table_arrays, unflatten
@@ -32,14 +32,19 @@ def make_weights(config: ModelConfig, params: dict[str, Any], metadata: dict[str
     return Weights(config, params, build_tables(params["entropy_bottleneck"]), metadata)
 
 
-def save_weights(path: str | os.PathLike, weights: Weights, dtype=np.float32) -> None:
-    """Writes one safetensors file; `dtype` float16 is exact for parameters that `make_weights` rounded to it."""
+def save_weights(path: str | os.PathLike, weights: Weights, dtype=np.float32) -> int:
+    """Writes one safetensors file and returns its size in bytes.
+
+    `dtype` float16 is exact for parameters that `make_weights` rounded to it.
+    """
     from safetensors.numpy import save
 
     # safetensors writes an array's memory as it lies: only C order is what the header states.
     arrays = {key: value.astype(dtype, order="C") for key, value in flatten(weights.params).items()}
     header = {"format": FORMAT, "config": weights.config.to_json(), "identity": weights.identity}
-    atomic_write(path, save({**arrays, **table_arrays(weights.tables)}, {**weights.metadata, **header}))
+    data = save({**arrays, **table_arrays(weights.tables)}, {**weights.metadata, **header})
+    atomic_write(path, data)
+    return len(data)
 
 
 def export(path: Path, config: ModelConfig, params: dict[str, Any], metadata: dict[str, str], dtype=np.float32) -> Path:
@@ -48,6 +53,7 @@ def export(path: Path, config: ModelConfig, params: dict[str, Any], metadata: di
     return path
 
 
+@with_pinned
 def load_weights(path: str | os.PathLike | None = None) -> Weights:
     """Weights of a safetensors file that `save_weights` wrote, or of the embedded model.
 
@@ -74,7 +80,7 @@ def load_weights(path: str | os.PathLike | None = None) -> Weights:
 def _check_shapes(path: Path, weights: Weights) -> None:
     """Every parameter of the network is there, of its shape; asked once, as tracing the network takes seconds."""
     mark = compilation.kept(f"shapes of {weights.identity}")
-    if mark is not None and mark.exists():
+    if mark is not None and cache.read(mark) is not None:
         return
     from tcm_jax.model.tcm import flat_shapes  # imports Flax
 
@@ -84,7 +90,7 @@ def _check_shapes(path: Path, weights: Weights) -> None:
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     if mark is not None:
-        write_quietly(mark, b"")
+        cache.write_quietly(mark, b"")
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from tcm_jax.images.pictures import read_image
 from tcm_jax.model.config import BLOCKS
 from tcm_jax.model.initialization import init_params
 from tcm_jax.system.cache import cache_folder
-from tcm_jax.system.files import atomic_write
+from tcm_jax.system.devices import local_devices
+from tcm_jax.system.files import atomic_write, descriptor, is_special
+from tcm_jax.system.names import say
 from tcm_jax.system.process import tune_process
 from tcm_jax.training.weights import open_weights
 from tcm_jax.weights.files import make_weights
@@ -58,26 +62,30 @@ def run(args: argparse.Namespace) -> None:
     """Draws, writes and prints what the flags ask for. Raises TcmError."""
     if args.kind != "complexity":
         figures.check()
+    local_devices()
     tune_process()
     models = _models(args.weights, args.variants)
+    out = sys.stderr if args.output and descriptor(args.output) == 1 else sys.stdout
     output = args.output or Path("complexity.json" if args.kind == "complexity" else f"{args.kind}.png")
     if args.kind == "complexity":
         unmeasured: Any = {name: (weights.config, {}) for name, weights in models.items()}
-        numbers: Any = complexity_table(unmeasured, cache_folder() / "work", args.time)
-        _print_complexity(numbers)
+        numbers: Any = complexity_table(unmeasured, (cache := cache_folder()) and cache / "work", args.time)
+        for line in _complexity_lines(numbers):
+            say(line, out)
     elif args.picture is None:
         raise ConfigError(f"{args.kind} needs a picture: tcm analyze {args.kind} PICTURE")
     else:
         numbers = _draw(args, models, read_image(args.picture), output)
         for name, values in numbers.items():
-            print(
-                f"{name}: {', '.join(f'{key} {_short(value)}' for key, value in values.items() if key != 'channels')}"
-            )
-    file = output.with_suffix(".json")
+            shown = (f"{key} {_short(value)}" for key, value in values.items() if key != "channels")
+            say(f"{name}: {', '.join(shown)}", out)
+    written = [] if args.kind == "complexity" else [output]
     origin = provenance({"initial parameters": 0} if args.variants else {})
     text = json.dumps({"provenance": origin, "numbers": finite(numbers)}, indent=1)
-    atomic_write(file, (text + "\n").encode())
-    print(f"wrote {file}" if args.kind == "complexity" else f"wrote {output} and {file}")
+    if args.kind == "complexity" or not is_special(output):  # beside a pipe there is no place for the numbers
+        written.append(output if is_special(output) else output.with_suffix(".json"))
+        atomic_write(written[-1], (text + "\n").encode())
+    say(f"wrote {' and '.join(map(str, written))}", out)
 
 
 def _models(paths: list[str | None], variants: bool) -> dict[str, Weights]:
@@ -145,9 +153,9 @@ def _short(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}"
 
 
-def _print_complexity(rows: list[dict[str, Any]]) -> None:
+def _complexity_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     timed = any(row.get("encode_seconds") for row in rows)
-    print(f"{'':16}{'parameters':>14}{'published':>12}{'GMAC':>9}{'indep.':>9}{'att.':>7}{'indep.':>8}{'kMAC/px':>10}"
+    yield (f"{'':16}{'parameters':>14}{'published':>12}{'GMAC':>9}{'indep.':>9}{'att.':>7}{'indep.':>8}{'kMAC/px':>10}"
           + (f"{'enc s':>8}{'dec s':>8}{'MiB':>8}" if timed else ""))  # fmt: skip
     for row in rows:
         published = _million(row.get("published_parameters"))
@@ -156,7 +164,7 @@ def _print_complexity(rows: list[dict[str, Any]]) -> None:
         if timed:
             memory = row["peak_memory_bytes"] / 2**20
             measured = f"{row['encode_seconds']:8.2f}{row['decode_seconds']:8.2f}{memory:8,.0f}"
-        print(f"{row['name']:16}{row['parameters']:14,}{published:>12}{row['gmac']:9.1f}{weights:>9}"
+        yield (f"{row['name']:16}{row['parameters']:14,}{published:>12}{row['gmac']:9.1f}{weights:>9}"
               f"{row['attention_gmac']:7.2f}{attention:>8}{row['kmac_per_pixel']:10.1f}{measured}")  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from tcm_jax.evaluation import bdrate
 from tcm_jax.evaluation.results import finite
 from tcm_jax.system.files import atomic_write
+from tcm_jax.system.names import printable
 
 _PAGE = Path(__file__).parent
 _SCRIPTS = ("page.js", "viewer.js", "charts.js", "tables.js")
@@ -25,12 +26,21 @@ def write_report(
     sets = [_set(one, gallery.get(one["name"], [])) for one in result["sets"]]
     data = {"provenance": result["provenance"], "sets": sets, "complexity": complexity}
     # In a script element only "</" and "<!--" mean anything to the HTML parser.
-    text = json.dumps(finite(data), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(_readable(finite(data)), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     page = (_PAGE / "page.html").read_text(encoding="utf-8")
     scripts = "".join((_PAGE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     for name, content in (("css", (_PAGE / "page.css").read_text(encoding="utf-8")), ("js", scripts), ("data", text)):
         page = page.replace(f"/*{name}*/", content, 1)
     atomic_write(path, page.encode())
+
+
+def _readable(value: Any) -> Any:
+    """The value with every text as a browser can show it."""
+    if isinstance(value, dict):
+        return {key: _readable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _set(one: dict[str, Any], pictures: list[dict[str, Any]]) -> dict[str, Any]:

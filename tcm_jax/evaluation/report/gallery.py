@@ -1,6 +1,7 @@
 """Pictures for the report: the original, the model's, and other codecs' files of about the same size."""
 
 import base64
+import functools
 import hashlib
 import io
 import json
@@ -18,10 +19,11 @@ from tcm_jax.evaluation.measure import quality_of
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.evaluation.sweep import Point, coder_key, dataset, loaded_weights
 from tcm_jax.images.datasets import short_name, short_names
-from tcm_jax.system.files import atomic_write
+from tcm_jax.system.cache import kept_json
 
 SHOWN_QUALITY = 90  # of the AVIF, 4:4:4, in which the page shows what no browser reads
 SHOWN_PIXELS = 2**21  # larger pictures are shown by their middle
+_SHOWN = ("width", "height", "original", "tcm", "others", "bits")
 
 
 def galleries(
@@ -32,7 +34,6 @@ def galleries(
 
     Each is {"name", "width", "height", "original", "tcm", "others", "bits"}; what was made once lies in `folder`.
     """
-    codec = None
     found: dict[str, list[dict[str, Any]]] = {}
     key = [coder_key("tcm", point.weights), point.quality, *(coder_key(name, None) for name in codecs),
            source_digest("evaluation/report/gallery.py", "evaluation/analysis/latents.py")]  # fmt: skip
@@ -42,14 +43,20 @@ def galleries(
             image = pictures[index]
             digest = hashlib.sha256(json.dumps([*key, hashlib.sha256(image).hexdigest(), *image.shape]).encode())
             file = folder / f"shown-{digest.hexdigest()[:40]}.json"
-            if not file.exists():
+
+            def make(name=name, image=image):
                 on_progress(name)
-                codec = codec or Codec(loaded_weights(point.weights), coder=point.coder)
-                entry = _entry(codec, point, [OTHER_CODECS[name] for name in codecs], _middle(image))
-                atomic_write(file, json.dumps(entry).encode())
-            entries.append({"name": name, **json.loads(file.read_text(encoding="utf-8"))})
+                codec = _codec(point.weights, point.coder)
+                return _entry(codec, point, [OTHER_CODECS[name] for name in codecs], _middle(image))
+
+            entries.append({"name": name, **kept_json(file, make, lambda entry: entry.keys() == set(_SHOWN))})
         found[short_name(spec)] = entries
     return found
+
+
+@functools.lru_cache(maxsize=1)
+def _codec(weights: str | None, coder: str) -> Codec:
+    return Codec(loaded_weights(weights), coder=coder)
 
 
 def _middle(image: np.ndarray) -> np.ndarray:

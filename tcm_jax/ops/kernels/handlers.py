@@ -41,7 +41,7 @@ def _version() -> str:
 
 
 def _compiled(signature, python_function):
-    return keep_compiled(lambda keep: cfunc(signature, cache=keep)(python_function), _version())
+    return keep_compiled(python_function, lambda keep: cfunc(signature, cache=keep)(python_function), _version())
 
 
 @intrinsic

@@ -1,0 +1,80 @@
+"""JAX's devices and settings as our programs need them, whatever the environment or a host program has set."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+from tcm_jax.errors import ConfigError, TcmError
+
+# Context managers of JAX, each for the thread that enters it, and what our programs are written for.
+_PINNED = {
+    "disable_jit": False,
+    "transfer_guard": "allow",
+    "numpy_rank_promotion": "allow",
+    "numpy_dtype_promotion": "standard",
+    "default_matmul_precision": None,
+    "debug_nans": False,
+    "debug_infs": False,
+    "check_tracer_leaks": False,
+}
+_users: list[int] = []  # the process that used JAX's devices first
+
+
+def local_devices() -> list[jax.Device]:
+    """Those of this process. Raises ConfigError where JAX_PLATFORMS asks for what is not there."""
+    try:
+        return jax.local_devices()
+    except (RuntimeError, AssertionError) as error:  # the latter for cuda where no CUDA is installed
+        reason = (str(error).strip().splitlines() or [f"JAX_PLATFORMS is {jax.config.jax_platforms}"])[0]
+        raise ConfigError(f"JAX has no device to compute on: {reason}") from error
+
+
+def default_device() -> jax.Device:
+    """Where JAX now puts what is sent nowhere in particular."""
+    (device,) = jax.device_put(0.0).devices()
+    return device
+
+
+@contextlib.contextmanager
+def pinned() -> Iterator[None]:
+    """Within it, for this thread, JAX does as it does by itself.
+
+    Raises ConfigError as `local_devices` does; TcmError in a process that was forked from one that had been here: JAX's
+    threads are lost, and it would wait for them for ever.
+    """
+    if not _users:
+        _users.append(os.getpid())
+    if os.getpid() != _users[0]:
+        raise TcmError(
+            "this process was forked from one that had used JAX, whose threads a fork loses; start processes with "
+            'multiprocessing.get_context("spawn")'
+        )
+    local_devices()
+    with contextlib.ExitStack() as settings:
+        for name, value in _PINNED.items():
+            settings.enter_context(getattr(jax, name)(value))
+        settings.enter_context(_enable_x64(False))
+        yield
+
+
+def with_pinned(function: Callable) -> Callable:
+    """`function`, run within `pinned()`."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        with pinned():
+            return function(*args, **options)
+
+    return call
+
+
+def _enable_x64(value: bool) -> contextlib.AbstractContextManager:
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(value)
+    from jax.experimental import enable_x64  # JAX 0.5
+
+    return enable_x64(value)

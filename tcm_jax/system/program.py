@@ -1,0 +1,108 @@
+"""What our programs do with their process, and a library must not: standard streams, signals, the exit status."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from tcm_jax.errors import TcmError
+from tcm_jax.system.names import say
+
+FAILED, INTERRUPTED, READER_LEFT = 1, 130, 141
+_STREAMS = {"stdin": "standard input", "stdout": "standard output", "stderr": "standard error"}
+_closed: set[str] = set()  # of the standard streams, when the program began
+
+
+def prepare() -> None:
+    """Called once by every program of ours, first: afterwards every stream exists and prints whatever it is given.
+
+    SIGTERM and SIGHUP end it as Ctrl-C does, so that what is half done is taken away; not if they were ignored before.
+    """
+    _open_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # of libraries, too
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _stop)
+
+
+def _open_closed_streams() -> None:
+    """Else the next files that are opened get the numbers of closed streams, and what C code prints goes into them."""
+    for number, name in enumerate(_STREAMS):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            _closed.add(name)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+def _stop(number: int, _: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def standard(name: str) -> BinaryIO:
+    """The bytes of `stdin` or `stdout`. Raises TcmError if the program was begun without it."""
+    stream = getattr(sys, name)
+    if stream is None or name in _closed:
+        raise TcmError(f"{_STREAMS[name]} is closed")
+    return stream.buffer
+
+
+def outcome(work: Callable[[], Any]) -> int:
+    """The exit status of `work()`, which is what it returns if that is a number; an error is one line on stderr."""
+    try:
+        status = work()
+        _flush(sys.stdout)
+    except TcmError as error:
+        return _failed(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return READER_LEFT
+    except OSError as error:  # none of ours, but of what is around: a full disk, too many open files, no folder
+        where = f": {error.filename}" if error.filename is not None else ""
+        return _failed(f"TcmError: {error.strerror or error}{where}")
+    except MemoryError:
+        return _failed("TcmError: not enough memory")
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _let_go(stream)
+    return status if isinstance(status, int) else 0
+
+
+def _failed(message: str) -> int:
+    with contextlib.suppress(OSError):
+        say(message, sys.stderr)
+    return FAILED
+
+
+def _flush(stream: Any) -> None:
+    if stream is not None:
+        stream.flush()
+
+
+def _let_go(stream: Any) -> None:
+    """Empties a stream that cannot be written: Python would complain once more when it flushes it at exit."""
+    try:
+        _flush(stream)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def end(status: int) -> None:
+    """Ends the process at once: no thread is waited for but who writes a file, and JAX is not taken apart."""
+    from tcm_jax.system.files import writing
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)  # whoever asks twice does not want to wait
+    with writing:  # whoever writes a file now finishes it, or takes it away again
+        os._exit(status)

@@ -1,0 +1,156 @@
+"""Inside somebody else's program: JAX's settings, its default device, and processes made by fork."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import photograph
+from golden_files import GOLDEN, WEIGHTS
+
+from tcm_jax.codec import Codec, tiled_network
+from tcm_jax.codec.programs import Program
+from tcm_jax.errors import ConfigError
+from tcm_jax.system import devices
+from tcm_jax.weights.files import load_weights
+
+IMAGE = photograph(60, 90)
+SETTINGS = {
+    "disable_jit": lambda: jax.disable_jit(),
+    "transfer_guard": lambda: jax.transfer_guard("disallow"),
+    "transfer_guard_explicit": lambda: jax.transfer_guard("disallow_explicit"),
+    "numpy_rank_promotion": lambda: jax.numpy_rank_promotion("raise"),
+    "numpy_dtype_promotion": lambda: jax.numpy_dtype_promotion("strict"),
+    "default_matmul_precision": lambda: jax.default_matmul_precision("bfloat16"),
+    "enable_x64": lambda: devices._enable_x64(True),
+    "debug_nans": lambda: jax.debug_nans(True),
+    "debug_infs": lambda: jax.debug_infs(True),
+    "check_tracer_leaks": lambda: jax.check_tracer_leaks(True),
+    "default_device": lambda: jax.default_device(jax.devices("cpu")[-1]),
+}
+VARIABLES = {
+    "JAX_DISABLE_JIT": "1", "JAX_TRANSFER_GUARD": "disallow", "JAX_NUMPY_RANK_PROMOTION": "raise",
+    "JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_DEFAULT_MATMUL_PRECISION": "bfloat16", "JAX_ENABLE_X64": "1",
+    "JAX_DEBUG_NANS": "1", "JAX_DEBUG_INFS": "1", "JAX_CHECK_TRACER_LEAKS": "1",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def expected():
+    codec = Codec(load_weights(WEIGHTS), coder="native")
+    data = codec.compress(IMAGE)
+    return data, codec.decompress(data)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_a_host_has_set_changes_nothing(name, expected):
+    with SETTINGS[name]():
+        codec = Codec(load_weights(WEIGHTS), coder="native")
+        assert codec.compress(IMAGE) == expected[0]
+        np.testing.assert_array_equal(codec.decompress(expected[0]), expected[1])
+        assert codec.encode(IMAGE).data == expected[0]
+
+
+def test_programs_that_are_traced_under_all_of_it(expected, monkeypatch):
+    for program in (value for value in vars(tiled_network).values() if isinstance(value, Program)):
+        monkeypatch.setattr(program, "_compiled", {})
+    with contextlib.ExitStack() as settings:
+        for enter in SETTINGS.values():
+            settings.enter_context(enter())
+        codec = Codec(load_weights(WEIGHTS), coder="native")
+        assert codec.compress(IMAGE) == expected[0]
+        np.testing.assert_array_equal(codec.decompress(expected[0]), expected[1])
+    assert codec.compress(IMAGE) == expected[0]
+
+
+@pytest.mark.parametrize("name", devices._PINNED)
+def test_every_setting_is_pinned(name):
+    """Seen from within, so that a setting which happens to do no harm today is held as well."""
+    option = f"jax_{name}"
+    with SETTINGS[name](), devices.pinned():
+        found = getattr(jax.config, option)
+    assert found == devices._PINNED[name]
+
+
+def run(program: str, **environment: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)} | environment
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+ROUND_TRIP = f"""
+import numpy as np, tcm_jax
+data = open({str(GOLDEN / "rgb.tcm")!r}, "rb").read()
+picture = tcm_jax.decompress(data, {str(WEIGHTS)!r})
+import zlib
+print(zlib.crc32(picture), zlib.crc32(tcm_jax.compress(picture, weights={str(WEIGHTS)!r})))
+"""
+
+
+@pytest.mark.slow
+def test_variables_change_nothing():
+    plain, set_all = run(ROUND_TRIP), run(ROUND_TRIP, **VARIABLES)
+    assert (plain.returncode, plain.stderr) == (set_all.returncode, set_all.stderr) == (0, "")
+    assert plain.stdout == set_all.stdout
+
+
+@pytest.mark.slow
+def test_another_default_device_at_every_call():
+    second = "import jax; jax.config.update('jax_default_device', jax.devices()[1])\n"
+    program = f"{second}{ROUND_TRIP}\njax.config.update('jax_default_device', jax.devices()[0])\n{ROUND_TRIP}"
+    plain, moved = run(ROUND_TRIP), run(program, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    assert (plain.returncode, moved.returncode, moved.stderr) == (0, 0, "")
+    assert moved.stdout == 2 * plain.stdout
+
+
+def test_a_platform_that_is_not_there():
+    done = run("import tcm_jax, numpy; tcm_jax.compress(numpy.zeros((8, 8, 3), 'uint8'))", JAX_PLATFORMS="nothing")
+    assert "ConfigError: JAX has no device to compute on: Unable to initialize" in done.stderr
+
+
+FORK = """
+import multiprocessing, sys, warnings
+import numpy as np
+warnings.simplefilter("ignore")
+from tcm_jax.errors import TcmError
+import tcm_jax
+def work(_):
+    try:
+        return tcm_jax.compress(np.zeros((8, 8, 3), "uint8"), weights=sys.argv[1])
+    except TcmError as error:
+        return f"{type(error).__name__}: {error}"
+if __name__ == "__main__":
+    first = work(0) if USED_BEFORE else None
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        (found,) = pool.map(work, [0])
+    print(found if isinstance(found, str) else len(found))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("used_before", [True, False])
+def test_processes_made_by_fork(used_before):
+    program = f"USED_BEFORE = {used_before}\n" + FORK.replace("sys.argv[1]", repr(str(WEIGHTS)))
+    done = run(program)
+    assert (done.returncode, done.stderr) == (0, "")
+    if used_before:
+        assert done.stdout.startswith("TcmError: this process was forked from one that had used JAX")
+    else:
+        assert int(done.stdout) > 50
+
+
+def test_devices(monkeypatch):
+    assert devices.local_devices() == jax.local_devices()
+    assert devices.default_device() == jax.local_devices()[0]
+
+    def none():
+        raise RuntimeError("Unknown backend: 'cuda'\nand more")
+
+    monkeypatch.setattr(jax, "local_devices", none)
+    with pytest.raises(ConfigError, match=r"to compute on: Unknown backend: 'cuda'$"):
+        devices.local_devices()

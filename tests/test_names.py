@@ -1,0 +1,116 @@
+"""Names that are no text, that a terminal cannot print, or that would break a line: every output says them."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import photograph
+from golden_files import WEIGHTS
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from tcm_jax import cli
+from tcm_jax.evaluation import console
+from tcm_jax.evaluation.report import write_report
+from tcm_jax.images.pictures import write_png
+from tcm_jax.system.names import encoded, printable, say
+
+BYTES = os.fsdecode(b"caf\xe9") if sys.platform != "win32" else "caf"
+HARD = f"{BYTES}|猫\n[b]"
+ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
+
+
+@given(ANY_TEXT, st.sampled_from(["ascii", "latin-1", "utf-8", "cp1252", "utf-16", None]))
+def test_any_text_is_one_line_that_any_encoding_holds(text, encoding):
+    shown = printable(text, encoding)
+    assert shown.encode(encoding or "utf-8").decode(encoding or "utf-8") == shown
+    assert len(shown.splitlines()) <= 1
+    assert "\x1b" not in shown
+    if text.isascii() and text.isprintable():
+        assert shown == text
+
+
+@given(ANY_TEXT)
+def test_any_text_can_be_a_file_and_json_gives_it_back(text):
+    encoded(text).decode()
+    assert json.loads(json.dumps(text).encode("ascii")) == text
+
+
+def test_what_is_shown_of_what_cannot_be():
+    assert printable(os.fsdecode(b"caf\xe9")) == r"caf\xe9"
+    assert printable("猫 é", "ascii") == r"\u732b \xe9"
+    assert printable("a\nTcmError: b\x1b[31m") == r"a\nTcmError: b\x1b[31m"
+    assert printable(Path("é")) == "é"
+    assert encoded("a\udce9\n") == b"a\\xe9\n"
+
+
+def test_a_closed_stream_is_nobody(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    say("to nobody")
+    strict = io.TextIOWrapper(io.BytesIO(), "ascii", "strict")
+    say("猫\udcff", strict)
+    assert strict.buffer.getvalue() == b"\\u732b\\xff\n"
+
+
+STREAMS = [{"PYTHONIOENCODING": "utf-8:strict"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+@pytest.mark.parametrize("streams", STREAMS, ids=["utf-8", "C"])
+def test_commands_work_on_such_names(tmp_path, streams):
+    for name in (BYTES, "猫", "new\nline"):
+        write_png(tmp_path / f"{name}.png", photograph(20, 30))
+    (tmp_path / f"no {BYTES}.jpg").write_bytes(b"no picture")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)} | streams
+
+    def run(*argv):
+        done = subprocess.run([sys.executable, "-m", "tcm_jax", *argv], cwd=tmp_path, env=environment,
+                              capture_output=True, check=False)  # fmt: skip
+        assert b"Traceback" not in done.stderr
+        return done
+
+    done = run("compress", ".", "-o", "out", "--weights", str(WEIGHTS), "--manifest", "failed.jsonl")
+    assert done.returncode == 1
+    written = sorted(os.listdir(os.fsencode(tmp_path / "out")))  # noqa: PTH208 (as bytes)
+    assert written == [b"caf\xe9.tcm", b"new\nline.tcm", "猫.tcm".encode()]
+    assert len(done.stdout.splitlines()) == 3
+    assert rb"caf\xe9.tcm: " in done.stdout
+    assert rb"ImageError: no caf\xe9.jpg is not a picture" in done.stderr
+    (failure,) = map(json.loads, (tmp_path / "failed.jsonl").read_text().splitlines())
+    assert os.fsencode(failure["input"]) == b"no caf\xe9.jpg"
+    lines = run("info", "out", "--json").stdout.splitlines()
+    assert [os.fsencode(json.loads(line)["file"]) for line in lines] == [b"out/" + name for name in written]
+
+
+@pytest.mark.slow
+def test_reports_hold_such_names(tmp_path, monkeypatch, capsys):
+    """Markdown, CSV and HTML are text that anybody reads; JSON gives the very name back."""
+    write_png(tmp_path / f"{HARD}.png", photograph(40, 60))
+    monkeypatch.chdir(tmp_path)
+    argv = ["evaluate", "--data", str(tmp_path), "--weights", str(WEIGHTS)]
+    assert cli.main(argv) == 0
+    out = capsys.readouterr().out
+    assert r"\n" in out
+    result = json.loads(Path("results/results.json").read_text())
+    (one,) = result["sets"]
+    assert [row["name"] for row in one["curves"][0]["points"][0]["images"]] == [f"{HARD}.png"]
+    with Path("results/results.csv").open(newline="", encoding="utf-8") as table:
+        (row,) = csv.DictReader(table)
+    assert row["name"] == f"{HARD}.png".replace("\udce9", r"\xe9")
+    Path("results/results.md").read_text(encoding="utf-8")
+    write_report(Path("report.html"), result, {}, [])
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert r"\\xe9" in page
+    assert r"\udce9" not in page
+
+
+def test_the_terminal_shows_names_without_markup():
+    shown = io.StringIO()
+    Console(file=shown).print(console.escape("[bold]a\n|"))
+    assert shown.getvalue() == "[bold]a\\n|\n"
