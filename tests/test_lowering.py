@@ -33,13 +33,14 @@ def loops_for_small_maps(monkeypatch):
 
 def check_for_accelerators(text: str, allowed: tuple[str, ...] = ()) -> None:
     assert not [pattern for pattern in FORBIDDEN if pattern not in allowed and re.search(pattern, text)]
+    calls = set(re.findall(r"custom_call @([\w.]+)", text))
+    assert calls <= {"mhlo.erf", *allowed}  # JAX 0.5's name for an operation of XLA
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_of_the_codec(name):
     text = lowered_program(ACCELERATOR, MODEL, name, ("cuda", "tpu"))
     check_for_accelerators(text)
-    assert "custom_call" not in text
     assert products(text)
     if name in PRECISE:
         assert set(products(text)) == {ENTROPY}
@@ -69,7 +70,7 @@ def test_training_steps(name):
     changes, expected = (STEPS | SLOW_STEPS)[name]
     text = lowered_step(make_config(**changes), 256 if "distortion" in changes else 128)
     scans = "accumulate" in changes or "optimizer" in changes  # over parts of a batch, over matrices of a shape
-    check_for_accelerators(text, ("stablehlo.while",) if scans else ())
+    check_for_accelerators(text, ("stablehlo.while", "Eigh", "cusolver_syevd_ffi") if scans else ())
     assert set(products(text)) == expected
 
 
