@@ -17,7 +17,8 @@ from tcm_jax.errors import ConfigError, StreamError
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.tcm import TCM
 from tcm_jax.training.extension import extended, is_extension
-from tcm_jax.training.step import initial_params, make_loss, make_schedule
+from tcm_jax.training.start import random_params
+from tcm_jax.training.step import make_loss, make_schedule
 from tcm_jax.training.symbol_counts import symbol_counts
 from tcm_jax.weights.files import make_weights
 
@@ -50,7 +51,7 @@ def config(model):
 
 @pytest.fixture(scope="module")
 def params(config, old, model, crops):
-    return extended(initial_params(config), old.params, model, LAMS, crops)
+    return extended(random_params(config), old.params, model, LAMS, crops)
 
 
 def forward(model: ModelConfig, params, pictures: np.ndarray, level: float):

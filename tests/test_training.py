@@ -307,6 +307,7 @@ def test_dry_run(config, tmp_path):
         ({"steps": -1}, "steps is -1; it must be at least 1"),
         ({"steps": 0}, "steps is 0"),
         ({"warmup_steps": -1}, "warmup_steps is -1; it must be at least 0"),
+        ({"fall_steps": 0}, "fall_steps is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"accumulate": 0}, "accumulate is 0"),
         ({"accumulate": 3}, "accumulate is 3; data.batch_size 2 must be a multiple"),

@@ -13,6 +13,7 @@ from tcm_jax.training.step import lambdas, model_config
 _WHOLE_FROM = {  # the least value of each whole number
     "steps": 1,
     "warmup_steps": 0,
+    "fall_steps": 1,
     "seed": 0,
     "accumulate": 1,
     "log_every": 1,
