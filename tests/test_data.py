@@ -247,6 +247,8 @@ def test_tfds_is_read_without_tensorflow(tmp_path, monkeypatch):
     assert next(Batches("tfds:tiny_photos:test", 2, CROP, 0)).shape == (2, CROP, CROP, 3)
     with pytest.raises(DataError, match=r"'tiny_photos', split 'train', cannot be read: Unknown split"):
         open_dataset("tfds:tiny_photos", "train")
+    with pytest.raises(DataError, match=r"'tiny_photos', split 'train', cannot be read: Unknown split"):
+        Batches("tfds:tiny_photos", 2, CROP, 0)
     with pytest.raises(DataError, match="'no_such_set', split 'train', cannot be read: Dataset no_such_set not found"):
         open_dataset("tfds:no_such_set", "train")
 

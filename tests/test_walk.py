@@ -126,6 +126,7 @@ def test_patterns_find_each_file_once_and_name_special_ones(folder, monkeypatch)
     found = storage.matching("in/**/*.png")
     assert [file for file, _ in found.files] == ["in/1.png", "in/y/3.png"]
     assert found.special == [("in/p.png", "a FIFO")]
+    assert [file for file, _ in storage.matching("in/**/*.PNG").files] == ["in/b/c/2.PNG"]
     assert [file for file, _ in storage.matching("in/b/loop/*.png").files] == ["in/b/loop/1.png"]
 
 
@@ -139,7 +140,10 @@ def test_the_command_fails_where_a_folder_cannot_be_listed(folder, locked, capsy
     status, _, err = tcm(capsys, "compress", "in", "-o", "out")
     assert (status, err) == (1, f"{error}\n0 done, 1 failed, 3 skipped that exist (--overwrite replaces them)\n")
     assert tcm(capsys, "compress", "in/b/locked", "-o", "out") == (1, "", f"{error}\n")
+    Path("in/1.tcm").write_bytes(Path("out/1.tcm").read_bytes())
     assert cli.main(["info", "in"]) == 1
+    out, err = capsys.readouterr()
+    assert (out.splitlines()[0].partition(",")[0], err) == ("in/1.tcm: 8x8 RGB", f"{error}\n")
 
 
 def test_every_ending_that_pillow_reads_is_one():

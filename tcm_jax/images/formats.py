@@ -17,7 +17,7 @@ def suffixes() -> frozenset[str]:
     _has_jpeg_xl()
     # Pillow's reader of JPEG is that of MPO too, which has no entry of its own.
     read = {"MPO", *Image.OPEN} - _NOT_READ
-    return frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in read) | {".mpo"}
+    return frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in read)
 
 
 def register_reader(data: bytes) -> None:
