@@ -71,7 +71,11 @@ def _detail_scales(config, params, i, symbols, sigmas, earlier, level):
 @precise
 def _hyper_synthesis(config, params, z_symbols, level):
     return _apply(
-        config, params, "hyper_synthesis", z_symbols + factorized.medians(params["entropy_bottleneck"]), level
+        config,
+        params,
+        "hyper_synthesis",
+        z_symbols.astype(jnp.float32) + factorized.medians(params["entropy_bottleneck"]),
+        level,
     )
 
 
@@ -92,7 +96,7 @@ def _bits_y(symbols, sigma):
 
 @jax.jit
 def _bits_z(prior, z_symbols):
-    return -jnp.log2(factorized.likelihood(prior, z_symbols + factorized.medians(prior)))
+    return -jnp.log2(factorized.likelihood(prior, z_symbols.astype(jnp.float32) + factorized.medians(prior)))
 
 
 class TiledNetwork:

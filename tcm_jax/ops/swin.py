@@ -79,7 +79,8 @@ def _attention(x, last_row, weights, shifted):
         if shifted:
             logits += jnp.where(_apart(columns, last_row, window), MASKED, 0.0)[:, :, None]
         shares = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))
-        y = (shares.astype(v.dtype) @ v.swapaxes(-1, -2) / shares.sum(-1, keepdims=True)).astype(x.dtype)
+        y = (shares.astype(v.dtype) @ v.swapaxes(-1, -2)).astype(jnp.float32)
+        y = (y / shares.sum(-1, keepdims=True)).astype(x.dtype)
     y = y.swapaxes(2, 3).reshape(strips, columns, window**2, channels)
     y = conv1x1([y], *weights.projection)
     y = y.reshape(strips, columns, window, window, channels).swapaxes(1, 2)

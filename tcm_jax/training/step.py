@@ -61,7 +61,13 @@ def make_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
         after = optax.linear_schedule(peak, 0.0, config.fall_steps, config.steps - config.fall_steps - warmup)
     else:
         raise ConfigError(f"schedule {config.schedule!r} is none of multistep, cosine and flat")
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+    joined = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+    def schedule(step: jax.Array) -> jax.Array:
+        with jax.numpy_dtype_promotion("standard"):  # Optax's schedules mix integers and floats
+            return joined(step)
+
+    return schedule
 
 
 def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
