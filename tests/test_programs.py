@@ -38,7 +38,7 @@ def folder(tmp_path, monkeypatch):
 def traced(calls: list):
     def function(config, params, i, x, rest):
         calls.append(i)
-        return params["factor"] * x @ x.T + i + sum(rest), x
+        return params["factor"].astype(x.dtype) * x @ x.T + i + sum(rest), x
 
     return Program(function, precise=True)
 

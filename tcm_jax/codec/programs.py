@@ -32,9 +32,10 @@ class Parameters:
     """Nested parameters on one device, taken apart once: it takes as long as to call a small program."""
 
     def __init__(self, tree: Any, device: jax.Device | None = None):
-        self.device = device or default_device()  # for good: a host's default may be another at the next call
-        self.tree = jax.device_put(tree, self.device)
+        # Named, so that they stay there: a host's default may be another at the next call.
+        self.tree = jax.device_put(tree, device or default_device())
         self.leaves, self.structure = jax.tree.flatten(self.tree)
+        (self.device,) = self.leaves[0].devices()
 
 
 class Executable:
