@@ -21,6 +21,8 @@ from tcm_jax.weights.weights import Weights
 GAINS = {"g_a/layers_6/kernel": 6.0, "h_a/layers_2/kernel": 4.0, "g_s/layers_6/layers_0/kernel": 0.05}
 SCALE_GAIN = 4.0
 
+jax.config.update("jax_numpy_dtype_promotion", "strict")  # float32 and int32 meet only where the code says so
+
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
