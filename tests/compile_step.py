@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tcm_jax.training.loop import abstract_state
+from tcm_jax.training.start import abstract_state
 from tcm_jax.training.step import jit_step
 
 CROP = 128

@@ -12,7 +12,7 @@ from tcm_jax.codec import tiled_network
 from tcm_jax.codec.programs import Program
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig
 from tcm_jax.model.initialization import abstract_params
-from tcm_jax.training.loop import abstract_state
+from tcm_jax.training.start import abstract_state
 from tcm_jax.training.step import jit_step
 
 ACCELERATOR = ops.Target("gpu")  # TPUs have the same programs

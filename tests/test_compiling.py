@@ -25,7 +25,7 @@ CASES = {
     ("cuda", "smoke", 1, ()): 40,
     ("cuda", "smoke", 4, ("precision=bfloat16", "remat=True")): 40,
     ("cuda", "tcm_tiny", 1, ()): 200,
-    ("tpu", "smoke", 4, ()): 100,
+    ("tpu", "smoke", 4, ()): 150,
     ("tpu", "tcm_tiny", 1, ("precision=bfloat16",)): 400,
 }
 

@@ -29,6 +29,8 @@ def loops_for_small_maps(monkeypatch):
     """On a CPU there would be loops even at this size."""
     for name in ("HEADS", "LARGE_MAP", "LARGE_KERNEL"):
         monkeypatch.setattr(cpu, name, 1)
+    with jax.numpy_dtype_promotion("standard"):  # as train.py and the codec have it
+        yield
 
 
 def check_for_accelerators(text: str, allowed: tuple[str, ...] = ()) -> None:

@@ -70,13 +70,8 @@ def _detail_scales(config, params, i, symbols, sigmas, earlier, level):
 
 @precise
 def _hyper_synthesis(config, params, z_symbols, level):
-    return _apply(
-        config,
-        params,
-        "hyper_synthesis",
-        z_symbols.astype(jnp.float32) + factorized.medians(params["entropy_bottleneck"]),
-        level,
-    )
+    z_hat = z_symbols.astype(jnp.float32) + factorized.medians(params["entropy_bottleneck"])
+    return _apply(config, params, "hyper_synthesis", z_hat, level)
 
 
 @precise

@@ -42,9 +42,11 @@ def moments(grads: optax.Updates, state: Any, b1: float, b2: float) -> tuple[opt
 
 def adam_direction(count: jax.Array, b1: float, b2: float, eps: float) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Function of both moments of an array after `count` updates: the update before it is scaled."""
-    correction1, correction2 = once_a_step(
-        lambda count: [-jnp.expm1(count.astype(jnp.float32) * math.log(b)) for b in (b1, b2)], count
-    )
+
+    def corrections(count):
+        return [-jnp.expm1(count.astype(jnp.float32) * math.log(b)) for b in (b1, b2)]
+
+    correction1, correction2 = once_a_step(corrections, count)
     return lambda mu, nu: mu / correction1 / (jnp.sqrt(nu / correction2) + eps)
 
 
