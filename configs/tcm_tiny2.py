@@ -13,7 +13,12 @@ from configs.default import make_config
 
 LAMBDAS = (0.0009, 0.0022, 0.0055, 0.0135, 0.034, 0.085, 0.2125, 0.53, 1.33)
 MODEL = dataclasses.replace(
-    tcm_tiny.MODEL, levels=len(LAMBDAS), detail_channels=528, detail_from=(5.0, 5.5, 6.5), detail_width=96
+    tcm_tiny.MODEL,
+    levels=len(LAMBDAS),
+    checkerboard_width=48,
+    detail_channels=528,
+    detail_from=(5.0, 5.5, 6.5),
+    detail_width=96,
 )
 
 

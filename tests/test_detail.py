@@ -1,4 +1,4 @@
-"""Detail slices: silent below their levels, an orthonormal transform at the start, and a start that codes as before."""
+"""What a network has more than the one it begins as: levels, detail slices, a second step of each slice of y."""
 
 import dataclasses
 import functools
@@ -14,6 +14,7 @@ from configs.default import make_config
 from tcm_jax.codec import Codec
 from tcm_jax.codec.container import pack, parse
 from tcm_jax.errors import ConfigError, StreamError
+from tcm_jax.model.checkerboard import Checkerboard, black
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.tcm import TCM
 from tcm_jax.training.extension import extended, is_extension
@@ -24,7 +25,7 @@ from tcm_jax.weights.files import make_weights
 
 LAMS = (0.002, 0.01, 0.05, 0.25)
 OLD_LEVELS = 2
-DETAIL = {"detail_channels": 8, "detail_from": (1.0, 1.5), "detail_width": 6}
+ADDED = {"detail_channels": 8, "detail_from": (1.0, 1.5), "detail_width": 6, "checkerboard_width": 6}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def old(tiny_config):
 
 @pytest.fixture(scope="module")
 def model(tiny_config) -> ModelConfig:
-    return dataclasses.replace(tiny_config, levels=len(LAMS), **DETAIL)
+    return dataclasses.replace(tiny_config, levels=len(LAMS), **ADDED)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,23 @@ def test_the_first_basis_is_orthonormal_and_detail_leaves_less_error(old, model,
     assert gained > 0
 
 
+def test_the_second_step_sees_black_fields_alone_and_changes_white_ones_alone():
+    rng = np.random.default_rng(0)
+    symbols, mu, sigma = (rng.normal(size=(1, 8, 8, 2)).astype(np.float32) for _ in range(3))
+    network = Checkerboard(5, 2)
+    params = network.init(jax.random.key(0), symbols, mu, sigma)
+    is_black = np.array(black(8, 8))[None] & np.ones(mu.shape, bool)
+    after = network.apply(params, symbols, mu, sigma)
+    for before, now in zip((mu, sigma), after, strict=True):
+        np.testing.assert_array_equal(np.asarray(now)[is_black], before[is_black])
+        assert (np.asarray(now) != before)[~is_black].all()
+    white_moved = network.apply(params, np.where(is_black, symbols, 7), mu, sigma)
+    np.testing.assert_array_equal(white_moved, after)
+    black_moved = network.apply(params, np.where(is_black, 7, symbols), mu, sigma)
+    assert (np.asarray(black_moved[0]) != np.asarray(after[0]))[~is_black].all()
+
+
+@pytest.mark.slow
 def test_every_parameter_of_detail_learns_and_none_at_levels_without(config, params, model, crops):
     batch = jnp.asarray(crops[:2])
     keys = jax.random.split(jax.random.key(0), 3)
@@ -117,6 +135,8 @@ def test_every_parameter_of_detail_learns_and_none_at_levels_without(config, par
         assert np.isfinite(metrics["loss"])
         for path, leaf in jax.tree_util.tree_leaves_with_path(grads["detail"]):
             assert bool(np.abs(leaf).max() > 0) == moves, path
+        for path, leaf in jax.tree_util.tree_leaves_with_path(grads["checkerboard_0"]):
+            assert np.abs(leaf).max() > 0, path
 
 
 def test_what_is_an_extension(old, model, tiny_config):
@@ -150,7 +170,7 @@ def test_impossible_detail_is_refused(tiny_config, changes):
 
 
 def test_a_configuration_without_detail_says_nothing_of_it(tiny_config, model):
-    assert "detail" not in tiny_config.to_json()
+    assert not [name for name in ADDED if name in tiny_config.to_json()]
     assert ModelConfig.from_dict(dataclasses.asdict(model)) == model
     assert '"detail_from": [1.0, 1.5]' in model.to_json()
 
@@ -171,7 +191,7 @@ def codec(model, params) -> Codec:
 def test_files_have_the_slices_of_their_quality(codec, quality, slices):
     """Level 1.0 is at quality 34, 1.5 at 50.5: the level decides, in double precision."""
     encoded = codec.encode(photograph(100, 130), quality)
-    assert len(parse(encoded.data).checksums) == 1 + 3 + slices
+    assert len(parse(encoded.data).checksums) == 1 + 2 * 3 + slices
     np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
 
 
@@ -183,6 +203,7 @@ def test_detail_brings_the_picture_nearer(codec):
     assert errors[1] < errors[0]
 
 
+@pytest.mark.slow
 def test_a_picture_of_several_tiles_round_trips(model, params):
     codec = Codec(make_weights(model, params, {"name": "detailed"}), coder="native", tile=512)
     encoded = codec.encode(photograph(140, 700), 100)
@@ -191,7 +212,7 @@ def test_a_picture_of_several_tiles_round_trips(model, params):
 
 def test_a_file_of_other_slices_is_refused(codec):
     file = parse(codec.compress(photograph(8, 8), 60))
-    with pytest.raises(StreamError, match="5 slices, its model 3"):
+    with pytest.raises(StreamError, match="8 slices, its model 6"):
         codec.decompress(pack(dataclasses.replace(file, quality=3400)))
 
 
@@ -203,6 +224,7 @@ def test_the_files_estimate_is_the_losss_rate(codec, model, params):
     assert codec.encode(image, 100).estimated_bits == pytest.approx(bits, rel=0.01)
 
 
+@pytest.mark.slow
 def test_symbol_counts_are_of_what_each_level_codes(model, params):
     """Levels one after the other: 0 and 1 have no detail slice, 2 and 3 have both."""
     pictures = np.stack([photograph(128, 128, seed) for seed in range(len(LAMS))])

@@ -18,7 +18,7 @@ WORDS = {
     "docs/usage.md": 1200,
     "docs/research.md": 700,
     "docs/architecture.md": 1200,
-    "docs/format.md": 1950,
+    "docs/format.md": 1970,
     "docs/training.md": 1000,
     "docs/evaluation.md": 1000,
     "docs/performance.md": 700,

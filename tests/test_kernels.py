@@ -169,6 +169,19 @@ def test_maps_of_any_size(kind, batch, height, width, channels, features):
     np.testing.assert_allclose(by_kernels(module, precise=True)(params, x), expected, rtol=0, atol=2e-6 * size)
 
 
+@pytest.mark.parametrize("widths", [(5,), (4, 4), (6, 3), (4, 4, 4), (2, 3, 4, 5)])
+def test_maps_side_by_side_are_of_any_number_and_widths(widths):
+    rng = np.random.default_rng(0)
+    xs = [rng.standard_normal((1, 6, 5, width)).astype(np.float32) for width in widths]
+    kernel, bias = (rng.standard_normal(shape).astype(np.float32) for shape in ((sum(widths), 7), (7,)))
+
+    def product(*xs):
+        with ops.target(CODEC):
+            return ops.conv1x1(xs, kernel, bias)
+
+    np.testing.assert_allclose(jax.jit(product)(*xs), np.concatenate(xs, axis=-1) @ kernel + bias, atol=1e-5)
+
+
 def test_what_is_traced_once_is_traced_for_each_way():
     module, size = CASES[-1]
     params, x = with_params(module, size)

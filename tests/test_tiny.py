@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from configs import tcm_tiny2
 from configs.tcm_tiny import MODEL
 from tcm_jax.model import complexity
 from tcm_jax.model.config import reference_config
@@ -22,6 +23,13 @@ def work(config) -> float:
 def test_parameters_and_work():
     assert sum(np.prod(shape) for shape in flat_shapes(MODEL).values()) == 4_893_219
     assert work(MODEL) == pytest.approx(52.6, abs=0.1)
+
+
+def test_parameters_and_work_of_the_second_generation():
+    """At the highest quality: a fourth more work, a third more parameters."""
+    assert sum(np.prod(shape) for shape in flat_shapes(tcm_tiny2.MODEL).values()) == 6_603_363
+    assert work(tcm_tiny2.MODEL) == pytest.approx(65.8, abs=0.1)
+    assert complexity.macs(tcm_tiny2.MODEL, 128, 128)["detail"].total / 128**2 == pytest.approx(5_077, abs=2)
 
 
 def test_the_count_agrees_with_an_independent_one():

@@ -88,7 +88,7 @@ def test_symbol_counts_are_of_what_the_codec_codes(variable, monkeypatch):
 
 @pytest.mark.parametrize("quality", [0.9, 100.01, -1, float("nan")])
 def test_qualities_out_of_range_are_refused(variable, quality):
-    with pytest.raises(ConfigError, match="between 1 and 100"):
+    with pytest.raises(ConfigError, match="from 1 to 100"):
         variable.compress(photograph(8, 8), quality)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tcm_jax.codec.boundaries import SideWriter, possible_indexes
 from tcm_jax.codec.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack, parse
-from tcm_jax.codec.details import Latents, code_details, decode_details
+from tcm_jax.codec.details import Latents, code_details, decode_details, steps
 from tcm_jax.codec.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_plane
 from tcm_jax.codec.streams import StreamReader, StreamWriter
 from tcm_jax.codec.tiled_network import PAD, TiledNetwork, padded_size
@@ -131,7 +131,7 @@ class Codec:
             )
         if (file.quality is None) != (self.weights.config.levels == 0):
             raise StreamError("the file is altered: only files of variable-rate models have a quality")
-        slices += self._details(file.quality)
+        slices = slices * self.weights.config.steps + self._details(file.quality)
         if len(file.corrections) != slices:
             raise StreamError(f"the file is altered: it has {len(file.corrections)} slices, its model {slices}")
         alpha = unpack_plane(file.alpha, file.height, file.width) if file.alpha else None
@@ -241,12 +241,16 @@ class Codec:
         """
         goes_on = last or i < self.weights.config.num_slices - 1
         mu, sigma, *support = self.network.slice_params(i, context, latents.y_hat, self.tile, with_support=goes_on)
+        if self.weights.config.steps == 2:
+            known = _rounded(y_slice - np.asarray(mu))
+            mu, sigma = self.network.second_step(i, known, mu, sigma, self.tile)
         y_slice -= np.asarray(mu)
         symbols, sigma = _rounded(y_slice), np.asarray(sigma)
         if goes_on:  # started before the coding, beside which the device computes it
             latents.y_hat.append(self.network.slice_latents(i, symbols, mu, support[0], self.tile))
         del y_slice, mu, support
-        write(symbols, sigma)
+        for fields in steps(self.weights.config, symbols.shape):
+            write(symbols[fields], sigma[fields])
         if keep:
             latents.keep(symbols, sigma)
 
@@ -261,33 +265,46 @@ class Codec:
         level, details = self._level(file.quality), self._details(file.quality)
         context, latents = self.network.hyper(z, level, file.tile), Latents()
 
-        def read(i: int, sigma: np.ndarray) -> np.ndarray:
-            before = latents.coded() if details else None
-            symbols = reader.read(possible_indexes(file, i, sigma, before))
+        parts, before = 0, 0
+
+        def read(sigma: np.ndarray) -> np.ndarray:
+            nonlocal parts, before
+            symbols = reader.read(possible_indexes(file, parts, sigma, before))
+            parts, before = parts + 1, before + sigma.size
             if symbols is None:
                 raise ArithmeticMismatchError(
-                    f"slice {i + 1} of {config.num_slices + details} does not decode to what was encoded: this "
-                    f"device's arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
+                    f"slice {parts} of {len(file.checksums) - 1} does not decode to what was encoded: this device's "
+                    f"arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
                 )
-            if details and i < config.num_slices:
-                latents.keep(symbols, sigma)
             return symbols
 
         for i in range(config.num_slices):
-            self._decode_slice(i, context, latents.y_hat, file.tile, read)
+            self._decode_slice(i, context, latents, file.tile, read, details > 0)
         if level is not None and details:
-            decode_details(
-                self.network, range(config.num_slices, config.num_slices + details), latents, level, file.tile, read
-            )
+            decode_details(self.network, details, latents, level, file.tile, read)
         reader.finish()
         return latents
 
-    def _decode_slice(self, i: int, context: list[Grid], y_hat: list[Grid], tile: int, read: Callable) -> None:
-        """Decodes the next slice; other grids of its own are gone before the next one's."""
-        mu, sigma, support = self.network.slice_params(i, context, y_hat, tile)
-        symbols = read(i, np.asarray(sigma))
+    def _decode_slice(
+        self,
+        i: int,
+        context: list[Grid],
+        latents: Latents,
+        tile: int,
+        read: Callable[[np.ndarray], np.ndarray],
+        keep: bool,
+    ) -> None:
+        """Decodes the next slice; other grids of its own are gone before the next one's, or kept (`keep`)."""
+        mu, sigma, support = self.network.slice_params(i, context, latents.y_hat, tile)
+        symbols: np.ndarray = np.zeros(mu.shape, np.int32)
+        for step, fields in enumerate(steps(self.weights.config, symbols.shape)):
+            if step:
+                mu, sigma = self.network.second_step(i, symbols, mu, sigma, tile)
+            symbols[fields] = read(np.asarray(sigma)[fields])
+        if keep:
+            latents.keep(symbols, np.asarray(sigma))
         del sigma
-        y_hat.append(self.network.slice_latents(i, symbols, mu, support, tile))
+        latents.y_hat.append(self.network.slice_latents(i, symbols, mu, support, tile))
 
     def _synthesize(self, file: Container, latents: Latents) -> np.ndarray:
         """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""

@@ -1,12 +1,14 @@
-"""Detail slices in a file: coded after those of y, of what the decoded picture lacks (docs/format.md)."""
+"""The steps of a slice, and the detail slices after those of y, of what the decoded picture lacks (docs/format.md)."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.codec.tiles import Grid
+from tcm_jax.model.config import ModelConfig
 
 
 @dataclasses.dataclass
@@ -24,9 +26,13 @@ class Latents:
         self.symbols.append(symbols)
         self.sigmas.append(sigma)
 
-    def coded(self) -> int:
-        """How many symbols of y and of detail there are, if those of y are kept."""
-        return sum(part.size for part in (*self.symbols, *self.details))
+
+def steps(config: ModelConfig, shape: tuple[int, ...]) -> list[Any]:
+    """Indexes of the symbols of a slice [h, w, channels] that are coded one after the other."""
+    if config.steps == 1:
+        return [slice(None)]
+    first = np.add.outer(np.arange(shape[0]), np.arange(shape[1])) % 2 == 0
+    return [first, ~first]
 
 
 def code_details(
@@ -45,15 +51,15 @@ def code_details(
 
 def decode_details(
     network: TiledNetwork,
-    numbers: Iterable[int],
+    count: int,
     latents: Latents,
     level: np.ndarray,
     tile: int,
-    read: Callable[[int, np.ndarray], np.ndarray],
+    read: Callable[[np.ndarray], np.ndarray],
 ) -> None:
-    """Appends the detail slices, which have `numbers` among all slices; `read(number, sigma)` gives their symbols."""
-    for number in numbers:
-        latents.details.append(read(number, _scales(network, latents, level, tile)))
+    """Appends `count` detail slices; `read(sigma)` gives the symbols of the next one."""
+    for _ in range(count):
+        latents.details.append(read(_scales(network, latents, level, tile)))
 
 
 def _scales(network: TiledNetwork, latents: Latents, level: np.ndarray, tile: int) -> np.ndarray:

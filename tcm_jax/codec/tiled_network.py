@@ -80,6 +80,11 @@ def _slice_params(config, params, i, latent_means, latent_scales, previous):
 
 
 @precise
+def _second_step(config, params, i, symbols, mu, sigma):
+    return _apply(config, params, "second_step", i, symbols.astype(jnp.float32), mu, sigma)
+
+
+@precise
 def _slice_latents(config, params, i, symbols, mu, support):
     return _apply(config, params, "slice_latents", i, symbols.astype(jnp.float32), mu, support)
 
@@ -184,6 +189,14 @@ class TiledNetwork:
             return _slice_params(self.config, self.params, i, means, scales, previous)[:results]
 
         return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (*context, *decoded)], results, side)
+
+    def second_step(self, i: int, symbols: np.ndarray, mu: Grid, sigma: Grid, side: int) -> list[Grid]:
+        """[mu, sigma] of slice `i` from symbols (int32) of which a checkerboard's black fields are known."""
+
+        def function(*grids):
+            return _second_step(self.config, self.params, i, *grids)
+
+        return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (symbols, mu, sigma)], 2, side)
 
     def slice_latents(self, i: int, symbols: np.ndarray, mu: Grid, support: Grid, side: int) -> Grid:
         """Decoded slice `i` from its symbols (int32)."""

@@ -14,7 +14,7 @@ from tcm_jax.model.tcm import TCM, flat_shapes, parameter_shapes
 # Parameters by the first component of their path.
 PARTS = {
     "g_a": ("g_a",), "g_s": ("g_s",), "h_a": ("h_a",), "h_s": ("h_mean_s", "h_scale_s"),
-    "attention": ("atten_mean", "atten_scale"), "slices": ("cc_mean_transforms", "cc_scale_transforms"),
+    "attention": ("atten_mean", "atten_scale"), "slices": ("cc_mean_transforms", "cc_scale_transforms", "checkerboard"),
     "LRP": ("lrp_transforms",), "detail": ("detail",),
     "prior and gains": ("entropy_bottleneck", "gain_y", "gain_z", "inverse_gain_y", "inverse_gain_z"),
 }  # fmt: skip
@@ -70,7 +70,7 @@ def macs(config: ModelConfig, height: int = 512, width: int = 768) -> dict[str, 
 
 def _part(scope: str) -> str:
     """Part of a name stack such as TCM/TCM.analysis/g_a/layers_2; the prior's products have no module of their own."""
-    names = [re.sub(r"_\d+$", "", name) for name in scope.split("/")]
+    names = [re.sub(r"_\d+$", "", name.partition(".")[0]) for name in scope.split("/")]
     return next((part for part, tops in PARTS.items() if set(tops) & set(names)), "prior and gains")
 
 

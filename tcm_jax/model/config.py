@@ -50,6 +50,7 @@ class ModelConfig:
     detail_channels: int = _added(0)  # of all such slices; 0: there are none
     detail_from: tuple[float, ...] = _added(())  # a slice each: the gain level over which a picture has it
     detail_width: int = _added(96)  # hidden channels of the networks of their scales
+    checkerboard_width: int = _added(0)  # hidden channels of a slice's second step; 0: a slice has one step
 
     def __post_init__(self):
         for name in ("widths", "depths", "head_dims", "context_widths", "detail_from"):
@@ -90,6 +91,11 @@ class ModelConfig:
     def detail_slice_channels(self) -> int:
         """Channels of one detail slice."""
         return self.detail_channels // max(len(self.detail_from), 1)
+
+    @property
+    def steps(self) -> int:
+        """In how many parts a slice of y is coded."""
+        return 2 if self.checkerboard_width else 1
 
     def detail_slices(self, level: float) -> int:
         """How many detail slices a picture of gain level `level` has."""

@@ -15,6 +15,7 @@ from flax.traverse_util import flatten_dict
 from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model import detail
+from tcm_jax.model.checkerboard import Checkerboard
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.layers.conv import Conv3x3, ResidualBlockUpsample, ResidualBlockWithStride, SubpelConv
 from tcm_jax.model.layers.gain import Gain
@@ -54,6 +55,8 @@ class TCM(nn.Module):
         self.cc_scale_transforms = [self._context() for _ in range(c.num_slices)]
         if c.lrp:
             self.lrp_transforms = [self._context() for _ in range(c.num_slices)]
+        if c.checkerboard_width:
+            self.checkerboard = [Checkerboard(c.checkerboard_width, c.slice_channels) for _ in range(c.num_slices)]
         if c.levels:
             self.gain_y, self.inverse_gain_y = Gain(c.levels), Gain(c.levels)
             self.gain_z, self.inverse_gain_z = Gain(c.levels), Gain(c.levels)
@@ -136,6 +139,10 @@ class TCM(nn.Module):
         mu = self._run(self.cc_mean_transforms[i], support)
         return mu, self._run(self.cc_scale_transforms[i], scale_support), support
 
+    def second_step(self, i: int, symbols: jax.Array, mu: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(mu, sigma) of slice `i` once the symbols of a checkerboard's black fields are known; those stay theirs."""
+        return self.checkerboard[i](symbols, mu, sigma)
+
     def slice_latents(self, i: int, symbols: jax.Array, mu: jax.Array, support: jax.Array) -> jax.Array:
         """Decoded slice: symbols + mu + latent residual prediction (LRP)."""
         y_hat = symbols + mu
@@ -207,6 +214,8 @@ class TCM(nn.Module):
         means, scales, decoded = [], [], []
         for i, y_slice in enumerate(jnp.split(y, self.config.num_slices, axis=-1)):
             mu, sigma, support = self.slice_params(i, latent_means, latent_scales, decoded)
+            if self.config.checkerboard_width:
+                mu, sigma = self.second_step(i, ops.ste_round(y_slice - mu), mu, sigma)
             decoded.append(self.slice_latents(i, ops.ste_round(y_slice - mu), mu, support))
             means.append(mu)
             scales.append(sigma)

@@ -51,9 +51,9 @@ def conv1x1(
     """
     target, dtype = current(), xs[0].dtype
     if target.by_kernel(xs[0]):
-        alike = len(xs) == 2 and xs[0].shape == xs[1].shape  # what the kernel reads side by side
-        maps = list(xs) if alike else [jnp.concatenate(xs, axis=-1)]
-        ys = kernels.product(maps, kernel, bias, residual, 2 if halves else 1)
+        as_one = len(xs) > 2 or len({x.shape[-1] for x in xs}) > 1  # the kernel takes one map, or two of a width
+        xs = [jnp.concatenate(xs, axis=-1)] if as_one else list(xs)
+        ys = kernels.product(xs, kernel, bias, residual, 2 if halves else 1)
         return ys if halves else ys[0]
     x = xs[0] if len(xs) == 1 else jnp.concatenate(xs, axis=-1)
     product = cpu.product if target.on_cpu else jnp.matmul

@@ -1,6 +1,7 @@
 """A network that begins as a smaller one: further gain levels, and detail slices that the levels before go without."""
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -9,18 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from tcm_jax import ops
 from tcm_jax.model.config import LATENT_STRIDE, ModelConfig
+from tcm_jax.model.detail import BLOCK_VALUES
 from tcm_jax.model.klt import quantization_step
 from tcm_jax.model.tcm import TCM
 
 _AT_ONCE = 8  # crops
+_ADDED = ("detail_channels", "detail_from", "detail_width", "checkerboard_width")
 
 
 def is_extension(model: ModelConfig, of: ModelConfig) -> bool:
     """Whether `model` is the variable-rate network `of` with more levels and, over those, maybe detail slices."""
-    if not 2 <= of.levels <= model.levels or of.detail_channels:
+    if not 2 <= of.levels <= model.levels or of.detail_channels or of.checkerboard_width:
         return False
-    detail = {name: getattr(model, name) for name in ("detail_channels", "detail_from", "detail_width")}
+    detail = {name: getattr(model, name) for name in _ADDED}
     silent = not model.detail_channels or model.detail_from[0] >= of.levels - 1
     return silent and model == dataclasses.replace(of, levels=model.levels, **detail)
 
@@ -37,8 +41,11 @@ def extended(
     flat, before = flatten_dict(params, sep="/"), flatten_dict(old, sep="/")
     gains = {name: _continued(table, lams) for name, table in before.items() if name.endswith("/log_gain")}
     flat |= before | gains
+    for name in flat:
+        if name.startswith("checkerboard") and "/layers_4/" in name:  # neither shift nor stretch
+            flat[name] = np.zeros_like(flat[name])
     if model.detail_channels:
-        flat |= _detail(flat, model, lams, _missing(old, model, len(before["gain_y/log_gain"]), crops))
+        flat |= _detail(flat, model, lams, missing_blocks(old, model, len(before["gain_y/log_gain"]), crops))
     return unflatten_dict(flat, sep="/")
 
 
@@ -50,21 +57,18 @@ def _continued(table: np.ndarray, lams: tuple[float, ...]) -> np.ndarray:
     return np.concatenate([table, *(row[None] for row in beyond)]).astype(np.float32)
 
 
-def _missing(old: dict[str, Any], model: ModelConfig, levels: int, crops: np.ndarray) -> np.ndarray:
+def missing_blocks(old: dict[str, Any], model: ModelConfig, levels: int, crops: np.ndarray) -> np.ndarray:
     """What the last of `levels` misses of blocks of the crops without quantization, float32 [blocks, 768]."""
-    network = TCM(dataclasses.replace(model, levels=levels, detail_channels=0, detail_from=()))
+    network = TCM(dataclasses.replace(model, levels=levels, detail_channels=0, detail_from=(), checkerboard_width=0))
+    parts = [crops[at : at + _AT_ONCE] for at in range(0, len(crops), _AT_ONCE)]
+    return np.concatenate([_missing(network, old, part, levels - 1.0) for part in parts]).reshape(-1, BLOCK_VALUES)
 
-    @jax.jit
-    def missing(old, pictures):
-        x, level = pictures.astype(jnp.float32) / 255, jnp.full(len(pictures), levels - 1.0)
-        y = network.apply({"params": old}, x, level, method="analysis")
-        return x - network.apply({"params": old}, y, level, method="synthesis")
 
-    parts = [np.asarray(missing(old, crops[at : at + _AT_ONCE])) for at in range(0, len(crops), _AT_ONCE)]
-    batch, height, width, channels = (pictures := np.concatenate(parts)).shape
-    side = LATENT_STRIDE
-    blocks = pictures.reshape(batch, height // side, side, width // side, side, channels)
-    return blocks.swapaxes(2, 3).reshape(-1, side * side * channels)
+@functools.partial(jax.jit, static_argnums=0)
+def _missing(network: TCM, params: dict[str, Any], pictures: jax.Array, level: float) -> jax.Array:
+    x, level = pictures.astype(jnp.float32) / 255, jnp.full(len(pictures), level)
+    y = network.apply({"params": params}, x, level, method="analysis")
+    return ops.pixel_unshuffle(x - network.apply({"params": params}, y, level, method="synthesis"), LATENT_STRIDE)
 
 
 def _detail(

@@ -70,15 +70,18 @@ def _members(folder: Path) -> Iterator[tuple[str, bytes]]:
                     yield f"{path.stem}_{Path(member.name).name}", tar.extractfile(member).read()
 
 
-def train(carry: Path, out: Path, seconds: float, config: str, flags: list[str]) -> None:
-    """Runs train.py for as many steps as fit, a third of them falling, and exports what there is in the end."""
+def train(carry: Path, out: Path, seconds: float, steps: int, config: str, flags: list[str]) -> None:
+    """Runs train.py for at most `steps`, as many as fit, a third of them falling, and exports what there is then."""
     end, workdir = time.monotonic() + seconds, Path("gpu_run").resolve()
     environment = _environment(carry, workdir / "site")
     run = [sys.executable, str(ROOT / "train.py"), "--config", config, "--workdir", str(workdir),
            f"--config.data.source=folder:{carry / 'pictures.tar'}", *FLAGS, *flags]  # fmt: skip
     _call([*run, f"--config.steps={TRIED}", "--config.fall_steps=1", "--config.log_every=10"], environment, end)
-    a_step = statistics.median(row["step_seconds"] for row in _rows(workdir)[1:])
-    steps = TRIED + max(1, int((end - time.monotonic() - MARGIN) / a_step))
+    rows = _rows(workdir)[1:]
+    if len(rows) < TRIED // 10 - 1:
+        raise SystemExit(f"{seconds:.0f} s are too few: the first {TRIED} steps, compiled, take longer here")
+    a_step = statistics.median(row["step_seconds"] for row in rows)
+    steps = min(steps, TRIED + max(1, int((end - time.monotonic() - MARGIN) / a_step)))
     print(f"{a_step:.3f} s a step: {steps:,} steps", flush=True)
     _call([*run, f"--config.steps={steps}", f"--config.fall_steps={steps // 3}"], environment, end - MARGIN / 2)
     out.mkdir(parents=True, exist_ok=True)
@@ -131,6 +134,7 @@ if __name__ == "__main__":
     training.add_argument("carry", type=lambda text: Path(text).resolve())
     training.add_argument("out", type=lambda text: Path(text).resolve())
     training.add_argument("--seconds", type=float, default=540.0, help="in all")
+    training.add_argument("--steps", type=int, default=10**6, help="at most")
     training.add_argument("--config", default="configs/tcm_tiny2.py")
     arguments, flags = parser.parse_known_args()  # the others are train.py's
     if arguments.function is train:
