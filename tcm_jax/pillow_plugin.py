@@ -24,7 +24,7 @@ from tcm_jax.errors import ConfigError
 from tcm_jax.images.pictures import EXIF_PREFIX, from_pil
 
 _MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
-_OPTIONS = ("quality", "icc_profile", "exif")
+_OPTIONS = ("quality", "lossless", "max_error", "icc_profile", "exif")
 _weights: str | None = None
 
 

@@ -163,13 +163,13 @@ class Codec:
         if not file.layer:
             return self._synthesize(file, self._decode(file), self.tile)
         shape = (file.height, file.width) + (() if file.grey else (3,))
-        if not file.has_latents:
-            return decode_layer(file.layer, None, shape)
+        x_hat = self._synthesize(file, self._decode(file), file.tile) if file.has_latents else None
         try:
-            return decode_layer(file.layer, self._synthesize(file, self._decode(file), file.tile), shape)
-        except ChecksumError:
-            if self._is_reference:
-                raise
+            return decode_layer(file.layer, x_hat, shape)
+        except ChecksumError as error:
+            if x_hat is None or self._is_reference:
+                raise StreamError(str(error)) from error
+        del x_hat
         if not kernels.available():
             raise ArithmeticMismatchError(
                 "this picture has a residual layer, which needs the encoder's arithmetic, a CPU with this package's "

@@ -60,7 +60,7 @@ def decode_layer(data: bytes, hat: np.ndarray | None, shape: tuple[int, ...]) ->
         raise StreamError(_ALTERED + "is of an unknown kind")
     decode = (_decode_predicted, _decode_patterns, _decode_stored)[data[0]]
     picture = decode(data, np.empty(shape, np.uint8) if hat is None else hat, hat is not None)
-    if zlib.crc32(picture.data) != struct.unpack("<I", data[1:5])[0]:
+    if not _matches(picture, data):
         raise ChecksumError(_ALTERED + "does not decode to the picture that was encoded")
     return picture
 
@@ -68,6 +68,10 @@ def decode_layer(data: bytes, hat: np.ndarray | None, shape: tuple[int, ...]) ->
 def step_of(data: bytes) -> int:
     """The quantizer's step of a layer: 1 is exact, others are off by up to half of it."""
     return data[5] if len(data) > 5 and data[0] == PREDICTED else 1
+
+
+def _matches(picture: np.ndarray, data: bytes) -> bool:
+    return zlib.crc32(picture.data) == struct.unpack("<I", data[1:5])[0]
 
 
 def _head(kind: int, picture: np.ndarray) -> bytes:
