@@ -33,14 +33,18 @@ def compress(
     image: np.ndarray[Any, Any] | Image.Image | Picture,
     quality: float | None = None,
     weights: str | PathLike[str] | None = None,
+    lossless: bool = False,
+    max_error: int | None = None,
 ) -> bytes:
     """A picture to the bytes of a `.tcm` file.
 
     Args:
         image: uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha; or a PIL image of
             any mode, whose ICC profile and EXIF are kept.
-        quality: 1 to 100, of variable-rate weights (50 if None).
+        quality: 1 to 100, of variable-rate weights (50 if None); 100 is exact.
         weights: a `.safetensors` file; None is the embedded model.
+        lossless: every sample comes back as it is.
+        max_error: no sample is off by more than so many levels, 0 to 127.
 
     Raises:
         TcmError: a subclass says which of these cannot be used, and why.
@@ -49,7 +53,8 @@ def compress(
 
     from tcm_jax.images.pictures import from_pil
 
-    return _codec(weights).compress(from_pil(image) if isinstance(image, Image.Image) else image, quality)
+    picture = from_pil(image) if isinstance(image, Image.Image) else image
+    return _codec(weights).compress(picture, quality, max_error=0 if lossless else max_error)
 
 
 @overload

@@ -137,7 +137,7 @@ def test_a_quality_that_is_none(quality):
     "options",
     [
         {"quality": "keep"},
-        {"lossless": True},
+        {"compress_level": 9},
         {"optimize": True, "progressive": True},
         {"exif": "text"},
         {"exif": {}},

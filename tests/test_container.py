@@ -170,7 +170,7 @@ def test_every_flipped_bit_is_noticed():
     ("data", "message"),
     [
         (b"\x89TCM\2" + bytes(60), "version 2"),
-        (sealed(b"\x89TCM\1\x10" + bytes(60)), "features"),
+        (sealed(b"\x89TCM\1\x40" + bytes(60)), "features"),
         (sealed(b"\x89TCM\1\1\1\1" + bytes(60)), "quality"),
         (forged(CHECKS + LATENTS, size=b"\0\x10"), "0x16"),
         (forged(CHECKS + LATENTS, size=b"\x10\0"), "16x0"),
@@ -181,7 +181,7 @@ def test_every_flipped_bit_is_noticed():
         (forged(CHECKS + LATENTS, band=-1e-5), "guard band"),
         (forged(CHECKS + LATENTS, band=0.1), "guard band"),
         (forged(CHECKS + section(32, b"")), "section 32 unknown"),
-        (forged(CHECKS + LATENTS + section(7, b"xmp")), "section 7 unknown"),
+        (forged(CHECKS + LATENTS + section(9, b"xmp")), "section 9 unknown"),
         (forged(CHECKS + LATENTS + section(5, b"")), "metadata is empty"),
         (sealed(b"\x89TCM\1\2" + b"\x10\x10" + bytes(12) + b"\3" + CHECKS + LATENTS), "tiles is out of range"),
         (forged(section(0, b"") + CHECKS + LATENTS), "section 0 unknown"),

@@ -6,6 +6,7 @@ from golden_files import ALPHA, FILES, GOLDEN, golden_codec, samples
 from old_files import pack_listed
 
 from tcm_jax.codec.container import parse
+from tcm_jax.codec.residual.layer import step_of
 
 LARGE = ("all", "tiles")  # their tiles take minutes to compile
 
@@ -35,3 +36,17 @@ def test_every_feature_has_a_file():
     assert {file.guard_band > 0 for file in files} == {False, True}
     assert {any(p.size for p in file.corrections) for file in files} == {False, True}
     assert {bool(file.sides) for file in files} == {False, True}
+    assert {(file.has_latents, file.layer[:1]) for file in files} == {
+        (True, b""), (True, b"\0"), (False, b"\0"), (False, b"\1"), (False, b"\2")
+    }  # fmt: skip
+    assert {step_of(file.layer) > 1 for file in files if file.layer} == {False, True}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("layer")])
+def test_layers_are_exact(name):
+    """What a layer decodes to depends on no device; at quality 100 it is the picture."""
+    picture, _, quality = FILES[name]
+    decoded = golden_codec(name).decompress((GOLDEN / f"{name}.tcm").read_bytes())
+    np.testing.assert_array_equal(samples(decoded), np.load(GOLDEN / f"{name}.npy"))
+    if quality == 100:
+        np.testing.assert_array_equal(decoded, picture)

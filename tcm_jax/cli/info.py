@@ -10,6 +10,7 @@ import numpy as np
 
 from tcm_jax.cli import batch, files
 from tcm_jax.codec.container import Container, pack, parse, section_sizes
+from tcm_jax.codec.residual.layer import step_of
 from tcm_jax.errors import StreamError, TcmError
 from tcm_jax.system.names import say
 
@@ -51,7 +52,9 @@ def describe(data: bytes, max_pixels: int) -> dict[str, Any]:
         "grey": file.grey,
         "alpha": bool(file.alpha),
         "tile": file.tile,
-        "portable": file.guard_band > 0,
+        "max_error": step_of(file.layer) // 2 if file.layer else None,
+        "latents": file.has_latents,
+        "portable": file.guard_band > 0 or not file.has_latents,
         "guard_band": file.guard_band,
         "portable_bytes": len(data) - len(pack(bare)),
         "parts": section_sizes(data),
@@ -72,16 +75,22 @@ def _known(file: Container) -> str | None:
 def _text(d: dict[str, Any]) -> list[str]:
     channels = ("grey" if d["grey"] else "RGB") + (" and alpha" if d["alpha"] else "")
     quality = "one rate" if d["quality"] is None else f"quality {d['quality']:g}"
+    if d["max_error"] is not None:
+        quality = f"off by at most {d['max_error']}" if d["max_error"] else "exact"
     portable = (
-        f"yes, for {d['portable_bytes']} bytes: guard band {d['guard_band']:.0e}"
+        "yes: no network"
+        if not d["latents"]
+        else f"yes, for {d['portable_bytes']} bytes: guard band {d['guard_band']:.0e}"
         if d["portable"]
         else "no: decodes only on the machine and software that wrote it"
     )
     parts = ", ".join(f"{name} {size:,}" for name, size in d["parts"].items() if size)
+    model = d["model"] + (f" ({d['model_name']})" if d["model_name"] else "")
+    model = model if d["latents"] else "none: any decodes it"
     tiles = f"{d['tile']} pixels a side" if d["tile"] else "one piece"
     return [
         f"{d['file']}: {d['width']}x{d['height']} {channels}, {d['bytes']:,} bytes, {d['bpp']:.4f} bpp",
-        f"  model     {d['model']}" + (f" ({d['model_name']})" if d["model_name"] else ""),
+        f"  model     {model}",
         f"  rate      {quality}",
         f"  tiles     {tiles}",
         f"  portable  {portable}",

@@ -13,6 +13,7 @@ EXAMPLES = """examples:
   tcm compress s3://from/photos -o s3://to/small --engine ray --manifest failed.jsonl
   tcm compress photo.jpg --quality 30            of variable-rate weights, 1 to 100
   tcm compress photo.jpg --target-bpp 0.3        the best quality that fits
+  tcm compress drawing.png --lossless            every sample comes back as it is
   cat photo.jpg | tcm compress - | ssh there 'tcm decompress - -o photo.png'
   tcm info photo.tcm --json
   tcm convert 0.0067.pth.tar small.safetensors
@@ -75,6 +76,10 @@ def _add_compress(parser: argparse.ArgumentParser) -> None:
                       "a pixel; variable-rate weights")  # fmt: skip
     rate.add_argument("--target-psnr", type=_positive, metavar="DB", help="the lowest quality that reaches this PSNR; "
                       "variable-rate weights")  # fmt: skip
+    rate.add_argument("--lossless", dest="max_error", action="store_const", const=0, help="every sample comes back as "
+                      "it is; any weights")  # fmt: skip
+    rate.add_argument("--max-error", type=int, metavar="N", help="no sample is off by more than N levels, 0 to 127; "
+                      "any weights")  # fmt: skip
     parser.add_argument("--allow-truncated", action="store_true", help="of a picture whose file ends early, compress "
                         "what is there; the rest is grey or black")  # fmt: skip
     parser.add_argument("--verify", action="store_true", help="decode and compare before the file is put in its place")

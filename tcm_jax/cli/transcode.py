@@ -78,9 +78,9 @@ def _code(args: argparse.Namespace, codec: Any, picture: Picture) -> bytes:
     elif args.target_psnr:
         data, quality = search.compress_to_psnr(codec, picture, args.target_psnr, args.max_pixels)
     elif not args.verify:
-        data = codec.compress(picture, quality, args.max_pixels)
+        data = codec.compress(picture, quality, args.max_pixels, args.max_error)
     if args.verify:
-        encoded = codec.encode(picture, quality, args.max_pixels)
+        encoded = codec.encode(picture, quality, args.max_pixels, args.max_error)
         data, decoded = encoded.data, codec.decode(encoded.data, args.max_pixels)
         same_metadata = (decoded.icc, decoded.exif) == (picture.icc, picture.exif)
         if not (np.array_equal(decoded.array, encoded.reconstruction) and same_metadata):
@@ -102,17 +102,21 @@ def _decompress(args: argparse.Namespace, codec: Any, data: bytes, source: str) 
 
 def _record(data: bytes, picture: Picture, warning: str | None) -> dict[str, Any]:
     from tcm_jax.codec.container import parse
+    from tcm_jax.codec.residual.layer import step_of
 
     height, width = picture.colour.shape[:2]
     file = parse(data, max_pixels=2**62)
     quality = None if file.quality is None else file.quality / 100
     bpp = round(8 * len(data) / (height * width), 6)
-    record = {"width": width, "height": height, "bytes": len(data), "bpp": bpp, "quality": quality}
+    error = step_of(file.layer) // 2 if file.layer else None
+    record = {"width": width, "height": height, "bytes": len(data), "bpp": bpp, "quality": quality, "max_error": error}
     return record | ({"warning": warning} if warning else {})
 
 
 def _compressed(record: dict[str, Any]) -> str:
     quality = "" if record["quality"] is None else f", quality {record['quality']:g}"
+    if record["max_error"] is not None:
+        quality = f", off by at most {record['max_error']}" if record["max_error"] else ", exact"
     return f"{record['output']}: {_size(record)}{quality}, {record['seconds']:.1f} s"
 
 

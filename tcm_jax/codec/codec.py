@@ -15,6 +15,8 @@ from tcm_jax.codec.boundaries import SideWriter, possible_indexes
 from tcm_jax.codec.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack, parse
 from tcm_jax.codec.details import Latents, code_details, decode_details, steps
 from tcm_jax.codec.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_plane
+from tcm_jax.codec.residual import plan
+from tcm_jax.codec.residual.layer import ChecksumError, decode_layer, encode_layer
 from tcm_jax.codec.streams import StreamReader, StreamWriter
 from tcm_jax.codec.tiled_network import PAD, TiledNetwork, padded_size
 from tcm_jax.codec.tiles import Grid
@@ -30,6 +32,7 @@ from tcm_jax.errors import (
 )
 from tcm_jax.images.pictures import MAX_PIXELS, Picture
 from tcm_jax.model.config import HYPER_STRIDE
+from tcm_jax.ops import kernels
 from tcm_jax.system.devices import with_pinned
 from tcm_jax.weights.embedded import EARLIER_EMBEDDED
 from tcm_jax.weights.weights import Weights
@@ -49,6 +52,7 @@ class Encoded:
     estimated_bits: float  # under the float distributions (the rate of the training loss)
     table_bits: float  # information content under the integer tables and the coded indexes
     stream_bytes: int  # range-coded latents
+    layer_bytes: int  # the residual layer
     correction_bytes: int  # what portability costs: the file is this much shorter with guard_band = 0
 
 
@@ -80,32 +84,43 @@ class Codec:
 
     @with_pinned
     def compress(
-        self, image: np.ndarray | Picture, quality: float | None = None, max_pixels: int = MAX_PIXELS
+        self,
+        image: np.ndarray | Picture,
+        quality: float | None = None,
+        max_pixels: int = MAX_PIXELS,
+        max_error: int | None = None,
     ) -> bytes:
         """A picture of any size from 1x1 to the bytes of a `.tcm` file.
 
         `image` is uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha, or a
         `Picture`, which has metadata too. `quality`, 1 to 100 in steps of 0.01 (50 if None), is for variable-rate
-        weights. Raises ImageError for other arrays and too many pixels, ConfigError for a quality that is out of range
-        or that these weights do not have.
+        weights; 100 is exact. `max_error` is what no sample is off by more than, in levels: 0 is exact, with any
+        weights. Raises ImageError for other arrays and too many pixels, ConfigError for a quality or an error that is
+        out of range, for both, and for a quality that these weights do not have.
         """
-        return pack(self._encode(Picture.of(image), quality, max_pixels))
+        return pack(self._encode(Picture.of(image), quality, max_pixels, max_error, _Measured())[0])
 
     @with_pinned
     def encode(
-        self, image: np.ndarray | Picture, quality: float | None = None, max_pixels: int = MAX_PIXELS
+        self,
+        image: np.ndarray | Picture,
+        quality: float | None = None,
+        max_pixels: int = MAX_PIXELS,
+        max_error: int | None = None,
     ) -> Encoded:
         """As `compress`, with the decoder's picture and where the bytes go; takes about a decoding longer."""
-        picture, measured = Picture.of(image), _Measured()
-        container = self._encode(picture, quality, max_pixels, measured)
+        picture, measured = Picture.of(image), _Measured(bits=True, kept=True)
+        container, colour = self._encode(picture, quality, max_pixels, max_error, measured)
         data = pack(container)
-        colour = self._synthesize(container, measured.latents)
+        if colour is None:
+            colour = self._synthesize(container, measured.latents, self.tile)
         return Encoded(
             data=data,
             reconstruction=dataclasses.replace(picture, colour=colour).array,
-            estimated_bits=measured.estimated_bits,
-            table_bits=measured.table_bits,
+            estimated_bits=measured.estimated_bits if container.has_latents else 0.0,
+            table_bits=measured.table_bits if container.has_latents else 0.0,
             stream_bytes=len(container.stream),
+            layer_bytes=len(container.layer),
             correction_bytes=len(data) - len(pack(dataclasses.replace(container, sides=None))),
         )
 
@@ -121,6 +136,14 @@ class Codec:
     def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         """As `decompress`, with the metadata."""
         file = parse(data, max_pixels)
+        if file.has_latents:
+            self._check_model(file)
+        alpha = unpack_plane(file.alpha, file.height, file.width) if file.alpha else None
+        icc = unpack_metadata(file.icc, "ICC profile") if file.icc else b""
+        exif = unpack_metadata(file.exif, "EXIF") if file.exif else b""
+        return Picture(self._colour(file), alpha, icc, exif)
+
+    def _check_model(self, file: Container) -> None:
         slices = self.weights.config.num_slices
         if file.model_id != self.model_id:
             earlier = EARLIER_EMBEDDED.get(file.model_id.hex())
@@ -134,10 +157,31 @@ class Codec:
         slices = slices * self.weights.config.steps + self._details(file.quality)
         if len(file.corrections) != slices:
             raise StreamError(f"the file is altered: it has {len(file.corrections)} slices, its model {slices}")
-        alpha = unpack_plane(file.alpha, file.height, file.width) if file.alpha else None
-        icc = unpack_metadata(file.icc, "ICC profile") if file.icc else b""
-        exif = unpack_metadata(file.exif, "EXIF") if file.exif else b""
-        return Picture(self._synthesize(file, self._decode(file)), alpha, icc, exif)
+
+    def _colour(self, file: Container) -> np.ndarray:
+        """What latents and layer decode to."""
+        if not file.layer:
+            return self._synthesize(file, self._decode(file), self.tile)
+        shape = (file.height, file.width) + (() if file.grey else (3,))
+        x_hat = self._synthesize(file, self._decode(file), file.tile) if file.has_latents else None
+        try:
+            return decode_layer(file.layer, x_hat, shape)
+        except ChecksumError as error:
+            if x_hat is None or self._is_reference:
+                raise StreamError(str(error)) from error
+        del x_hat
+        if not kernels.available():
+            raise ArithmeticMismatchError(
+                "this picture has a residual layer, which needs the encoder's arithmetic, a CPU with this package's "
+                "kernels; there is none here"
+            )
+        cpu = Codec(self.weights, self.coder, self.guard_band, self.tile, jax.local_devices(backend="cpu")[0])
+        return cpu._colour(file)
+
+    @property
+    def _is_reference(self) -> bool:
+        """Whether this device computes x_hat as all that write a layer do: a CPU with kernels."""
+        return self.network.params.device.platform == "cpu" and kernels.available()
 
     def _quality(self, quality: float | None) -> int | None:
         """Hundredths, as a file holds them."""
@@ -162,15 +206,62 @@ class Codec:
         return 0 if quality is None else config.detail_slices(_position(quality, config.levels))
 
     def _encode(
-        self, picture: Picture, quality: float | None, max_pixels: int, measured: "_Measured | None" = None
-    ) -> Container:
-        height, width = _check_size(picture, max_pixels)
+        self, picture: Picture, quality: float | None, max_pixels: int, max_error: int | None, measured: "_Measured"
+    ) -> tuple[Container, np.ndarray | None]:
+        """(what the file says, the decoded colours if they are known)."""
+        _check_size(picture, max_pixels)
+        if max_error is not None:
+            if quality is not None:
+                raise ConfigError("give either a quality or the largest error")
+            return self._layered(picture, plan.step_of_error(max_error), measured)
         hundredths = self._quality(quality)
-        extras = {
-            "alpha": b"" if picture.alpha is None else pack_plane(picture.alpha),
-            "icc": pack_metadata(picture.icc, "ICC profile") if picture.icc else b"",
-            "exif": pack_metadata(picture.exif, "EXIF") if picture.exif else b"",
-        }
+        if hundredths is not None and hundredths > plan.LAYER_FROM:
+            return self._layered(picture, plan.step_of_quality(hundredths), measured)
+        if hundredths is None or hundredths <= plan.HELPED_FROM:
+            return self._latents(picture, hundredths, measured), None
+        measured.kept = True
+        container = self._latents(picture, hundredths, measured)
+        hat = self._synthesize(container, measured.latents, self.tile)
+        layer = plan.in_place_of_latents(picture.colour, hat, hundredths, len(container.stream))
+        return (container, hat) if layer is None else (self._alone(picture, layer.data), layer.decoded)
+
+    def _layered(self, picture: Picture, step: int, measured: "_Measured") -> tuple[Container, np.ndarray]:
+        """With a layer of that step, beside latents where they pay."""
+        layer = encode_layer(picture.colour, None, step)
+        alone = self._alone(picture, layer.data), layer.decoded
+        if step < plan.LATENTS_FROM or not self._is_reference:
+            return alone
+        measured.kept = True
+        container = self._latents(picture, 10_000 if self.weights.config.levels else None, measured)
+        hat = self._synthesize(container, measured.latents, container.tile)
+        layer = encode_layer(picture.colour, hat, step)
+        if len(container.stream) + len(layer.data) >= len(alone[0].layer):
+            return alone
+        return dataclasses.replace(container, layer=layer.data), layer.decoded
+
+    def _alone(self, picture: Picture, layer: bytes) -> Container:
+        """A file without latents; any weights decode it."""
+        height, width = picture.colour.shape[:2]
+        return Container(
+            width=width,
+            height=height,
+            model_id=bytes(8),
+            guard_band=0.0,
+            corrections=(),
+            checksums=(),
+            stream=b"",
+            quality=None,
+            tile=0,
+            grey=picture.colour.ndim == 2,
+            sides=None,
+            layer=layer,
+            **_extras(picture),
+        )
+
+    def _latents(self, picture: Picture, hundredths: int | None, measured: "_Measured") -> Container:
+        """A file of latents alone."""
+        height, width = picture.colour.shape[:2]
+        extras = _extras(picture)
         level = self._level(hundredths)
         colour = _three_channels(picture.colour)
         y, z = self.network.analyze(colour, level, self.tile)
@@ -198,7 +289,7 @@ class Codec:
         y: list[np.ndarray],
         z: np.ndarray,
         quality: int | None,
-        measured: "_Measured | None",
+        measured: "_Measured",
     ) -> bytes | None:
         """Codes z, the slices of y, which it takes from the list, and those of detail; returns the file's sides."""
         indexes, tables = _hyper_indexes(z.shape), self.weights.tables
@@ -206,20 +297,21 @@ class Codec:
         coder.write(indexes, z)
         context = self.network.hyper(z, level, self.tile)
         latents, sides = Latents(), SideWriter(self.guard_band)
-        if measured:
+        if measured.bits:
             measured.table_bits += range_coder.information_content(tables, indexes, z)
             measured.estimated_bits += self.network.hyper_information(z)
+        if measured.kept:
             measured.latents = latents
 
         def write(symbols: np.ndarray, sigma: np.ndarray) -> None:
             indexes = sides.indexes(sigma)
             coder.write(indexes, symbols)
-            if measured:
+            if measured.bits:
                 measured.table_bits += range_coder.information_content(tables, indexes, symbols)
                 measured.estimated_bits += self.network.slice_information(symbols, sigma)
 
         for i in range(self.weights.config.num_slices):
-            self._code_slice(i, y.pop(0), context, latents, write, details > 0, bool(details or measured))
+            self._code_slice(i, y.pop(0), context, latents, write, details > 0, details > 0 or measured.kept)
         if level is not None and details:
             slices = self.network.analyze_details(colour, latents.y_hat, details, level, self.tile)
             code_details(self.network, map(_rounded, slices), latents, level, self.tile, write)
@@ -306,23 +398,34 @@ class Codec:
         del sigma
         latents.y_hat.append(self.network.slice_latents(i, symbols, mu, support, tile))
 
-    def _synthesize(self, file: Container, latents: Latents) -> np.ndarray:
+    def _synthesize(self, file: Container, latents: Latents, tile: int) -> np.ndarray:
         """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""
         size, level = (file.height, file.width), self._level(file.quality)
-        colour = self.network.synthesize(latents.y_hat, latents.details, level, size, self.tile)
+        colour = self.network.synthesize(latents.y_hat, latents.details, level, size, tile)
         return ((colour.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8) if file.grey else colour
 
 
 @dataclasses.dataclass
 class _Measured:
-    """What `encode` tells and `compress` does not compute."""
+    """What is found out beside the coding, where it is wanted: bits, and (`kept`) the decoded latents."""
 
+    bits: bool = False
+    kept: bool = False
     estimated_bits: float = 0.0
     table_bits: float = 0.0
     latents: Latents = dataclasses.field(default_factory=Latents)
 
 
-def _check_size(picture: Picture, max_pixels: int) -> tuple[int, int]:
+def _extras(picture: Picture) -> dict[str, bytes]:
+    """The sections of what a picture has beside its colours."""
+    return {
+        "alpha": b"" if picture.alpha is None else pack_plane(picture.alpha),
+        "icc": pack_metadata(picture.icc, "ICC profile") if picture.icc else b"",
+        "exif": pack_metadata(picture.exif, "EXIF") if picture.exif else b"",
+    }
+
+
+def _check_size(picture: Picture, max_pixels: int) -> None:
     height, width = picture.colour.shape[:2]
     if 0 in (height, width):
         raise ImageError("the picture has no pixels")
@@ -332,7 +435,6 @@ def _check_size(picture: Picture, max_pixels: int) -> tuple[int, int]:
             f"the picture has {width}x{height} pixels; padded to multiples of {PAD}, that is over the limit of "
             f"{max_pixels:,}"
         )
-    return height, width
 
 
 def _position(quality: int, levels: int) -> float:

@@ -1,8 +1,8 @@
-"""Numba kernel for pictures that repeat themselves: each pixel is one that followed the same neighbours before, or new.
+"""Numba kernel for pictures that repeat themselves: a pixel followed the same neighbours before, or is new.
 
-docs/format.md specifies the arithmetic. Encoder and decoder are one function, so that they cannot differ. A pixel is one
-integer, red << 16 | green << 8 | blue, or the grey sample. Guesses are tried one after the other; whether one is right
-is an adaptive bit.
+docs/format.md specifies the arithmetic. Encoder and decoder are one function, so that they cannot differ. A pixel is
+one integer, red << 16 | green << 8 | blue, or the grey sample. Guesses are tried one after the other; whether one is
+right is an adaptive bit.
 """
 
 import numpy as np
@@ -19,6 +19,7 @@ _TREE = 256 * 256
 _CACHE = 64 << CACHE_BITS
 _NUMBERS = 3 * 16 * 64  # channel, activity; zero, sign, exponent, first bits
 _MASK = 0xFFFFFFFF
+AHEAD = 2  # bytes that a decoder has read when it is done, beyond the two that an encoder adds at the end
 
 
 def _compiled(signature):

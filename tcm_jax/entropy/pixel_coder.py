@@ -5,7 +5,7 @@ buffers with PAD columns on either side, three rows a channel: the current row r
 """
 
 import numpy as np
-from numba import int32, int64, njit, types, uint8, uint16, uint32
+from numba import int32, int64, njit, types, uint8, uint16
 
 from tcm_jax.system.cache import keep_compiled
 
@@ -120,6 +120,20 @@ def _expect(ubase, e_up, e_upup, ea, eb, up, a, x_up, x, x_down, v, width, refer
             ubase[c] += v2 * (abs(x[c + 3] - x[c + 5]) + abs(x_up[c + 4] - x_down[c + 4]))
 
 
+@njit(inline="always")
+def _lattice(fine, anchor, step, with_hat):
+    """(the decodable value at or below a prediction in quarters, where in fourths of a step that lies above it).
+
+    What can be decoded is a whole number of steps from x_hat; without x_hat, from the prediction itself.
+    """
+    if step == 1:
+        return fine >> 2, fine & 3
+    if not with_hat:
+        return (fine + 2) >> 2, int64(0)
+    steps = (fine - 4 * anchor) // (4 * step)
+    return anchor + steps * step, (fine - 4 * anchor - 4 * step * steps) // step
+
+
 @_part
 def _load_hat(hat, x_hat, row, height, width, channels):
     """Puts row `row` of x_hat, or the last one, into its place in the buffer."""
@@ -167,8 +181,8 @@ def _prepare(base, ubase, vals, errs, hat, coefs, weights, classes, row, ch, wid
 
 
 @_part
-def _decode_row(base, ubase, line, errors, coefs, weights, classes, level_of, buckets, cumulative, lowest, escapes,
-                words, ch, row, width, step, x, position, limit):  # fmt: skip
+def _decode_row(base, ubase, line, errors, coefs, weights, classes, hat, with_hat, level_of, buckets, cumulative,
+                lowest, escapes, words, ch, row, width, step, x, position, limit):  # fmt: skip
     v0, v1 = int64(weights[0]), int64(weights[1])
     west, westwest = int64(line[PAD - 1]), int64(line[PAD - 2])
     e_west, e_westwest = int64(errors[PAD - 1]), int64(errors[PAD - 2])
@@ -180,9 +194,9 @@ def _decode_row(base, ubase, line, errors, coefs, weights, classes, level_of, bu
         for c in range(first, min(first + BLOCK, width)):
             fine = (base[c] + w0 * west + w1 * westwest) >> (FRACTION - 2)
             fine = min(max(fine, 0), 1020)
-            whole = fine >> 2
+            whole, phase = _lattice(fine, int64(hat[c + PAD]), step, with_hat)
             u = min(max((ubase[c] + v0 * e_west + v1 * e_westwest) >> U_FRACTION, 0), MAX_LEVEL_INDEX)
-            table = ((ch * LEVELS + level_of[u]) << 2) + (fine & 3)
+            table = ((ch * LEVELS + level_of[u]) << 2) + phase
             target = x & 0x7FFF
             symbol = int64(buckets[table, target >> BUCKET_BITS])
             while cumulative[table, symbol + 1] <= target:
@@ -201,7 +215,7 @@ def _decode_row(base, ubase, line, errors, coefs, weights, classes, level_of, bu
                     position += 1
             westwest, e_westwest = west, e_west
             west = min(max(whole + k * step, 0), 255)
-            e_west = abs(west - whole)
+            e_west = abs(4 * west - fine)
             line[c + PAD] = west
             errors[c + PAD] = e_west
         if position > limit:
@@ -233,8 +247,9 @@ def decode(out, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weig
         for ch in range(channels):
             _prepare(base, ubase, vals, errs, hat, coefs, weights, classes[row // BLOCK], row, ch, width, with_hat)
             x, position = _decode_row(base, ubase, vals[ch, cur], errs[ch, cur], coefs[ch], weights[ch],
-                                      classes[row // BLOCK], level_of, buckets, cumulative, lowest, escapes, words,
-                                      ch, row, width, step, x, position, limit)  # fmt: skip
+                                      classes[row // BLOCK], hat[ch, cur], with_hat, level_of, buckets,
+                                      cumulative, lowest, escapes, words, ch, row, width, step, x, position,
+                                      limit)  # fmt: skip
             if position > limit:
                 return PAST_END
             line, at = vals[ch, cur], _place(ch, channels)
@@ -249,10 +264,10 @@ def decode(out, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weig
                  _WEIGHTS, _BYTES2, _BYTES1, types.Array(int32, 2, "C"), types.Array(uint16, 2, "C")))  # fmt: skip
 def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weights, classes, level_of,
               symbols, contexts):  # fmt: skip
-    """Symbols and contexts (channel, level, phase) of rows first .. last - 1, [rows * channels, W]; their decoded samples to `out`."""
+    """Symbols and contexts (channel, level, phase) of some rows, [rows * channels, W]; decoded samples to `out`."""
     height, width, channels = picture.shape
     base, ubase = _empty(width), _empty(width)
-    half = step >> 1
+    half = step - 1 >> 1
     for row in range(first, last):
         if with_hat:
             if row == 0:
@@ -273,17 +288,20 @@ def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat,
                     w0, w1 = int64(1 << FRACTION), int64(0)
                 fine = (base[c] + w0 * line[c + PAD - 1] + w1 * line[c + PAD - 2]) >> (FRACTION - 2)
                 fine = min(max(fine, 0), 1020)
-                whole = fine >> 2
+                anchor = int64(hat[ch, cur, c + PAD])
+                whole, phase = _lattice(fine, anchor, step, with_hat)
+                if not with_hat:
+                    anchor = whole
                 u = (ubase[c] + v0 * errors[c + PAD - 1] + v1 * errors[c + PAD - 2]) >> U_FRACTION
                 level = level_of[min(max(u, 0), MAX_LEVEL_INDEX)]
-                error = int64(picture[row, c, place]) - whole
+                error = int64(picture[row, c, place]) - anchor
                 k = (abs(error) + half) // step
-                k = -k if error < 0 else k
+                k = (-k if error < 0 else k) - (whole - anchor) // step
                 decoded = min(max(whole + k * step, 0), 255)
                 line[c + PAD] = decoded
-                errors[c + PAD] = abs(decoded - whole)
+                errors[c + PAD] = abs(4 * decoded - fine)
                 symbols[at, c] = k
-                contexts[at, c] = ((ch * LEVELS + level) << 2) + (fine & 3)
+                contexts[at, c] = ((ch * LEVELS + level) << 2) + phase
                 out[row, c, place] = decoded
             _extend(line, width)
             _extend(errors, width)
@@ -292,7 +310,7 @@ def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat,
 
 @_compiled(int64(_OUT16, _INTS1, types.Array(uint16, 1, "C", readonly=True), _WORDS2, _INTS1, _INTS1))
 def encode(words, symbols, contexts, cumulative, lowest, escapes):
-    """Writes symbols, the last first, to the end of `words`, which must hold 2 words a symbol and 2 more; where they begin."""
+    """Writes symbols to the end of `words`, 2 a symbol and 2 more at most; returns where they begin."""
     x, position = int64(LEAST), int64(words.size)
     for i in range(symbols.size - 1, -1, -1):
         table = contexts[i]
@@ -351,7 +369,7 @@ def _gather(taps, n, planes, hats, with_hat, channel, r, a, b):
 @_compiled(int64(types.Array(int32, 3, "C", readonly=True), types.Array(int32, 3, "C", readonly=True), int64, int64,
                  types.Array(types.float64, 4, "C")))  # fmt: skip
 def moments(planes, hats, with_hat, channel, out):
-    """Sums of products of taps and sample over each block; see `codec.residual`. Planes [channels, H + 3, W + 2 PAD]."""
+    """Sums of products of taps and sample over each block, to `out`; planes are [channels, H + 3, W + 2 PAD]."""
     rows, columns = out.shape[0], out.shape[1]
     height, width = planes.shape[1] - 3, planes.shape[2] - 2 * PAD
     taps = np.zeros((TAPS + 1, BLOCK * BLOCK), np.int32)

@@ -20,7 +20,7 @@ from tcm_jax.training.weights import open_weights
 
 __all__ = ["add_arguments", "main", "open_weights", "operating_points", "run"]
 
-LADDER = (1.0, 20.0, 40.0, 60.0, 80.0, 100.0)  # of variable-rate weights, unless --qualities are given
+LADDER = (1.0, 20.0, 40.0, 60.0, 80.0, 95.0)  # of variable-rate weights, unless --qualities are given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -68,8 +68,9 @@ def fit(picture: np.ndarray, hat: np.ndarray | None, step: int) -> Model:
         classes.reshape(shape).astype(np.uint8),
     )
     decoded = sample.copy()
-    symbols, _ = code(decoded, sampled_hat, model)
-    model = dataclasses.replace(model, weights=_weights(decoded, sampled_hat, symbols, step))
+    symbols, contexts = code(decoded, sampled_hat, model)
+    quarters = step * (PHASES * symbols - (contexts & PHASES - 1).astype(np.int32))
+    model = dataclasses.replace(model, weights=_weights(decoded, sampled_hat, quarters))
     symbols, contexts = code(sample.copy(), sampled_hat, model)
     model = dataclasses.replace(model, shapes=_shapes(symbols, contexts, step, channels))
     if len(rows) < height:
@@ -208,10 +209,13 @@ def _rounded(coefs: np.ndarray) -> np.ndarray:
     return np.clip(coefs, -32768, 32767).astype(np.int32)
 
 
-def _weights(decoded: np.ndarray, hat: np.ndarray | None, symbols: np.ndarray, step: int) -> np.ndarray:
-    """What expects the absolute errors best, relatively, without negative weights; int32 [channels, ACTIVITIES]."""
+def _weights(decoded: np.ndarray, hat: np.ndarray | None, quarters: np.ndarray) -> np.ndarray:
+    """What expects the absolute errors best, relatively, without negative weights; int32 [channels, ACTIVITIES].
+
+    `quarters` are the errors in quarters of a level, as the coder keeps them, int32 [H * channels, W].
+    """
     height, width, channels = decoded.shape
-    error = np.abs(symbols).reshape(height, channels, width).transpose(1, 0, 2) * np.float32(step)
+    error = np.abs(quarters).reshape(height, channels, width).transpose(1, 0, 2)
     error, value = _edged(error), _edged(planes_of(decoded))
     hats = None if hat is None else _edged(planes_of(hat))
     weights = np.zeros((channels, ACTIVITIES), np.int32)
@@ -220,7 +224,7 @@ def _weights(decoded: np.ndarray, hat: np.ndarray | None, symbols: np.ndarray, s
         sums = [grid.ravel()[::stride] for grid in _activities(error, value, hats, channel)]
         actual = _at(error[channel], 0, 0).ravel()[::stride]
         found = _least_squares(np.stack(sums, 1), actual)
-        weights[channel] = np.clip(np.rint(found * (16 << U_FRACTION)), 0, 32767)
+        weights[channel] = np.clip(np.rint(found * (4 << U_FRACTION)), 0, 32767)
     return weights
 
 
@@ -258,9 +262,9 @@ def _activities(error: np.ndarray, value: np.ndarray, hats: np.ndarray | None, c
 
 def _least_squares(grids: np.ndarray, actual: np.ndarray) -> np.ndarray:
     """Weights of at least 0, of relative errors."""
-    expected, found = grids[:, :6].mean(1) + 0.5, np.zeros(ACTIVITIES)
+    expected, found = grids[:, :6].mean(1) + 2, np.zeros(ACTIVITIES)
     for _ in range(4):
-        scale = 1 / (expected + 0.3)
+        scale = 1 / (expected + 1)
         scaled = (grids * scale[:, None]).astype(np.float64)
         products, targets = scaled.T @ scaled + 1e-5 * len(grids) * np.eye(ACTIVITIES), scaled.T @ (actual * scale)
         used = np.ones(ACTIVITIES, bool)
@@ -270,7 +274,7 @@ def _least_squares(grids: np.ndarray, actual: np.ndarray) -> np.ndarray:
             if (found >= 0).all():
                 break
             used &= found > 0
-        expected = np.maximum(grids @ found, 0.02)
+        expected = np.maximum(grids @ found, 0.1)
     return found
 
 
@@ -281,9 +285,9 @@ def _shapes(symbols: np.ndarray, contexts: np.ndarray, step: int, channels: int)
     squared = np.array([squared_width(i) for i in range(WIDTHS)], np.float64)[:, None]
     ratio = np.log(squared / (squared + 16.0 * z * z))
     mass = np.maximum(np.array(EXPONENTS)[:, None, None] * ratio, -16).reshape(-1, len(z)).astype(np.float32)
-    of_phase = [np.log(np.exp(mass[:, (z + phase) % (4 * step) == 0]).sum(-1)) for phase in range(PHASES)]
+    of_phase = [np.log(np.exp(mass[:, (z + step * phase) % (4 * step) == 0]).sum(-1)) for phase in range(PHASES)]
     context = contexts.ravel().astype(np.int64)
-    place = np.clip(4 * step * symbols.ravel().astype(np.int64) - (context & 3), -farthest, farthest) + farthest
+    place = np.clip(step * (4 * symbols.ravel().astype(np.int64) - (context & 3)), -farthest, farthest) + farthest
     count = channels * LEVELS
     seen = np.bincount((context >> 2) * len(z) + place, minlength=count * len(z)).reshape(count, len(z))
     phases = np.bincount(context, minlength=count * PHASES).reshape(count, PHASES)

@@ -1,7 +1,7 @@
 """The residual layer of a file: what the latents miss of a picture, or all of it, exactly or within a bound.
 
-`docs/format.md` specifies the bytes. Pictures are uint8 [H, W] or [H, W, 3]; `hat` is what the latents decode to, of the
-same shape, or None where there are none.
+`docs/format.md` specifies the bytes. Pictures are uint8 [H, W] or [H, W, 3]; `hat` is what the latents decode to, of
+the same shape, or None where there are none.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from tcm_jax.errors import StreamError
 PREDICTED, PATTERNS, STORED = range(3)
 STRIP = 128  # rows that are a stream of their own
 MOST_STEP = 255
-_FEW_REPEATS = 0.02  # share of pixels equal to a neighbour, below which nothing is tried but prediction
-_MANY_REPEATS = 0.7  # and above which prediction is not
+_FEW_REPEATS = 0.1  # share of pixels equal to a neighbour, below which nothing is tried but prediction
+_SMALL = 40  # times smaller than its samples: what repeats make of a picture for which prediction is not tried
 _ALTERED = "the .tcm file is altered: its residual layer "
 
 
@@ -39,10 +39,9 @@ class ChecksumError(StreamError):
 
 def encode_layer(picture: np.ndarray, hat: np.ndarray | None = None, step: int = 1) -> Layer:
     """The smallest layer whose picture is off by at most `step // 2`."""
-    predict = hat is not None or _repeats(picture) < _MANY_REPEATS
-    choices = [_predicted(picture, hat, step)] if predict else []
-    if hat is None and _repeats(picture) >= _FEW_REPEATS:
-        choices += _patterns(picture)
+    choices = _patterns(picture) if hat is None and repeats(picture) >= _FEW_REPEATS else []
+    if not choices or len(choices[0].data) * _SMALL > picture.size:
+        choices.append(_predicted(picture, hat, step))
     best = min(choices, key=lambda layer: len(layer.data), default=None)
     if hat is None and (best is None or len(best.data) > picture.size):
         best = Layer(_head(STORED, picture) + picture.tobytes(), picture)
@@ -61,7 +60,7 @@ def decode_layer(data: bytes, hat: np.ndarray | None, shape: tuple[int, ...]) ->
         raise StreamError(_ALTERED + "is of an unknown kind")
     decode = (_decode_predicted, _decode_patterns, _decode_stored)[data[0]]
     picture = decode(data, np.empty(shape, np.uint8) if hat is None else hat, hat is not None)
-    if zlib.crc32(picture.data) != struct.unpack("<I", data[1:5])[0]:
+    if not _matches(picture, data):
         raise ChecksumError(_ALTERED + "does not decode to the picture that was encoded")
     return picture
 
@@ -71,16 +70,22 @@ def step_of(data: bytes) -> int:
     return data[5] if len(data) > 5 and data[0] == PREDICTED else 1
 
 
+def _matches(picture: np.ndarray, data: bytes) -> bool:
+    return zlib.crc32(picture.data) == struct.unpack("<I", data[1:5])[0]
+
+
 def _head(kind: int, picture: np.ndarray) -> bytes:
     return struct.pack("<BI", kind, zlib.crc32(np.ascontiguousarray(picture).data))
 
 
-def _repeats(picture: np.ndarray) -> float:
-    """Share of pixels that are equal to the one on the left, or to the one above."""
-    across, down = picture[:, 1:] == picture[:, :-1], picture[1:] == picture[:-1]
-    if picture.ndim == 3:
-        across, down = across.all(-1), down.all(-1)
-    return max(float(across.mean()) if across.size else 0.0, float(down.mean()) if down.size else 0.0)
+def repeats(picture: np.ndarray) -> float:
+    """Share of pixels that are equal to a neighbour: the largest of those on the left, above, and two to the left."""
+    deep, shares = _deep(picture), [0.0]
+    for row, column in ((0, 1), (1, 0), (0, 2)):
+        if min(deep.shape[0] - row, deep.shape[1] - column) > 0:
+            same = deep[row:, column:] == deep[: deep.shape[0] - row, : deep.shape[1] - column]
+            shares.append(float(same.all(-1).mean()))
+    return max(shares)
 
 
 def _deep(picture: np.ndarray) -> np.ndarray:
@@ -107,7 +112,7 @@ def _predicted(picture: np.ndarray, hat: np.ndarray | None, step: int) -> Layer:
 def _decode_predicted(data: bytes, picture: np.ndarray, with_hat: bool) -> np.ndarray:
     deep = _deep(picture)
     height, width, channels = deep.shape
-    if len(data) < 7 or not data[5] or not 1 <= data[6]:
+    if len(data) < 7 or not data[5] or not data[6] >= 1:
         raise StreamError(_ALTERED + "lacks its model")
     packed, position = _take(data, 7)
     model = _parse_model(packed, data[5], channels, data[6], height, width)
@@ -188,8 +193,9 @@ def _decode_patterns(data: bytes, picture: np.ndarray, with_hat: bool) -> np.nda
     if palette and palette[-1] >= 1 << 8 * deep.shape[2]:
         raise StreamError(_ALTERED + "has a colour that is none")
     stream = np.frombuffer(data, np.uint8, offset=position).copy()
-    if pattern_coder.code(deep, np.array(palette, np.int32), stream, False) < 0:
-        raise ChecksumError(_ALTERED + "ends early")
+    read = pattern_coder.code(deep, np.array(palette, np.int32), stream, False)
+    if read != len(stream) + pattern_coder.AHEAD:
+        raise StreamError(_ALTERED + "ends early, or late")
     return picture
 
 

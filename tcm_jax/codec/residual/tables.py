@@ -52,7 +52,7 @@ def _table(width: int, exponent: int, phase: int, step: int) -> tuple[np.ndarray
     """
     squared, farthest = squared_width(width), 256 // step + 1
     k = np.arange(-farthest, farthest + 1, dtype=np.int64)
-    z = 4 * step * k - phase
+    z = step * (4 * k - phase)
     ratio = (squared << 24) // (squared + 16 * z * z)
     mass = ratio.copy()
     for _ in range(EXPONENTS[exponent] - 1):

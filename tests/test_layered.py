@@ -1,0 +1,177 @@
+"""Files with a residual layer: exact, within a bound, at the top of the quality scale, and on other devices."""
+
+import dataclasses
+import io
+from unittest import mock
+
+import numpy as np
+import pytest
+from conftest import photograph
+from golden_files import golden_codec, only_over_latents
+from PIL import Image
+
+import tcm_jax.pillow_plugin
+from tcm_jax.cli.info import describe
+from tcm_jax.codec import codec as codec_module
+from tcm_jax.codec import search
+from tcm_jax.codec.codec import Codec
+from tcm_jax.codec.container import pack, parse
+from tcm_jax.codec.residual import plan
+from tcm_jax.errors import ArithmeticMismatchError, ConfigError, StreamError
+from tcm_jax.images.metrics import psnr
+from tcm_jax.images.pictures import Picture
+
+PHOTOGRAPH = photograph(60, 90)
+CHECKERS = np.repeat((np.indices((60, 90)).sum(0) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    """Variable-rate weights, untrained: their latents are worth nothing."""
+    return golden_codec("quality")
+
+
+@pytest.fixture(scope="module")
+def layered(codec) -> tuple[bytes, np.ndarray]:
+    """A file with latents and a layer over them, and its picture."""
+    image = np.clip(codec.decompress(codec.compress(PHOTOGRAPH, 50)) + 1, 0, 255).astype(np.uint8)
+    with only_over_latents():
+        encoded = codec.encode(image, max_error=5)
+    assert parse(encoded.data).has_latents
+    assert parse(encoded.data).layer
+    return encoded.data, encoded.reconstruction
+
+
+@pytest.mark.parametrize("form", ["rgb", "grey", "alpha", "grey_alpha"])
+def test_lossless(codec, form):
+    alpha = photograph(60, 90, seed=1)[..., :1]
+    colour = PHOTOGRAPH[..., :1] if "grey" in form else PHOTOGRAPH
+    image = np.concatenate([colour, alpha], 2) if "alpha" in form else colour.squeeze()
+    data = codec.compress(image, max_error=0)
+    np.testing.assert_array_equal(codec.decompress(data), image)
+    np.testing.assert_array_equal(codec.encode(image, max_error=0).reconstruction, image)
+    assert len(data) < 0.65 * image.size + 1000
+
+
+def test_metadata_is_kept(codec):
+    picture = codec.decode(codec.compress(Picture(PHOTOGRAPH, None, b"profile", b"EXIF"), max_error=0))
+    assert (picture.icc, picture.exif) == (b"profile", b"EXIF")
+
+
+@pytest.mark.parametrize("error", [0, 1, 2, 9, 127])
+def test_no_sample_is_off_by_more(codec, error):
+    encoded = codec.encode(PHOTOGRAPH, max_error=error)
+    assert codec.compress(PHOTOGRAPH, max_error=error) == encoded.data
+    decoded = codec.decompress(encoded.data)
+    np.testing.assert_array_equal(decoded, encoded.reconstruction)
+    assert np.abs(decoded.astype(int) - PHOTOGRAPH).max() <= error
+    assert describe(encoded.data, 2**28)["max_error"] <= error
+    assert encoded.layer_bytes == describe(encoded.data, 2**28)["parts"]["layer"]
+
+
+def test_weights_of_one_rate_have_a_layer_too(tiny_codec):
+    for error in (0, 6):
+        decoded = tiny_codec.decompress(tiny_codec.compress(PHOTOGRAPH, max_error=error))
+        assert np.abs(decoded.astype(int) - PHOTOGRAPH).max() <= error
+
+
+def test_the_top_of_the_scale(codec):
+    """Better and larger with every quality, to exact at 100."""
+    encoded = [codec.encode(PHOTOGRAPH, quality) for quality in (95.01, 96, 97, 98, 99, 100)]
+    reached = [psnr(PHOTOGRAPH, e.reconstruction) for e in encoded[:-1]]
+    assert reached == sorted(reached)
+    assert [len(e.data) for e in encoded] == sorted(len(e.data) for e in encoded)
+    np.testing.assert_array_equal(encoded[-1].reconstruction, PHOTOGRAPH)
+    assert reached[-1] > 50
+
+
+def test_below_the_scale_files_are_as_they_were(codec):
+    """Latents alone up to 60, whatever they are worth."""
+    for quality in (1, 50, plan.HELPED_FROM / 100):
+        assert not parse(codec.compress(PHOTOGRAPH, quality)).layer
+
+
+def test_pictures_that_latents_fail_get_the_layer(codec):
+    for quality in (61, 80, 95):
+        encoded = codec.encode(CHECKERS, quality)
+        np.testing.assert_array_equal(encoded.reconstruction, CHECKERS)
+        assert codec.compress(CHECKERS, quality) == encoded.data
+        assert len(encoded.data) < 100
+
+
+def test_latents_that_are_good_are_left_alone(codec):
+    image = codec.decompress(codec.compress(PHOTOGRAPH, 80))
+    with mock.patch.object(codec, "_synthesize", lambda *_: image):
+        assert not parse(codec.compress(image, 80)).layer
+
+
+def test_any_psnr_is_reached(codec):
+    for db in (30, 47, 51, 70):
+        data, _ = search.compress_to_psnr(codec, Picture.of(PHOTOGRAPH), db)
+        reached = np.mean((codec.decompress(data).astype(float) - PHOTOGRAPH) ** 2)
+        assert reached <= 255**2 / 10 ** (db / 10)
+
+
+def test_a_layer_over_latents(codec, layered):
+    data, picture = layered
+    np.testing.assert_array_equal(codec.decompress(data), picture)
+    assert pack(parse(data)) == data
+
+
+def test_a_layer_belongs_to_its_latents(codec, layered):
+    file = parse(layered[0])
+    other = parse(codec.compress(PHOTOGRAPH, 100 if file.quality is None else 20))
+    with pytest.raises(StreamError, match="residual layer"):
+        codec.decompress(pack(dataclasses.replace(other, layer=file.layer)))
+    with pytest.raises(StreamError, match="residual layer"):
+        alone = dataclasses.replace(file, checksums=(), corrections=(), stream=b"", sides=None, quality=None)
+        codec.decompress(pack(alone))
+
+
+def test_another_device_is_noticed_and_the_cpu_decodes(codec, layered):
+    """A device that rounds x_hat otherwise, as a GPU may; then a CPU without kernels."""
+    data, picture = layered
+    real = Codec._synthesize
+
+    def off(self, *args):
+        x_hat = real(self, *args)
+        if self is elsewhere:
+            x_hat[0, 0, 0] ^= 1
+        return x_hat
+
+    elsewhere = Codec(codec.weights, coder="native", guard_band=codec.guard_band)
+    with mock.patch.object(Codec, "_synthesize", off):
+        with pytest.raises(StreamError, match="does not decode to the picture"):
+            elsewhere.decompress(data)
+        with mock.patch.object(Codec, "_is_reference", property(lambda self: self is not elsewhere)):
+            np.testing.assert_array_equal(elsewhere.decompress(data), picture)
+            with (
+                mock.patch.object(codec_module.kernels, "available", lambda: False),
+                pytest.raises(ArithmeticMismatchError, match="kernels"),
+            ):
+                elsewhere.decompress(data)
+
+
+def test_who_cannot_compute_the_reference_writes_no_layer_over_latents(codec):
+    with mock.patch.object(Codec, "_is_reference", False):
+        assert not parse(codec.compress(PHOTOGRAPH, max_error=20)).has_latents
+
+
+def test_a_file_without_latents_needs_no_weights(codec, tiny_codec):
+    data = codec.compress(PHOTOGRAPH, max_error=0)
+    np.testing.assert_array_equal(tiny_codec.decompress(data), PHOTOGRAPH)
+    assert describe(data, 2**28)["portable"]
+
+
+def test_either_a_quality_or_an_error(codec):
+    with pytest.raises(ConfigError, match="either"):
+        codec.compress(PHOTOGRAPH, 50, max_error=0)
+
+
+def test_pillow_saves_without_loss():
+    buffer = io.BytesIO()
+    Image.fromarray(PHOTOGRAPH).save(buffer, "TCM", lossless=True)
+    np.testing.assert_array_equal(np.asarray(Image.open(buffer)), PHOTOGRAPH)
+    assert tcm_jax.compress(PHOTOGRAPH, lossless=True) == buffer.getvalue()
+    near = tcm_jax.decompress(tcm_jax.compress(PHOTOGRAPH, max_error=2))
+    assert 1 <= np.abs(near.astype(int) - PHOTOGRAPH).max() <= 2
