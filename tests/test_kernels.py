@@ -46,18 +46,6 @@ class Halves(nn.Module):
         return Conv1x1(x.shape[-1])(left, right, residual=x)
 
 
-class Thirds(nn.Module):
-    """1x1 convolution of maps side by side, more of them or of other widths than the kernel takes by itself."""
-
-    features: int
-    ends: tuple[float, ...] = (1 / 3, 2 / 3)
-
-    @nn.compact
-    def __call__(self, x):
-        ends = [round(end * x.shape[-1]) for end in self.ends]
-        return Conv1x1(self.features)(*jnp.split(x, ends, axis=-1))
-
-
 class Pointwise(nn.Module):
     """GELU, tanh and gains of values from far below to far above 0."""
 
@@ -153,8 +141,6 @@ MODULES = {
     "sub-pixel": lambda features: SubpelConv(features),
     "product": lambda features: Conv1x1(features),
     "halves": lambda features: Halves(features),
-    "three maps": lambda features: Thirds(features),
-    "two widths": lambda features: Thirds(features, (1 / 4,)),
     "GDN": lambda _: Normalized(True),
 }
 

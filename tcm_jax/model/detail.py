@@ -2,7 +2,7 @@
 
 240 channels of y hold a photograph to about 40 dB. Above, what the decoded picture lacks is coded by a linear transform
 of blocks, which costs next to nothing to decode and is near to the best at high rates. The encoder subtracts what the
-decoder will have, so the means are zero and only scales are predicted. No source; docs/experiments/2026-11-28-detail.md.
+decoder will have, so the means are zero and only scales are predicted (docs/experiments/2026-11-28-detail.md).
 """
 
 import flax.linen as nn
