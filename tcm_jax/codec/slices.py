@@ -1,0 +1,180 @@
+"""The latents of a picture as symbols, slice by slice, in the order that encoder and decoder share (docs/format.md)."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from tcm_jax.codec.boundaries import SideWriter, possible_indexes
+from tcm_jax.codec.container import Container
+from tcm_jax.codec.details import Latents, code_details, decode_details, steps
+from tcm_jax.codec.streams import StreamReader, StreamWriter
+from tcm_jax.codec.tiled_network import TiledNetwork, padded_size
+from tcm_jax.codec.tiles import Grid
+from tcm_jax.entropy import range_coder
+from tcm_jax.entropy.tables import scale_table
+from tcm_jax.errors import ArithmeticMismatchError, StreamError, WeightsError
+from tcm_jax.model.config import HYPER_STRIDE
+from tcm_jax.weights.weights import Weights
+
+_LARGEST_SYMBOL = 2**20
+
+
+@dataclasses.dataclass
+class Measured:
+    """What is found out beside the coding, where it is wanted: bits, and (`kept`) the decoded latents."""
+
+    bits: bool = False
+    kept: bool = False
+    estimated_bits: float = 0.0
+    table_bits: float = 0.0
+    latents: Latents = dataclasses.field(default_factory=Latents)
+
+
+class SliceCoder:
+    """Codes latents with one set of weights; `engine` is the range coder's."""
+
+    def __init__(self, weights: Weights, network: TiledNetwork, engine: str):
+        self.weights, self.network, self.engine = weights, network, engine
+
+    def level(self, quality: int | None) -> np.ndarray | None:
+        """Gain level of a quality in hundredths, float32 [1]."""
+        if quality is None:
+            return None
+        return np.array([_position(quality, self.weights.config.levels)], np.float32)
+
+    def details(self, quality: int | None) -> int:
+        """How many detail slices a picture of a quality in hundredths has."""
+        config = self.weights.config
+        return 0 if quality is None else config.detail_slices(_position(quality, config.levels))
+
+    def encode(
+        self, colour: np.ndarray, quality: int | None, guard_band: float, tile: int, measured: Measured
+    ) -> tuple[StreamWriter, bytes | None]:
+        """A picture uint8 [H, W, 3] to (stream and checksums of z and every slice, the file's sides)."""
+        level, details, tables = self.level(quality), self.details(quality), self.weights.tables
+        y, latent_z = self.network.analyze(colour, level, tile)
+        writer, z = StreamWriter(tables, self.engine), _rounded(latent_z)
+        indexes = _hyper_indexes(z.shape)
+        writer.write(indexes, z)
+        context = self.network.hyper(z, level, tile)
+        latents, sides = Latents(), SideWriter(guard_band)
+        if measured.bits:
+            measured.table_bits += range_coder.information_content(tables, indexes, z)
+            measured.estimated_bits += self.network.hyper_information(z)
+        if measured.kept:
+            measured.latents = latents
+
+        def write(symbols: np.ndarray, sigma: np.ndarray) -> None:
+            indexes = sides.indexes(sigma)
+            writer.write(indexes, symbols)
+            if measured.bits:
+                measured.table_bits += range_coder.information_content(tables, indexes, symbols)
+                measured.estimated_bits += self.network.slice_information(symbols, sigma)
+
+        for i in range(self.weights.config.num_slices):
+            self._encode_slice(i, y.pop(0), context, latents, tile, write, details > 0, details > 0 or measured.kept)
+        if level is not None and details:
+            slices = self.network.analyze_details(colour, latents.y_hat, details, level, tile)
+            code_details(self.network, map(_rounded, slices), latents, level, tile, write)
+        return writer, sides.pack()
+
+    def _encode_slice(
+        self,
+        i: int,
+        y_slice: np.ndarray,
+        context: list[Grid],
+        latents: Latents,
+        tile: int,
+        write: Callable[[np.ndarray, np.ndarray], None],
+        keep: bool,
+        decode_last: bool,
+    ) -> None:
+        """Codes one slice, and appends it to the decoded ones; grids of its own are gone before the next one's.
+
+        Or kept, if detail slices follow (`keep`); the last slice is only decoded where that is needed (`decode_last`).
+        """
+        goes_on = decode_last or i < self.weights.config.num_slices - 1
+        mu, sigma, *support = self.network.slice_params(i, context, latents.y_hat, tile, with_support=goes_on)
+        if self.weights.config.steps == 2:
+            known = _rounded(y_slice - np.asarray(mu))
+            mu, sigma = self.network.second_step(i, known, mu, sigma, tile)
+        y_slice -= np.asarray(mu)
+        symbols, sigma = _rounded(y_slice), np.asarray(sigma)
+        if goes_on:  # started before the coding, beside which the device computes it
+            latents.y_hat.append(self.network.slice_latents(i, symbols, mu, support[0], tile))
+        del y_slice, mu, support
+        for fields in steps(self.weights.config, symbols.shape):
+            write(symbols[fields], sigma[fields])
+        if keep:
+            latents.keep(symbols, sigma)
+
+    def decode(self, file: Container) -> Latents:
+        """What was coded; stops at the first slice whose symbols are not the encoder's."""
+        config = self.weights.config
+        rows, columns = padded_size(file.height, file.width)
+        reader = StreamReader(file, self.weights.tables, self.engine)
+        z = reader.read([_hyper_indexes((rows // HYPER_STRIDE, columns // HYPER_STRIDE, config.hyper_channels))])
+        if z is None:
+            raise StreamError("the file is altered: its hyper-latents do not have the checksum that it states")
+        level, details = self.level(file.quality), self.details(file.quality)
+        context, latents = self.network.hyper(z, level, file.tile), Latents()
+
+        parts, before = 0, 0
+
+        def read(sigma: np.ndarray) -> np.ndarray:
+            nonlocal parts, before
+            symbols = reader.read(possible_indexes(file, parts, sigma, before))
+            parts, before = parts + 1, before + sigma.size
+            if symbols is None:
+                raise ArithmeticMismatchError(
+                    f"slice {parts} of {len(file.checksums) - 1} does not decode to what was encoded: this device's "
+                    f"arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
+                )
+            return symbols
+
+        for i in range(config.num_slices):
+            self._decode_slice(i, context, latents, file.tile, read, details > 0)
+        if level is not None and details:
+            decode_details(self.network, details, latents, level, file.tile, read)
+        reader.finish()
+        return latents
+
+    def _decode_slice(
+        self,
+        i: int,
+        context: list[Grid],
+        latents: Latents,
+        tile: int,
+        read: Callable[[np.ndarray], np.ndarray],
+        keep: bool,
+    ) -> None:
+        """Decodes the next slice; other grids of its own are gone before the next one's, or kept (`keep`)."""
+        mu, sigma, support = self.network.slice_params(i, context, latents.y_hat, tile)
+        symbols: np.ndarray = np.zeros(mu.shape, np.int32)
+        for step, fields in enumerate(steps(self.weights.config, symbols.shape)):
+            if step:
+                mu, sigma = self.network.second_step(i, symbols, mu, sigma, tile)
+            symbols[fields] = read(np.asarray(sigma)[fields])
+        if keep:
+            latents.keep(symbols, np.asarray(sigma))
+        del sigma
+        latents.y_hat.append(self.network.slice_latents(i, symbols, mu, support, tile))
+
+
+def _position(quality: int, levels: int) -> float:
+    """Gain level of a quality in hundredths: 1 and 100 are the first and the last."""
+    return (quality - 100) / 9900 * (levels - 1)
+
+
+def _rounded(residual: np.ndarray) -> np.ndarray:
+    """To integers, int32."""
+    if not -_LARGEST_SYMBOL <= residual.min(initial=0) <= residual.max(initial=0) <= _LARGEST_SYMBOL:  # nor for NaN
+        raise WeightsError("these weights give latents that cannot be coded: they are not trained, or are damaged")
+    return np.rint(residual, out=np.empty(residual.shape, np.int32), casting="unsafe")
+
+
+def _hyper_indexes(shape: tuple[int, ...]) -> np.ndarray:
+    """Table of each hyper-latent: 64 + channel, int32 of `shape` [h, w, channels]."""
+    channels = np.arange(len(scale_table()), len(scale_table()) + shape[-1], dtype=np.int32)
+    return np.broadcast_to(channels, shape)
