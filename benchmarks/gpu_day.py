@@ -154,7 +154,7 @@ def facts(result: dict | str | None) -> str:
     lines = {
         name: {key: part[key] for key in wanted if key in part}
         for name, part in result.items()
-        if name == "tcm_jax" or name.startswith("reference")
+        if isinstance(part, dict) and name.startswith(("tcm_jax", "reference"))
     }
     others = {key: value for key, value in result.items() if key.startswith("speedup") or key == "several"}
     return json.dumps(lines | others)

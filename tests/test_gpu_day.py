@@ -73,6 +73,17 @@ def test_a_summary_tells_other_symbols_and_the_noise_in_guard_bands():
     assert found["in_guard_bands"] == pytest.approx(2)
 
 
+def test_every_kind_of_result_has_a_line():
+    step = {"reference": None, "batch": 8, "tcm_jax": {"images_per_second": 50.0, "first": 1.0}}
+    assert gpu_day.facts(step) == '{"tcm_jax": {"images_per_second": 50.0}}'
+    beside = {"tcm_jax": {"encode_median": 0.1}, "reference_without_tf32": {"encode_median": 0.2}, "speedup": {}}
+    assert gpu_day.facts(beside).startswith('{"tcm_jax": {"encode_median": 0.1}, "reference_without_tf32": {')
+    assert gpu_day.facts({"failed": 1, "files": {"a": {}, "b": {}}}) == "1 of 2 failed"
+    assert gpu_day.facts({"total": {"bytes": 3}, "files": {}}) == "{'bytes': 3}"
+    assert gpu_day.facts("a\nlast\n") == "last"
+    assert gpu_day.facts(None) == ""
+
+
 def test_the_steps_on_the_cpu_are_those_that_decode_there(tmp_path):
     steps = gpu_steps.portability(gpu_steps.full(16), "kodak", tmp_path)
     assert [step.name for step in steps if not step.on_cpu] == [
