@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=720.0, help="in all; default: %(default)s")
     parser.add_argument("--dry-run", action="store_true")
     flags = parser.parse_args()
+    signal.signal(signal.SIGTERM, terminated)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         environment = _environment(with_wheels(flags.carry, scratch / "site"), scratch, flags.dry_run)
@@ -61,6 +62,11 @@ def main() -> int:
             print(f"{step.name}: {done['status']} ({done['seconds']} s) {facts(done['result'])}", flush=True)
     print(f"tcm_jax beside the reference: {results['reference']}")
     return int(any(done["status"] != "done" for done in results["steps"].values()))
+
+
+def terminated(*_) -> None:
+    """Ends the script and the step that runs: `run` sees to that."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _absolute(text: str) -> Path:

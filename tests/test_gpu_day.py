@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -53,12 +54,38 @@ def test_a_step_that_hangs_is_stopped_with_what_it_started(tmp_path):
     )
     stopped = run(code, tmp_path, seconds=3)
     assert stopped["status"] == "stopped after 3 s"
-    child = Path(f"/proc/{stopped['result']}/stat")
-    for _ in range(100):  # until the system has taken note
-        if not child.exists() or child.read_text().split()[2] == "Z":
-            return
+    assert ends(stopped["result"])
+
+
+def ends(process: int) -> bool:
+    """Whether it is gone, or waited for, soon."""
+    stat = Path(f"/proc/{process}/stat")
+    for _ in range(100):
+        try:
+            if stat.read_text().split()[2] == "Z":
+                return True
+        except OSError:
+            return True
         time.sleep(0.1)
-    pytest.fail("what the step had started runs on")
+    return False
+
+
+def test_a_step_ends_with_the_script(tmp_path):
+    code = (
+        "import os, signal, sys, pathlib; from benchmarks import gpu_day, gpu_steps\n"
+        "signal.signal(signal.SIGTERM, gpu_day.terminated)\n"
+        "code = 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'\n"
+        "gpu_day.run(gpu_steps.Step('sleep', ('-c', code), 60), dict(os.environ), pathlib.Path(sys.argv[1]), 60)"
+    )
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")])
+    script = subprocess.Popen([sys.executable, "-c", code, tmp_path], env=os.environ | {"PYTHONPATH": paths})
+    written = tmp_path / "stdout"
+    while not (written.exists() and written.read_text().strip()):
+        assert script.poll() is None
+        time.sleep(0.1)
+    script.terminate()
+    assert script.wait() == 128 + signal.SIGTERM
+    assert ends(int(written.read_text()))
 
 
 def test_a_summary_tells_other_symbols_and_the_noise_in_guard_bands():
