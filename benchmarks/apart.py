@@ -5,6 +5,8 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+import jax
+
 from tcm_jax.system.memory import peak_resident_bytes
 
 _made: list[Any] = []
@@ -38,3 +40,9 @@ class Apart:
     def close(self) -> None:
         """Ends its process."""
         self._pool.shutdown()
+
+
+def references() -> list[tuple[str, bool]]:
+    """(name, whether products may be in TF32) of the reference's settings: on a GPU as it comes and without TF32."""
+    by_default = [("reference", True)]
+    return by_default if jax.default_backend() == "cpu" else [*by_default, ("reference_without_tf32", False)]

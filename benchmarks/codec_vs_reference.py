@@ -4,30 +4,25 @@
     pip install -e ".[torch]" einops pytorch-msssim scipy tqdm && pip install --no-deps compressai==1.2.8
     python benchmarks/codec_vs_reference.py --reference LIC_TCM --image kodim01.png
 
-The two take turns (reference, ours, reference, ours, ...), so that a busy machine slows both, each in its own process.
-Prints JSON: seconds by run, medians, `speedup` = reference / ours, and the most memory of each process. Ours is timed
-from uint8 picture to file and back; the reference from float picture to strings and back, which leaves out its
-conversions. The first runs are apart, and so is `compiling`: the process of ours that compiled the programs and kept
-them for the one that is timed, as the command line does.
+The two take turns (ours, reference, ours, reference, ...), so that a busy machine slows both, each in its own process.
+Without `--reference` ours is alone; on a GPU there are the reference as it comes, whose convolutions take TF32, and the
+reference without TF32. Prints JSON: seconds by run, medians, `speedup` = reference / ours, and the most memory of each
+process. Ours is timed from uint8 picture to file and back; the reference from float picture to strings and back, which
+leaves out its conversions. The first runs are apart, and so is `compiling`: the process of ours that compiled the
+programs and kept them for the one that is timed, as the command line does.
 """
 
 import argparse
-import importlib
-import importlib.machinery
-import importlib.util
 import json
 import os
-import sys
 import tempfile
-import types
-import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cores
 import jax
 import numpy as np
-import torch
-from apart import Apart
+from apart import Apart, references
 from flax.traverse_util import unflatten_dict
 
 from tcm_jax.codec import Codec
@@ -46,11 +41,12 @@ LAST_OF_G_A = "g_a/layers_9/kernel"
 def main() -> None:
     """Parses the command line, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reference", type=Path, required=True, help="a checkout of jmliu206/LIC_TCM")
+    parser.add_argument("--reference", type=Path, help="a checkout of jmliu206/LIC_TCM; default: ours alone")
     parser.add_argument("--weights", type=Path, help="safetensors or a reference checkpoint; default: synthetic")
     parser.add_argument("--n", type=int, default=64, help="N of the synthetic weights (64, 96 or 128)")
     parser.add_argument("--image", type=Path, help="picture file; default: a synthetic one of 768 x 512")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--pictures", type=int, default=0, help="time so many at once too, two at a time by us")
     parser.add_argument("--threads", type=int, default=2, help="cores that both may use")
     flags = parser.parse_args()
     # XLA's pool follows the affinity.
@@ -61,11 +57,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder  # of the processes to come
         result["compiling"] = first_run(weights, image)
-        codecs = {
-            "reference": Apart(Reference, flags.reference, weights, flags.threads),
-            "tcm_jax": Apart(Ours, weights),
-        }
+        codecs = {"tcm_jax": Apart(Ours, weights)}
+        if flags.reference:
+            from reference import ReferenceCodec
+
+            for name, tf32 in references():
+                codecs[name] = Apart(ReferenceCodec, flags.reference, weights, flags.threads, tf32)
         result |= measure(codecs, image, flags.repeats)
+        if flags.pictures:
+            result["several"] = several(codecs, image, flags.pictures)
     print(json.dumps(result, indent=1))
 
 
@@ -112,6 +112,16 @@ class Ours(Codec):
         tune_process()
         super().__init__(weights)
 
+    def compress_all(self, pictures: list[np.ndarray]) -> list[bytes]:
+        """Several pictures, two at a time, as `tcm compress --jobs 2` does."""
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(self.compress, pictures))
+
+    def decompress_all(self, files: list[bytes]) -> int:
+        """As many pictures decoded, two at a time; they stay there."""
+        with ThreadPoolExecutor(2) as pool:
+            return len(list(pool.map(self.decompress, files)))
+
 
 def first_run(weights: Weights, image: np.ndarray) -> dict:
     """Seconds and memory of the process that compiles."""
@@ -123,95 +133,48 @@ def first_run(weights: Weights, image: np.ndarray) -> dict:
     return result
 
 
-class Reference:
-    """The authors' model behind the methods of our codec."""
-
-    def __init__(self, folder: Path, weights: Weights, threads: int):
-        torch.set_num_threads(threads)
-        n = weights.config.widths[0] // 2
-        if weights.config != reference_config(n):
-            sys.exit("the reference has no model of this configuration")
-        self.model = import_reference(folder)(N=n).eval()
-        state = {name: torch.from_numpy(value) for name, value in pytorch.from_flax(weights.params).items()}
-        # Their own load_state_dict wants the coder's buffers as well; update() computes them.
-        missing, unexpected = torch.nn.Module.load_state_dict(self.model, state, strict=False)
-        if unexpected or any(not pytorch.BUFFERS.search(name) for name in missing):
-            sys.exit(f"the reference's parameters have other names: {missing[:5]} {unexpected[:5]}")
-        self.model.update()
-
-    @torch.no_grad()
-    def compress(self, x: np.ndarray) -> dict:
-        """Float picture [1, 3, H, W] to the reference's streams."""
-        return self.model.compress(torch.from_numpy(x))
-
-    @torch.no_grad()
-    def decompress(self, streams: dict) -> np.ndarray:
-        """The reference's streams to the float picture [1, 3, H, W] in [0, 1]."""
-        return self.model.decompress(streams["strings"], streams["shape"])["x_hat"].numpy()
-
-
-def import_reference(folder: Path) -> type[torch.nn.Module]:
-    """The class TCM of `folder`/models/tcm.py."""
-    if not (folder / "models" / "tcm.py").is_file():
-        sys.exit(f"{folder} is no checkout of jmliu206/LIC_TCM: models/tcm.py is missing")
-    base = type("BaseTransform", (), {})
-    stand_in("torchvision.transforms")
-    stand_in("torch_geometric.transforms", BaseTransform=base, Center=type("Center", (base,), {}))
-    stand_in("torch_geometric.data", Data=type("Data", (), {}))
-    stand_in("torch_geometric.data.datapipes", functional_transform=lambda name: lambda cls: cls)
-    stand_in("timm.models.layers", trunc_normal_=torch.nn.init.trunc_normal_, DropPath=torch.nn.Identity)
-    stand_in("pandas")
-    sys.path.insert(0, str(folder))
-    with warnings.catch_warnings(action="ignore"):
-        return importlib.import_module("models.tcm").TCM
-
-
-STAND_INS: set[str] = set()
-
-
-def stand_in(name: str, **contents) -> None:
-    """An otherwise empty module `name`, where its package is absent: imported by CompressAI, not used by TCM."""
-    top = name.partition(".")[0]
-    if top not in STAND_INS and importlib.util.find_spec(top):
-        return
-    STAND_INS.add(top)
-    parent = None
-    for depth in range(1, name.count(".") + 2):
-        part = ".".join(name.split(".")[:depth])
-        if part not in sys.modules:
-            sys.modules[part] = types.ModuleType(part)
-            sys.modules[part].__spec__ = importlib.machinery.ModuleSpec(part, None)
-        if parent:
-            setattr(parent, part.rpartition(".")[2], sys.modules[part])
-        parent = sys.modules[part]
-    parent.__dict__.update(contents)
-
-
-def measure(codecs: dict, image: np.ndarray, repeats: int) -> dict:
+def measure(codecs: dict[str, Apart], image: np.ndarray, repeats: int) -> dict:
     """Interleaved times; the first round of each codec warms up and compiles."""
-    sides = [(0, -side % PADDING) for side in image.shape[:2]]
-    padded = np.pad(image, (*sides, (0, 0)), mode="edge").astype(np.float32) / 255
-    pictures = {"reference": np.ascontiguousarray(padded.transpose(2, 0, 1)[None]), "tcm_jax": image}
     rounds = {name: {"encode": [], "decode": []} for name in codecs}
-    streams, decoded = {}, {}
+    streams, decoded, padded = {}, {}, as_reference(image)
     for _ in range(repeats + 1):
         for name, codec in codecs.items():
-            streams[name] = timed(codec, "compress", pictures[name], rounds[name]["encode"])
+            picture = image if name == "tcm_jax" else padded
+            streams[name] = timed(codec, "compress", picture, rounds[name]["encode"])
         for name, codec in codecs.items():
             decoded[name] = timed(codec, "decompress", streams[name], rounds[name]["decode"])
     result = {name: summary(times) for name, times in rounds.items()}
-    for name, codec in codecs.items():
-        result[name]["peak_mib"] = codec.peak_mib()
-    result["reference"]["bytes"] = sum(len(part[0]) for part in streams["reference"]["strings"])
-    result["tcm_jax"]["bytes"] = len(streams["tcm_jax"])
     medians = {name: {"encode": r["encode_median"], "decode": r["decode_median"]} for name, r in result.items()}
-    for times in medians.values():
+    for name, times in medians.items():
         times["total"] = times["encode"] + times["decode"]
-    result["speedup"] = {k: round(v / medians["tcm_jax"][k], 3) for k, v in medians["reference"].items()}
+        result[name]["peak_mib"] = codecs[name].peak_mib()
+    result["tcm_jax"]["bytes"] = len(streams["tcm_jax"])
     height, width, _ = image.shape
-    theirs = decoded["reference"][0].transpose(1, 2, 0)[:height, :width] * 255
-    difference = np.abs(np.round(theirs) - decoded["tcm_jax"].astype(np.float32))
-    result["decoded_difference"] = {"mean": float(difference.mean()), "max": float(difference.max())}
+    for name in codecs.keys() - {"tcm_jax"}:
+        result[name]["bytes"] = sum(len(part[0]) for part in streams[name]["strings"])
+        ratios = {direction: round(v / medians["tcm_jax"][direction], 3) for direction, v in medians[name].items()}
+        theirs = decoded[name][0].transpose(1, 2, 0)[:height, :width] * 255
+        difference = np.abs(np.round(theirs) - decoded["tcm_jax"].astype(np.float32))
+        result[name.replace("reference", "speedup")] = ratios
+        result[name]["decoded_difference"] = {"mean": float(difference.mean()), "max": float(difference.max())}
+    return result
+
+
+def as_reference(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] to what the reference takes: float32 [1, 3, H', W'], padded."""
+    sides = [(0, -side % PADDING) for side in image.shape[:2]]
+    padded = np.pad(image, (*sides, (0, 0)), mode="edge").astype(np.float32) / 255
+    return np.ascontiguousarray(padded.transpose(2, 0, 1)[None])
+
+
+def several(codecs: dict[str, Apart], image: np.ndarray, count: int) -> dict:
+    """Seconds a picture of `count` pictures, the image shifted; ours two at a time, the reference's in a row."""
+    images = [np.roll(image, 16 * i, axis=1) for i in range(count)]
+    result: dict = {"pictures": count}
+    for name, codec in codecs.items():
+        streams, encode = codec.timed("compress_all", images if name == "tcm_jax" else list(map(as_reference, images)))
+        _, decode = codec.timed("decompress_all", streams)
+        result[name] = {"encode": round(encode / count, 5), "decode": round(decode / count, 5)}
     return result
 
 

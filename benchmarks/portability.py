@@ -31,6 +31,7 @@ from tcm_jax.codec.container import parse
 from tcm_jax.entropy.tables import build_indexes, scale_table
 from tcm_jax.errors import TcmError
 from tcm_jax.images.datasets import open_dataset, short_names
+from tcm_jax.system.process import tune_process
 from tcm_jax.training.weights import open_weights
 
 PARTS = ("mu", "sigma", "picture")
@@ -51,6 +52,7 @@ def main() -> None:
         if command is encode:
             sub.add_argument("--guard-band", type=float, default=GUARD_BAND)
     flags = parser.parse_args()
+    tune_process()
     print(json.dumps(flags.command(flags), indent=1))
 
 

@@ -5,23 +5,23 @@
 With `--reference` (installed as codec_vs_reference.py says) the two take turns, so that a busy machine slows both, with
 equal weights, pictures and threads, each in its own process; its step is what its train.py does: forward, loss,
 backward, clipping, both Adams. Prints JSON: images a second and seconds by step, compilation, XLA's temporary memory of
-the step (with `--remat` also that of the rematerialized step), and `speedup` = reference / ours by medians.
+the step (with `--remat` also that of the rematerialized step), and `speedup` = reference / ours by medians. On a GPU
+there are the reference as it comes, whose convolutions take TF32, and the reference without TF32.
 """
 
 import argparse
 import functools
 import importlib
 import json
-import math
-import sys
 import time
 from pathlib import Path
 
 import cores
 import jax
 import numpy as np
-from apart import Apart
+from apart import Apart, references
 
+from tcm_jax import ops
 from tcm_jax.model.initialization import init_params
 from tcm_jax.system.memory import prepare_training
 from tcm_jax.training import step
@@ -31,26 +31,30 @@ from tcm_jax.training.start import make_state
 def main() -> None:
     """Parses the command line, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="small", choices=("tiny", "small", "medium", "large"))
+    parser.add_argument("--config", default="small", choices=("smoke", "tiny", "small", "medium", "large"))
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--steps", type=int, default=5, help="steps that count, after one that does not")
-    parser.add_argument("--precision", default="float32", choices=tuple(step.PRECISIONS))
+    parser.add_argument("--precision", default="float32", choices=tuple(ops.PRECISIONS))
     parser.add_argument("--remat", action="store_true", help="compile the rematerialized step too, for its memory")
     parser.add_argument("--reference", type=Path, help="a checkout of jmliu206/LIC_TCM")
     parser.add_argument("--threads", type=int, default=2, help="cores that both may use")
     flags = parser.parse_args()
     cores.bind(flags.threads)
     prepare_training()
-    config = importlib.import_module(f"configs.tcm_{flags.config}").get_config()
+    name = "smoke" if flags.config == "smoke" else f"tcm_{flags.config}"
+    config = importlib.import_module(f"configs.{name}").get_config()
     config.update({"precision": flags.precision})
     batch = np.random.default_rng(0).integers(0, 256, (flags.batch, flags.crop, flags.crop, 3)).astype(np.uint8)
     params = init_params(step.model_config(config), 0)
     ours = Ours(config, params, batch)
     steps = {"tcm_jax": ours.timed}
     if flags.reference:
-        reference = Apart(Reference, flags.reference, config, params, batch, flags.threads)
-        steps["reference"] = functools.partial(reference.timed, "step")
+        from reference import ReferenceStep
+
+        for name, tf32 in references():
+            theirs = Apart(ReferenceStep, flags.reference, config, params, batch, flags.threads, tf32)
+            steps[name] = functools.partial(theirs.timed, "step")
     result = {"device": jax.devices()[0].device_kind, "jax": jax.__version__, **vars(flags), **take_turns(steps, flags)}
     result["tcm_jax"] |= {"compile_seconds": ours.compile_seconds, "temporary_mb": ours.temporary_mb}
     if flags.remat:
@@ -82,47 +86,6 @@ class Ours:
         return float(metrics["loss"]), time.perf_counter() - start
 
 
-class Reference:
-    """A step of the authors' train.py."""
-
-    def __init__(self, folder: Path, config, params, batch: np.ndarray, threads: int):
-        import torch
-        from codec_vs_reference import import_reference
-
-        from tcm_jax.weights import pytorch
-
-        torch.set_num_threads(threads)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.torch, self.lam = torch, config.lam
-        self.model = import_reference(folder)(N=config.model.widths[0] // 2).to(device).train()
-        state = {name: torch.from_numpy(np.array(value)) for name, value in pytorch.from_flax(params).items()}
-        torch.nn.Module.load_state_dict(self.model, state, strict=False)
-        named = dict(self.model.named_parameters())
-        if named.keys() != state.keys():
-            sys.exit("the reference has other parameters than this configuration")
-        main = [value for name, value in named.items() if not name.endswith("quantiles")]
-        aux = [value for name, value in named.items() if name.endswith("quantiles")]
-        self.main = torch.optim.Adam(main, lr=config.learning_rate)
-        self.aux = torch.optim.Adam(aux, lr=config.aux_learning_rate)
-        picture = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) / 255
-        self.x = torch.from_numpy(picture).to(device)
-
-    def step(self) -> float:
-        """One step; its loss."""
-        self.main.zero_grad()
-        self.aux.zero_grad()
-        out = self.model(self.x)
-        pixels = self.x[:, 0].numel()
-        bits = sum(likelihood.log().sum() for likelihood in out["likelihoods"].values()) / -math.log(2)
-        loss = self.lam * 255**2 * self.torch.nn.functional.mse_loss(out["x_hat"], self.x) + bits / pixels
-        loss.backward()
-        self.torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.main.step()
-        self.model.aux_loss().backward()
-        self.aux.step()
-        return loss.item()
-
-
 def take_turns(steps: dict, flags: argparse.Namespace) -> dict:
     """Seconds by step and images a second of each, and the ratio of the medians."""
     seconds, losses = {name: [] for name in steps}, {name: [] for name in steps}
@@ -142,8 +105,8 @@ def take_turns(steps: dict, flags: argparse.Namespace) -> dict:
         }
         for name, times in seconds.items()
     }
-    if "reference" in steps:
-        result["speedup"] = round(medians["reference"] / medians["tcm_jax"], 3)
+    for name in steps.keys() - {"tcm_jax"}:
+        result[name.replace("reference", "speedup")] = round(medians[name] / medians["tcm_jax"], 3)
     return result
 
 

@@ -20,14 +20,17 @@ from tcm_jax.training.start import abstract_state
 from tcm_jax.training.step import jit_step
 
 CROP = 128
+TPU_TOPOLOGIES = {4: "v5e:2x2", 8: "v5e:2x4", 64: "v5e:8x8", 256: "v5e:16x16"}  # the smallest that hold so many
 
 
 def topology(platform: str, devices: int):
-    """A description of so many H100s in one machine, or of four TPU v5e."""
+    """A description of so many H100s, eight in a machine, or of TPU v5e, as many or more."""
     if platform == "tpu":
-        return topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
+        name = next(name for count, name in TPU_TOPOLOGIES.items() if count >= devices)
+        return topologies.get_topology_desc(platform="tpu", topology_name=name)
     card = (Path(__file__).parent / "h100.txtpb").read_text()
-    return topologies.get_topology_desc(platform="cuda", topology=f"1x1x{devices}", target_config=card)
+    machines = f"1x{max(1, devices // 8)}x{min(8, devices)}"  # slices, machines, cards
+    return topologies.get_topology_desc(platform="cuda", topology=machines, target_config=card)
 
 
 def main(platform: str, name: str, devices: str, *changes: str) -> None:

@@ -23,6 +23,7 @@ WORDS = {
     "docs/evaluation.md": 1000,
     "docs/performance.md": 700,
     "docs/portability.md": 400,
+    "docs/scale.md": 700,
     "docs/hostile.md": 400,
     "docs/models/tiny/README.md": 500,
 }

@@ -87,11 +87,12 @@ def _products(jaxpr: Any, outer: str, times: int = 1) -> Iterator[tuple[str, Mac
         elif eqn.primitive.name == "conv_general_dilated":
             yield scope, Macs(weights=out * int(np.prod(eqn.invars[1].aval.shape[:3])))
         loops = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-        for program in _inner_programs(eqn):
+        for program in inner_programs(eqn):
             yield from _products(program, scope, times * loops)
 
 
-def _inner_programs(eqn: Any) -> Iterator[Any]:
+def inner_programs(eqn: Any) -> Iterator[Any]:
+    """The jaxprs that an equation holds: of a loop, a condition, a function."""
     for value in eqn.params.values():
         for item in value if isinstance(value, list | tuple) else [value]:
             item = getattr(item, "jaxpr", item)

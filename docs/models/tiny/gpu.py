@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
-PICTURE_BYTES = 42 << 20
+PICTURE_MIB = 42
 LARGEST = 16 << 20  # bytes of a file that comes back
 WHEELS = ("grain", "array-record", "ml-collections", "tensorboardX", "portpicker")
 PLATFORMS = [f"manylinux{version}_x86_64" for version in ("_2_28", "_2_27", "_2_17", "2014")]
@@ -36,7 +36,7 @@ TRIED = 100  # steps from which the time of a step is known
 MARGIN = 60  # seconds for compiling again, the last checkpoint and the export
 
 
-def pack(pictures: Path, carry: Path, wheels: bool, python: str) -> None:
+def pack(pictures: Path, carry: Path, wheels: bool, python: str, mib: float) -> None:
     """Writes pictures.tar, an even part of all of them by bytes, drawn ones without loss as WebP; and wheels."""
     carry.mkdir(parents=True, exist_ok=True)
     files = list(_members(pictures))
@@ -48,7 +48,7 @@ def pack(pictures: Path, carry: Path, wheels: bool, python: str) -> None:
             if name.endswith(".png"):
                 Image.open(io.BytesIO(data)).save(file := io.BytesIO(), "WEBP", lossless=True)
                 name, data = f"{name.removesuffix('.png')}.webp", file.getvalue()
-            if used + len(data) > PICTURE_BYTES:
+            if used + len(data) > mib * 2**20:
                 continue
             used += len(data)
             entry = tarfile.TarInfo(name)
@@ -73,15 +73,15 @@ def _members(folder: Path) -> Iterator[tuple[str, bytes]]:
 def train(carry: Path, out: Path, seconds: float, steps: int, config: str, flags: list[str]) -> None:
     """Runs train.py for at most `steps`, as many as fit, a third of them falling, and exports what there is then."""
     end, workdir = time.monotonic() + seconds, Path("gpu_run").resolve()
-    environment = _environment(carry, workdir / "site")
+    environment, tried = with_wheels(carry, workdir / "site"), min(TRIED, steps - 1)
     run = [sys.executable, str(ROOT / "train.py"), "--config", config, "--workdir", str(workdir),
            f"--config.data.source=folder:{carry / 'pictures.tar'}", *FLAGS, *flags]  # fmt: skip
-    _call([*run, f"--config.steps={TRIED}", "--config.fall_steps=1", "--config.log_every=10"], environment, end)
+    _call([*run, f"--config.steps={tried}", "--config.fall_steps=1", "--config.log_every=10"], environment, end)
     rows = _rows(workdir)[1:]
-    if len(rows) < TRIED // 10 - 1:
-        raise SystemExit(f"{seconds:.0f} s are too few: the first {TRIED} steps, compiled, take longer here")
+    if len(rows) < tried // 10 - 1:
+        raise SystemExit(f"{seconds:.0f} s are too few: the first {tried} steps, compiled, take longer here")
     a_step = statistics.median(row["step_seconds"] for row in rows)
-    steps = min(steps, TRIED + max(1, int((end - time.monotonic() - MARGIN) / a_step)))
+    steps = min(steps, tried + max(1, int((end - time.monotonic() - MARGIN) / a_step)))
     print(f"{a_step:.3f} s a step: {steps:,} steps", flush=True)
     _call([*run, f"--config.steps={steps}", f"--config.fall_steps={steps // 3}"], environment, end - MARGIN / 2)
     out.mkdir(parents=True, exist_ok=True)
@@ -94,8 +94,8 @@ def train(carry: Path, out: Path, seconds: float, steps: int, config: str, flags
         raise SystemExit(f"over 16 MiB: {', '.join(large)}")
 
 
-def _environment(carry: Path, site: Path) -> dict[str, str]:
-    """With the wheels, if there are any, installed where only this run sees them."""
+def with_wheels(carry: Path, site: Path) -> dict[str, str]:
+    """The environment with the wheels, if there are any, installed in `site`, where only this run sees them."""
     environment, wheels = dict(os.environ), sorted((carry / "wheels").glob("*.whl"))
     if wheels:
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(site)]
@@ -129,6 +129,7 @@ if __name__ == "__main__":
     packing.add_argument("carry", type=Path)
     packing.add_argument("--wheels", action="store_true", help="download them")
     packing.add_argument("--python", default="3.12", help="version of the GPU machine's Python")
+    packing.add_argument("--mib", type=float, default=PICTURE_MIB, help="of pictures at most; default: %(default)s")
     training = commands.add_parser("train")
     training.set_defaults(function=train)
     training.add_argument("carry", type=lambda text: Path(text).resolve())
