@@ -10,6 +10,7 @@ import pytest
 from flax.traverse_util import unflatten_dict
 
 from tcm_jax.codec import Codec
+from tcm_jax.codec.residual import plan
 from tcm_jax.entropy import factorized
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.tcm import flat_shapes
@@ -107,3 +108,10 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
     texture = rng.normal(0, 8, (height, width, 1)) * (np.sin(columns) > 0.3)
     tint = rng.normal(0, 10, 3) + rng.normal(0, 2, (height, width, 3))
     return np.clip(120 + 25 * shading + edges + texture + tint, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def latents_alone(monkeypatch):
+    """At any quality no residual layer helps the latents, or stands in their place."""
+    monkeypatch.setattr(plan, "LAYER_FROM", 10_000)
+    monkeypatch.setattr(plan, "HELPED_FROM", 10_000)

@@ -187,6 +187,7 @@ def codec(model, params) -> Codec:
     return Codec(make_weights(model, params, {"name": "detailed"}), coder="native")
 
 
+@pytest.mark.usefixtures("latents_alone")
 @pytest.mark.parametrize(("quality", "slices"), [(1, 0), (34, 0), (34.01, 1), (51, 2), (100, 2)])
 def test_files_have_the_slices_of_their_quality(codec, quality, slices):
     """Level 1.0 is at quality 34, 1.5 at 50.5: the level decides, in double precision."""
@@ -195,6 +196,7 @@ def test_files_have_the_slices_of_their_quality(codec, quality, slices):
     np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
 
 
+@pytest.mark.usefixtures("latents_alone")
 def test_detail_brings_the_picture_nearer(codec):
     image = photograph(100, 130)
     errors = [
@@ -203,6 +205,7 @@ def test_detail_brings_the_picture_nearer(codec):
     assert errors[1] < errors[0]
 
 
+@pytest.mark.usefixtures("latents_alone")
 @pytest.mark.slow
 def test_a_picture_of_several_tiles_round_trips(model, params):
     codec = Codec(make_weights(model, params, {"name": "detailed"}), coder="native", tile=512)
@@ -216,6 +219,7 @@ def test_a_file_of_other_slices_is_refused(codec):
         codec.decompress(pack(dataclasses.replace(file, quality=3400)))
 
 
+@pytest.mark.usefixtures("latents_alone")
 def test_the_files_estimate_is_the_losss_rate(codec, model, params):
     """Bits of a file by its likelihoods, as the training loss counts them."""
     image = photograph(128, 128)
@@ -224,6 +228,7 @@ def test_the_files_estimate_is_the_losss_rate(codec, model, params):
     assert codec.encode(image, 100).estimated_bits == pytest.approx(bits, rel=0.01)
 
 
+@pytest.mark.usefixtures("latents_alone")
 @pytest.mark.slow
 def test_symbol_counts_are_of_what_each_level_codes(model, params):
     """Levels one after the other: 0 and 1 have no detail slice, 2 and 3 have both."""

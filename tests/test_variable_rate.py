@@ -43,6 +43,7 @@ def test_gains_are_interpolated_geometrically():
     np.testing.assert_allclose(gained[:, 1, 2], [[1, 2], [2, 2], [8, 4], [16, 8]], rtol=1e-6)
 
 
+@pytest.mark.usefixtures("latents_alone")
 def test_gains_of_one_are_the_network_of_one_rate(tiny_weights, tiny_codec):
     ones = Codec(with_gains(tiny_weights, [0.0] * LEVELS), coder="native")
     for seed, quality in enumerate((1, 37.5, 100)):
@@ -53,6 +54,7 @@ def test_gains_of_one_are_the_network_of_one_rate(tiny_weights, tiny_codec):
     np.testing.assert_array_equal(ones.encode(image, quality).reconstruction, tiny_codec.encode(image).reconstruction)
 
 
+@pytest.mark.usefixtures("latents_alone")
 @pytest.mark.parametrize("quality", [1, 1.004, 42.42, 99.99, 100])
 def test_every_quality_round_trips(variable, quality):
     image = photograph(100, 120)
@@ -61,6 +63,7 @@ def test_every_quality_round_trips(variable, quality):
     np.testing.assert_array_equal(variable.decompress(encoded.data), encoded.reconstruction)
 
 
+@pytest.mark.usefixtures("latents_alone")
 def test_larger_gains_give_more_bytes(variable):
     image = photograph(100, 120)
     sizes = [len(variable.compress(image, quality)) for quality in (1, 25, 50, 75, 100)]
@@ -68,6 +71,7 @@ def test_larger_gains_give_more_bytes(variable):
     assert variable.compress(image) == variable.compress(image, 50)
 
 
+@pytest.mark.usefixtures("latents_alone")
 def test_symbol_counts_are_of_what_the_codec_codes(variable, monkeypatch):
     """One picture after the other with one level after the other; sums of another program move a few symbols."""
     pictures = np.stack([photograph(128, 128, seed) for seed in range(LEVELS + 1)])

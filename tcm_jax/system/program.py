@@ -41,7 +41,7 @@ def _open_closed_streams() -> None:
                 os.close(opened)
         if getattr(sys, name) is None:
             _closed.add(name)
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _stop(number: int, _: Any) -> None:
