@@ -58,7 +58,7 @@ def main() -> int:
         end = time.monotonic() + seconds
         for step in _steps(flags, scratch, seconds):
             results["steps"][step.name] = done = run(step, environment, scratch, end - time.monotonic())
-            (flags.out / "results.json").write_text(json.dumps(results, indent=1))
+            (flags.out / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
             print(f"{step.name}: {done['status']} ({done['seconds']} s) {facts(done['result'])}", flush=True)
     print(f"tcm_jax beside the reference: {results['reference']}")
     return int(any(done["status"] != "done" for done in results["steps"].values()))
@@ -91,7 +91,7 @@ def _environment(environment: dict[str, str], scratch: Path, dry_run: bool) -> d
 def _device(environment: dict[str, str]) -> str:
     """What JAX computes on there, asked in a process of its own: it would take memory in this one."""
     command = [sys.executable, "-c", "import jax; print(jax.__version__, jax.devices()[0].device_kind)"]
-    asked = subprocess.run(command, env=environment, capture_output=True, text=True)
+    asked = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8")
     if asked.returncode:
         reason = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
         sys.exit(f"JAX finds no GPU here ({reason}); --dry-run tries every step on the CPU")
@@ -121,7 +121,10 @@ def run(step: Step, environment: dict[str, str], scratch: Path, left: float) -> 
         return {"status": "not begun: no time left", "seconds": 0.0, "result": None}
     environment = environment | ({"JAX_PLATFORMS": "cpu"} if step.on_cpu else {})
     start, limit = time.monotonic(), min(step.seconds, left)
-    with (scratch / "stdout").open("w+") as out, (scratch / "stderr").open("w+") as messages:
+    with (
+        (scratch / "stdout").open("w+", encoding="utf-8") as out,
+        (scratch / "stderr").open("w+", encoding="utf-8") as messages,
+    ):
         process = subprocess.Popen(
             gpu_steps.command(step), env=environment, cwd=scratch, stdout=out, stderr=messages, start_new_session=True
         )

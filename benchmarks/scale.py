@@ -90,7 +90,7 @@ def all_reduce_seconds(network: Work, device: Device, count: int) -> float:
 
 def compiled() -> dict[tuple[str, str, int], dict]:
     """What the compilers said, by platform, network and number of devices; the last of equal ones."""
-    rows = [json.loads(line) for line in COMPILED.read_text().splitlines()]
+    rows = [json.loads(line) for line in COMPILED.read_text(encoding="utf-8").splitlines()]
     return {(row["platform"], row["config"], row["devices"]): row for row in rows}
 
 

@@ -72,7 +72,9 @@ def compiled(platform: str, name: str, devices: int) -> dict:
 
 def commit() -> str:
     """The checkout's commit."""
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, encoding="utf-8"
+    ).stdout.strip()
 
 
 def all_reduce_bytes(hlo: str) -> int:
