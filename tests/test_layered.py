@@ -175,3 +175,13 @@ def test_pillow_saves_without_loss():
     assert tcm_jax.compress(PHOTOGRAPH, lossless=True) == buffer.getvalue()
     near = tcm_jax.decompress(tcm_jax.compress(PHOTOGRAPH, max_error=2))
     assert 1 <= np.abs(near.astype(int) - PHOTOGRAPH).max() <= 2
+
+
+def test_a_layer_is_tried_where_it_may_pay():
+    """Flat areas alone are no reason: rocket.jpg repeats itself in its sky, and its layer would be far larger."""
+    half = PHOTOGRAPH.copy()
+    half[: len(half) // 2] = 200
+    pixels = half.shape[0] * half.shape[1]
+    assert not plan._may_pay(PHOTOGRAPH, 10 * pixels)  # nothing repeats
+    assert not plan._may_pay(half, pixels // 16)
+    assert plan._may_pay(half, pixels // 4)

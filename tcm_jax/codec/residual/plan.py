@@ -13,6 +13,7 @@ _COARSEST = 24  # the step at LAYER_FROM
 _STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)  # tried where latents fail
 _FAILED, _FAILED_SLOPE = 28.0, 0.1  # dB that latents at HELPED_FROM should reach, and more for each quality beyond
 _MANY_REPEATS = 0.3  # share of pixels that equal a neighbour, above which the layer alone may be smaller than latents
+_LEAST_BITS = 4  # of a pixel that equals no neighbour
 
 
 def step_of_error(max_error: int) -> int:
@@ -30,11 +31,12 @@ def step_of_quality(hundredths: int) -> int:
 def in_place_of_latents(colour: np.ndarray, hat: np.ndarray, hundredths: int, budget: int) -> Layer | None:
     """A layer of at most `budget` bytes, without latents, that is nearer to the picture than x_hat, or None.
 
-    Most pictures are not tried: their latents come as near as such a quality should, and few of their pixels repeat.
+    Most pictures are not tried, as that takes ten times as long as their latents: these come as near as such a quality
+    should, and few pixels repeat, or so many do not that a layer cannot be as small.
     """
     error = _squared_error(colour, hat)
     failed = _FAILED + _FAILED_SLOPE * (hundredths - HELPED_FROM) / 100
-    if error == 0 or (10 * np.log10(255**2 / error) >= failed and repeats(colour) < _MANY_REPEATS):
+    if error == 0 or (10 * np.log10(255**2 / error) >= failed and not _may_pay(colour, budget)):
         return None
     exact = encode_layer(colour)
     if len(exact.data) <= budget:
@@ -49,6 +51,12 @@ def in_place_of_latents(colour: np.ndarray, hat: np.ndarray, hundredths: int, bu
         else:
             first = middle + 1
     return best if best and _squared_error(colour, best.decoded) < error else None
+
+
+def _may_pay(colour: np.ndarray, budget: int) -> bool:
+    """Whether a layer of a picture whose latents do not fail may take not much more than `budget` bytes."""
+    share, pixels = repeats(colour), colour.shape[0] * colour.shape[1]
+    return share >= _MANY_REPEATS and (1 - share) * pixels * _LEAST_BITS / 8 <= 2 * budget
 
 
 def _squared_error(a: np.ndarray, b: np.ndarray) -> float:
