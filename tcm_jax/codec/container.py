@@ -42,7 +42,7 @@ class Container:
         tile: side in pixels of the tiles of the entropy model, a multiple of 128 in 512 .. 8192; 0: one piece.
         grey: whether the picture has one channel.
         alpha, icc, exif: as `lossless` packs them; empty if there are none.
-        sides: on which side of the boundary scales within two bands lie, as `sides.pack_sides` gives it for their
+        sides: on which side of the boundary scales within two bands lie, as `ribbon.pack_sides` gives it for their
             places in all of y; None if the file has a list of corrections or is not portable.
         layer: what the latents miss, as `residual.layer` packs it; empty if there is none.
     """

@@ -18,7 +18,7 @@ from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.weights.weights import Weights
 
 PAD = 128  # pictures are padded to multiples of this: the latent grid is then whole in windows
-# Pixels; docs/architecture.md has what each was chosen by. That of the entropy model is part of the format.
+# Pixels, chosen by docs/experiments/2026-11-24-halos.md; that of the entropy model is part of the format.
 ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO = 64, 64, 128
 _CHUNK = 1 << 16  # symbols whose likelihoods are computed at a time
 
