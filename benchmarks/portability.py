@@ -32,7 +32,7 @@ from tcm_jax.entropy.tables import build_indexes, scale_table
 from tcm_jax.errors import TcmError
 from tcm_jax.images.datasets import open_dataset, short_names
 from tcm_jax.system.process import tune_process
-from tcm_jax.training.weights import open_weights
+from tcm_jax.training.open_weights import open_weights
 
 PARTS = ("mu", "sigma", "picture")
 BANDS = (2e-6, 5e-6, 1e-5, 2e-5, 4e-5, 8e-5)

@@ -140,15 +140,15 @@ def measure(weights: Weights, height: int, width: int, repeats: int) -> dict[str
 
 def watched(work: Callable, programs: dict[str, Any], watch: Callable) -> Clock:
     """What a clock's method `watch` finds out about the stages of one run; the seconds of the whole are "whole"."""
-    clock, coders = Clock(), (codec.range_coder.encoder, codec.range_coder.decoder)
+    clock, coders = Clock(), (codec.engines.encoder, codec.engines.decoder)
     for name, program in programs.items():
         setattr(tiled_network, name, watch(clock, STAGES[name][0], program))
-    codec.range_coder.encoder = lambda *args: TimedCoder(coders[0](*args), clock)
-    codec.range_coder.decoder = lambda *args: TimedCoder(coders[1](*args), clock)
+    codec.engines.encoder = lambda *args: TimedCoder(coders[0](*args), clock)
+    codec.engines.decoder = lambda *args: TimedCoder(coders[1](*args), clock)
     try:
         clock.wrap("whole", work)()
     finally:
-        codec.range_coder.encoder, codec.range_coder.decoder = coders
+        codec.engines.encoder, codec.engines.decoder = coders
         for name, program in programs.items():
             setattr(tiled_network, name, program)
     return clock

@@ -35,13 +35,13 @@ def stages(file: Path) -> dict[str, float]:
         lap("JAX")
         from tcm_jax.codec import Codec
         from tcm_jax.codec.programs import Program
-        from tcm_jax.entropy import range_coder
+        from tcm_jax.entropy import engines
         from tcm_jax.images.pictures import encode_png
         from tcm_jax.system.process import tune_process
-        from tcm_jax.training.weights import open_weights
+        from tcm_jax.training.open_weights import open_weights
 
         lap("our own modules")
-        range_coder.load("auto")
+        engines.load("auto")
     lap("Numba and its kernels")
     tune_process()
     codec = Codec(open_weights(None), device=jax.local_devices()[0])

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from old_files import pack_listed
 
-from tcm_jax.codec.container import Container, pack, parse, section_sizes, symbol_checksum
+from tcm_jax.codec.container import Container, pack, parse, section_sizes
+from tcm_jax.codec.streams import symbol_checksum
 from tcm_jax.errors import StreamError
 
 NONE = (np.empty(0, np.int32),) * 5

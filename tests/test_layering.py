@@ -25,7 +25,7 @@ ORDER = (
     "errors",
 )
 # The one place where each heavy library may be imported.
-ONLY_IN = {"torch": "pytorch.py", "tensorflow": "range_coder.py", "tensorflow_compression": "range_coder.py",
+ONLY_IN = {"torch": "pytorch.py", "tensorflow": "engines.py", "tensorflow_compression": "engines.py",
            "matplotlib": "figures.py", "ray": "cluster.py", "fsspec": "storage.py"}  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

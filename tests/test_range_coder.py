@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numba import config
 from range_coder_oracle import oracle, random_symbols, random_tables, straddling, zeros_dropped
 
-from tcm_jax.entropy import native_coder, range_coder
-from tcm_jax.entropy.native_coder import MAX_OVERREAD
+from tcm_jax.entropy import engines, range_coder
+from tcm_jax.entropy.range_coder import MAX_OVERREAD
 from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import ConfigError, MissingExtraError, StreamError, WeightsError
 from tcm_jax.system.cache import cache_folder
@@ -62,7 +62,7 @@ def tables():
 
 
 def encode(tables, indexes, symbols, engine="native") -> bytes:
-    encoder = range_coder.encoder(tables, engine)
+    encoder = engines.encoder(tables, engine)
     encoder.encode(int32(indexes), int32(symbols))
     return encoder.finish()
 
@@ -71,7 +71,7 @@ def encode(tables, indexes, symbols, engine="native") -> bytes:
 def test_golden_bytes(tables, name):
     indexes, symbols, expected = GOLDEN[name]
     assert encode(tables, indexes, symbols).hex() == expected
-    decoder = range_coder.decoder(tables, bytes.fromhex(expected))
+    decoder = engines.decoder(tables, bytes.fromhex(expected))
     assert decoder.decode(int32(indexes)).tolist() == symbols
     decoder.finish()
 
@@ -89,7 +89,7 @@ def test_same_bytes_as_the_oracle_in_any_pieces(seed, sizes, length, cuts, adver
     rng = np.random.default_rng(seed)
     tables = random_tables(rng, sizes)
     indexes, symbols = (straddling if adversarial else random_symbols)(rng, tables, length)
-    encoder = range_coder.encoder(tables, "native")
+    encoder = engines.encoder(tables, "native")
     bounds = sorted(min(cut, length) for cut in [0, *cuts, length])
     pieces = list(itertools.pairwise(bounds))
     for a, b in pieces:
@@ -97,7 +97,7 @@ def test_same_bytes_as_the_oracle_in_any_pieces(seed, sizes, length, cuts, adver
     stream = encoder.finish()
     assert stream == oracle(tables, indexes, symbols)
     assert zeros_dropped(tables, indexes, symbols) < MAX_OVERREAD
-    decoder = range_coder.decoder(tables, stream)
+    decoder = engines.decoder(tables, stream)
     for a, b in pieces:
         np.testing.assert_array_equal(decoder.decode(indexes[a:b]), symbols[a:b])
     decoder.finish()
@@ -110,7 +110,7 @@ def test_long_streams_shapes_and_read_only_input():
     indexes, symbols = indexes.reshape(70, 50, 40), symbols.reshape(70, 50, 40)
     indexes.flags.writeable = symbols.flags.writeable = False
     stream = encode(tables, indexes.transpose(1, 0, 2), symbols.transpose(1, 0, 2))
-    decoder = range_coder.decoder(tables, memoryview(stream))
+    decoder = engines.decoder(tables, memoryview(stream))
     decoded = decoder.decode(indexes.transpose(1, 0, 2))
     assert decoded.dtype == np.int32
     np.testing.assert_array_equal(decoded, symbols.transpose(1, 0, 2))
@@ -122,7 +122,7 @@ def test_information_content_is_the_length(wild):
     rng = np.random.default_rng(8)
     tables = random_tables(rng, [1, 5, 500])
     indexes, symbols = random_symbols(rng, tables, 20000, wild)
-    bits = range_coder.information_content(tables, indexes, symbols)
+    bits = engines.information_content(tables, indexes, symbols)
     # The coder rounds its range to integers, which moves probabilities by up to 2**-16 either way.
     assert 8 * len(encode(tables, indexes, symbols)) == pytest.approx(bits, rel=1e-4, abs=24)
 
@@ -131,8 +131,8 @@ def test_information_content_of_escapes_by_hand(tables):
     # 30011/65536 is regular; the escape takes the rest, then 2 floor(log2 gamma) + 1 bits and the sign.
     escape = 16 - np.log2(65536 - 30011)
     for symbol, bits in [(8, 2), (9, 4), (10, 4), (11, 6), (6, 2), (5, 4), (7 + 2**20 - 1, 40), (7 + 2**20, 42)]:
-        assert range_coder.information_content(tables, int32([3]), int32([symbol])) == pytest.approx(escape + bits)
-    assert range_coder.information_content(tables, int32([]), int32([])) == 0
+        assert engines.information_content(tables, int32([3]), int32([symbol])) == pytest.approx(escape + bits)
+    assert engines.information_content(tables, int32([]), int32([])) == 0
 
 
 @pytest.mark.parametrize(
@@ -142,19 +142,19 @@ def test_information_content_of_escapes_by_hand(tables):
 def test_wrong_input_is_a_value_error(tables, indexes, symbols):
     indexes, symbols = (np.array(a, np.int32 if isinstance(a[0], int) else None) for a in (indexes, symbols))
     with pytest.raises(ValueError):
-        range_coder.encoder(tables, "native").encode(indexes, symbols)
+        engines.encoder(tables, "native").encode(indexes, symbols)
     with pytest.raises(ValueError):
-        range_coder.information_content(tables, indexes, symbols)
+        engines.information_content(tables, indexes, symbols)
 
 
 def test_decoding_with_a_wrong_index_is_a_value_error(tables):
     with pytest.raises(ValueError):
-        range_coder.decoder(tables, b"abc").decode(int32([4]))
+        engines.decoder(tables, b"abc").decode(int32([4]))
 
 
 def test_escape_of_zeros_gives_up(tables):
     with pytest.raises(StreamError, match="impossible escape"):
-        range_coder.decoder(tables, b"\0" * 1000).decode(int32([1]))
+        engines.decoder(tables, b"\0" * 1000).decode(int32([1]))
 
 
 @pytest.mark.parametrize(("ones", "valid"), [(29, True), (30, False), (31, False), (32, False)])
@@ -162,7 +162,7 @@ def test_longest_escape(tables, ones, valid):
     """Table 1 has nothing but an escape of probability 1, so the stream is the bits of the code themselves."""
     bits = ("0" * ones + "1" + "0" * ones + "0").ljust(96, "0")
     data = int(bits, 2).to_bytes(12, "big")
-    decoder = range_coder.decoder(tables, data)
+    decoder = engines.decoder(tables, data)
     if valid:
         assert decoder.decode(int32([1])).tolist() == [2**29 - 1]
     else:
@@ -175,7 +175,7 @@ def test_a_short_stream_of_a_huge_picture_fails_soon(kept):
     rng = np.random.default_rng(9)
     tables = random_tables(rng, [20] * 4)
     stream = encode(tables, *random_symbols(rng, tables, 2000))[:kept]
-    decoder = range_coder.decoder(tables, stream)
+    decoder = engines.decoder(tables, stream)
     with pytest.raises(StreamError, match="end early"):
         for _ in range(50):  # a picture of 10,000 symbols; the stream is out of bytes long before
             decoder.decode(rng.integers(0, 4, 200, dtype=np.int32))
@@ -184,7 +184,7 @@ def test_a_short_stream_of_a_huge_picture_fails_soon(kept):
 def test_leftover_bytes_are_an_error(tables):
     stream = encode(tables, [0, 2, 2, 3], [0, 1, 2, 7])
     for damaged in (stream + b"\1", stream + b"garbage", bytes([stream[0] ^ 1]) + stream[1:]):
-        decoder = range_coder.decoder(tables, damaged)
+        decoder = engines.decoder(tables, damaged)
         with pytest.raises(StreamError):
             decoder.decode(int32([0, 2, 2, 3]))
             decoder.finish()
@@ -195,7 +195,7 @@ def test_leftover_bytes_are_an_error(tables):
 def test_any_bytes_decode_or_raise(data, seed):
     rng = np.random.default_rng(seed)
     tables = random_tables(rng, [0, 2, 30])
-    decoder = range_coder.decoder(tables, data)
+    decoder = engines.decoder(tables, data)
     try:
         symbols = decoder.decode(rng.integers(0, 3, 300, dtype=np.int32))
         decoder.finish()
@@ -244,7 +244,7 @@ def test_tables_are_read_only_and_know_their_size(tables):
 
 
 def test_unknown_engine(tables):
-    for make in (range_coder.encoder, lambda t, engine: range_coder.decoder(t, b"", engine)):
+    for make in (engines.encoder, lambda t, engine: engines.decoder(t, b"", engine)):
         with pytest.raises(ConfigError, match="native"):
             make(tables, engine="rans")
 
@@ -252,16 +252,16 @@ def test_unknown_engine(tables):
 def test_missing_ops_name_the_install_command(tables, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_compression_ops", None)
     with pytest.raises(MissingExtraError, match=r'pip install "tcm_jax\[tfc\]"'):
-        range_coder.encoder(tables, "tfc")
+        engines.encoder(tables, "tfc")
 
 
 @pytest.mark.skipif("NUMBA_CACHE_DIR" in os.environ, reason="the user has chosen a folder")
 def test_compiled_kernels_are_not_kept_in_the_package():
     """pip would not remove them, and what it leaves hides an editable install."""
-    assert Path(native_coder.decode.stats.cache_path).is_relative_to(cache_folder() / "numba")
+    assert Path(range_coder.decode.stats.cache_path).is_relative_to(cache_folder() / "numba")
     assert not config.CACHE_DIR
 
 
 def test_importing_is_light():
-    code = "import sys, tcm_jax.entropy.range_coder; sys.exit(bool({'numba', 'jax', 'tensorflow'} & set(sys.modules)))"
+    code = "import sys, tcm_jax.entropy.engines; sys.exit(bool({'numba', 'jax', 'tensorflow'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -51,6 +51,6 @@ def test_a_decoder_imports_what_it_needs(tmp_path):
     """The second process: the first has asked Flax whether the weights fit."""
     modules_after(READY_TO_DECODE, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
     modules = modules_after(READY_TO_DECODE, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
-    assert "tcm_jax.entropy.native_coder" in modules  # so that nothing heavy comes later
+    assert "tcm_jax.entropy.range_coder" in modules  # so that nothing heavy comes later
     assert modules & NOT_TO_DECODE == set()
     assert len(modules) < DECODE_BUDGET, sorted(modules)

@@ -31,12 +31,12 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
         raise ConfigError(f"--jobs must be at least 1, not {args.jobs}")
     with stages.time("imports"), quick_imports():
         from tcm_jax.codec.codec import GUARD_BAND, Codec
-        from tcm_jax.entropy import range_coder
+        from tcm_jax.entropy import engines
         from tcm_jax.system.devices import local_devices
         from tcm_jax.system.process import tune_process
-        from tcm_jax.training.weights import open_weights
+        from tcm_jax.training.open_weights import open_weights
 
-        range_coder.load(args.coder)
+        engines.load(args.coder)
     stages.watch_programs()
     tune_process()
     with stages.time("weights"):

@@ -12,7 +12,7 @@ import numpy as np
 
 from tcm_jax.codec.container import Container
 from tcm_jax.codec.ribbon import pack_sides, read_sides
-from tcm_jax.entropy.range_coder import kernels
+from tcm_jax.entropy.engines import native
 from tcm_jax.entropy.tables import scale_table
 
 _SEARCHED = 3  # bands from a boundary in which a table is exchanged on trial
@@ -97,7 +97,7 @@ def _chosen(scales: np.ndarray, guard_band: float) -> tuple[np.ndarray, np.ndarr
     indexes, near, boundary = np.empty(scales.shape, np.int32), *np.empty((2, scales.size), np.int32)
     flat = scales.reshape(-1)
     tables = _cells(guard_band), _boundaries_above(), *_bands(guard_band)
-    count = kernels().choose(indexes.reshape(-1), near, boundary, flat, flat.view(np.uint32), *tables)
+    count = native().choose(indexes.reshape(-1), near, boundary, flat, flat.view(np.uint32), *tables)
     return indexes, near[:count], boundary[:count]
 
 
@@ -119,7 +119,7 @@ def _cells(guard_band: float) -> np.ndarray:
     tables = [np.searchsorted(scale_table()[:-1], end) for end in ends]
     near = [(end <= below[table]) | (end >= above[table]) for end, table in zip(ends, tables, strict=True)]
     # What is not near is in one piece for each table, so two ends of it have nothing else between them.
-    return (tables[0] + kernels().MIXED * ((tables[0] != tables[1]) | near[0] | near[1])).astype(np.int32)
+    return (tables[0] + native().MIXED * ((tables[0] != tables[1]) | near[0] | near[1])).astype(np.int32)
 
 
 @functools.lru_cache(maxsize=8)

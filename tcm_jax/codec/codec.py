@@ -12,13 +12,13 @@ import jax
 import numpy as np
 
 from tcm_jax.codec.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack, parse
-from tcm_jax.codec.details import Latents
+from tcm_jax.codec.detail_slices import Latents
 from tcm_jax.codec.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_plane
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import ChecksumError, decode_layer, encode_layer
 from tcm_jax.codec.slices import Measured, SliceCoder
 from tcm_jax.codec.tiled_network import PAD, TiledNetwork, padded_size
-from tcm_jax.entropy import range_coder
+from tcm_jax.entropy import engines
 from tcm_jax.errors import (
     ArithmeticMismatchError,
     ConfigError,
@@ -69,7 +69,7 @@ class Codec:
     ):
         self.weights, self.coder, self.guard_band, self.tile = weights, coder, guard_band, tile
         self.model_id = bytes.fromhex(weights.identity)[:8]
-        range_coder.check_engine(coder)
+        engines.check_engine(coder)
         if not 0 <= guard_band <= MAX_GUARD_BAND:
             raise ConfigError(f"the guard band must lie between 0 and {MAX_GUARD_BAND}, not {guard_band}")
         if tile and not (MIN_TILE <= tile <= MAX_TILE and tile % PAD == 0):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tcm_jax.codec.corrections import parse_corrections
+from tcm_jax.codec.old_corrections import parse_corrections
 from tcm_jax.errors import StreamError
 
 MAGIC = b"\x89TCM"
@@ -35,8 +35,8 @@ class Container:
         corrections: for each slice the flat positions (row, column, channel order) of the symbols that lie in the
             band, int32 [n], strictly increasing. Their table is the larger one beside the boundary. Files have had
             `sides` instead since the end of November 2026.
-        checksums: `symbol_checksum` after z and after each slice; all but the last keep 16 bits. Empty, as the stream
-            then is, in a file without latents, whose layer holds all of the picture.
+        checksums: `streams.symbol_checksum` after z and after each slice; all but the last keep 16 bits. Empty, as
+            the stream then is, in a file without latents, whose layer holds all of the picture.
         stream: the range-coded latents.
         quality: hundredths of the quality of a variable-rate model, 100 .. 10000; None for a model of one rate.
         tile: side in pixels of the tiles of the entropy model, a multiple of 128 in 512 .. 8192; 0: one piece.
@@ -92,11 +92,6 @@ class Container:
         if positions.size and positions[-1] >= symbols:
             raise StreamError("the .tcm file is altered: a correction lies outside the picture")
         return positions
-
-
-def symbol_checksum(symbols: np.ndarray, previous: int = 0) -> int:
-    """CRC-32 of int32 symbols in C order as little-endian bytes, continued from `previous`; 32 bits."""
-    return zlib.crc32(np.ascontiguousarray(symbols, "<i4").data, previous)
 
 
 def pack(container: Container) -> bytes:

@@ -7,11 +7,11 @@ import numpy as np
 
 from tcm_jax.codec.boundaries import SideWriter, possible_indexes
 from tcm_jax.codec.container import Container
-from tcm_jax.codec.details import Latents, code_details, decode_details, steps
+from tcm_jax.codec.detail_slices import Latents, code_details, decode_details, steps
 from tcm_jax.codec.streams import StreamReader, StreamWriter
 from tcm_jax.codec.tiled_network import TiledNetwork, padded_size
 from tcm_jax.codec.tiles import Grid
-from tcm_jax.entropy import range_coder
+from tcm_jax.entropy import engines
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.errors import ArithmeticMismatchError, StreamError, WeightsError
 from tcm_jax.model.config import HYPER_STRIDE
@@ -60,7 +60,7 @@ class SliceCoder:
         context = self.network.hyper(z, level, tile)
         latents, sides = Latents(), SideWriter(guard_band)
         if measured.bits:
-            measured.table_bits += range_coder.information_content(tables, indexes, z)
+            measured.table_bits += engines.information_content(tables, indexes, z)
             measured.estimated_bits += self.network.hyper_information(z)
         if measured.kept:
             measured.latents = latents
@@ -69,7 +69,7 @@ class SliceCoder:
             indexes = sides.indexes(sigma)
             writer.write(indexes, symbols)
             if measured.bits:
-                measured.table_bits += range_coder.information_content(tables, indexes, symbols)
+                measured.table_bits += engines.information_content(tables, indexes, symbols)
                 measured.estimated_bits += self.network.slice_information(symbols, sigma)
 
         for i in range(self.weights.config.num_slices):

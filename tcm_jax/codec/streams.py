@@ -1,20 +1,26 @@
 """The coded symbols of a picture, z and one slice after the other, with the checksums after each (docs/format.md)."""
 
+import zlib
 from collections.abc import Iterable
 
 import numpy as np
 
-from tcm_jax.codec.container import Container, symbol_checksum
-from tcm_jax.entropy import range_coder
+from tcm_jax.codec.container import Container
+from tcm_jax.entropy import engines
 from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import StreamError
+
+
+def symbol_checksum(symbols: np.ndarray, previous: int = 0) -> int:
+    """CRC-32 of int32 symbols in C order as little-endian bytes, continued from `previous`; 32 bits."""
+    return zlib.crc32(np.ascontiguousarray(symbols, "<i4").data, previous)
 
 
 class StreamWriter:
     """A range coder's stream and the checksums after each of its parts."""
 
     def __init__(self, tables: RangeTables, engine: str):
-        self.encoder = range_coder.encoder(tables, engine)
+        self.encoder = engines.encoder(tables, engine)
         self.checksums: list[int] = []
 
     def write(self, indexes: np.ndarray, symbols: np.ndarray) -> None:
@@ -27,7 +33,7 @@ class StreamReader:
     """The same for a decoder, which knows by the checksums whether it has the right tables."""
 
     def __init__(self, file: Container, tables: RangeTables, engine: str):
-        self._file, self._decoder = file, range_coder.decoder(tables, file.stream, engine)
+        self._file, self._decoder = file, engines.decoder(tables, file.stream, engine)
         self._parts, self._checksum = 0, 0
 
     def read(self, choices: Iterable[np.ndarray]) -> np.ndarray | None:

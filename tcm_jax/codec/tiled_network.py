@@ -12,14 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.codec.programs import Parameters, Program
-from tcm_jax.codec.tiles import Grid, over_tiles, part, tiles
+from tcm_jax.codec.tiles import ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO, Grid, over_tiles, part, tiles
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.weights.weights import Weights
 
 PAD = 128  # pictures are padded to multiples of this: the latent grid is then whole in windows
-# Pixels, chosen by docs/experiments/2026-11-24-halos.md; that of the entropy model is part of the format.
-ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO = 64, 64, 128
 _CHUNK = 1 << 16  # symbols whose likelihoods are computed at a time
 
 precise = functools.partial(Program, precise=True)

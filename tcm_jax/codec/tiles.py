@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 
+# Pixels, chosen by docs/experiments/2026-11-24-halos.md; that of the entropy model is part of the format.
+ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO = 64, 64, 128
 Grid = np.ndarray | jax.Array  # [h, w, C]; programs take and give either
 
 

@@ -1,270 +1,219 @@
-"""Range coding in tensorflow-compression's format (`entropy_encode_index`), with the same bytes from two engines.
+"""Numba kernels of the range coder, and of the choice of tables for it; `engines.py` alone imports this module.
 
-`native` is Numba and runs everywhere; `tfc` is the C++ of tensorflow-compression-ops, from the extra `tfc`. A stream
-written by one decodes with the other. docs/format.md describes the bytes.
+The arithmetic is tensorflow-compression's (docs/format.md). Every integer is int64: Numba turns a mix of int64 and
+uint64 into float64, and no product here exceeds 2**48.
 """
 
-import importlib
-import importlib.util
-from types import ModuleType
-from typing import Any, Protocol
+from numba import float32, int32, int64, njit, types, uint8, uint16, uint32, uint64
 
-import numpy as np
+from tcm_jax.system.cache import keep_compiled
 
-from tcm_jax.entropy.range_tables import PRECISION, RangeTables
-from tcm_jax.errors import ConfigError, StreamError
-from tcm_jax.system.extras import needed
+PRECISION = 16
+MASK = 0xFFFFFFFF
+MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30, where the C++ encoder is still defined
+MAX_ESCAPE_ZEROS = 31
+MAX_OVERREAD = 256  # bytes of zeros past the end; chance makes an encoder drop more than 64 once in 2**480 streams
+ESCAPE_WORDS = 8  # of 16 bits: more than any symbol takes
+MIXED = 64  # added to the table of numbers that do not all have it
 
-ENGINES = ("auto", "tfc", "native")
-MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30; beyond it the C++ encoder never returns
-_CHUNK = 1 << 16  # symbols coded at a time, so that the scratch space stays small
-_ESCAPE_BYTES = 10  # the longest code of a symbol: 16 bits of escape, 2 * 29 + 1 of Elias gamma, a sign
+OK, PAST_END, BAD_ESCAPE, BAD_INDEX = 0, 1, 2, 3
 
-
-class Encoder(Protocol):
-    """Writes one stream."""
-
-    def encode(self, indexes: np.ndarray, symbols: np.ndarray) -> None:
-        """Append symbols (int32, any shape, in C order), each coded with the table of the same place in `indexes`.
-
-        Raises:
-            ValueError: sizes differ, an index is no table, or a symbol lies outside +-2**29.
-        """
-
-    def finish(self) -> bytes:
-        """The whole stream; the encoder is used up."""
+_INTS = types.Array(int32, 1, "C", readonly=True)
+_WORDS = types.Array(uint16, 1, "C", readonly=True)
+_BUCKETS = types.Array(uint16, 2, "C", readonly=True)
+_OUT32 = types.Array(int32, 1, "C")
+_OUT64 = types.Array(int64, 1, "C")
+_OUT8 = types.Array(uint8, 1, "C")
+_FLOATS = types.Array(float32, 1, "C", readonly=True)
+_BITS = types.Array(uint32, 1, "C", readonly=True)
 
 
-class Decoder(Protocol):
-    """Reads one stream, symbols in the order in which they were encoded."""
+def _compiled(signature):
+    """`njit` without the interpreter's lock, its result kept."""
 
-    def decode(self, indexes: np.ndarray) -> np.ndarray:
-        """The next symbols, int32 of the shape of `indexes` (int32, in C order).
+    def decorate(function):
+        return keep_compiled(function, lambda keep: njit(signature, cache=keep, nogil=True)(function))
 
-        Raises:
-            ValueError: an index is no table.
-            StreamError: the stream ends early or holds an impossible escape; `seek` makes the decoder usable again.
-        """
-
-    def tell(self) -> Any:
-        """Where in the stream the decoder is, for `seek`."""
-
-    def seek(self, place: Any) -> None:
-        """Goes back to where `tell` was called."""
-
-    def finish(self) -> None:
-        """Raises StreamError unless the stream was consumed exactly."""
+    return decorate
 
 
-def encoder(tables: RangeTables, engine: str = "auto") -> Encoder:
-    """A new stream's encoder; `auto` takes `tfc` where it is installed, else `native`.
+_inlined = njit(inline="always")  # a call would count references to its arrays, atomically, at every symbol
 
-    Raises:
-        ConfigError: unknown engine.
-        MissingExtraError: `tfc` is asked for and not installed.
+
+@_inlined
+def _narrow(base, top, delay, out, position, lower, upper, precision):
+    """Encode one interval; the range is [base, base + top], `delay` what a carry may still change.
+
+    The low 16 bits of `delay` are the two bytes held back (plus one), the rest counts the zero bytes behind them.
     """
-    check_engine(engine)
-    if engine == "auto":
-        engine = "tfc" if importlib.util.find_spec("tensorflow_compression_ops") else "native"
-    return _TfcEncoder(tables) if engine == "tfc" else _NativeEncoder(tables)
+    size = top + 1
+    low = (size * lower) >> precision
+    top = ((size * upper) >> precision) - 1 - low
+    carried = base + low > MASK
+    base = (base + low) & MASK
+    if base + top > MASK:  # the interval still straddles the carry
+        if top < 0x10000:
+            base = (base << 16) & MASK
+            top = (top << 16) | 0xFFFF
+            delay += 0x20000
+        return base, top, delay, position
+    if delay:
+        held = delay & 0xFFFF
+        fill = 0
+        if not carried:
+            held -= 1
+            fill = 0xFF
+        out[position] = held >> 8
+        out[position + 1] = held & 0xFF
+        position += 2
+        for _ in range(delay >> 16):
+            out[position] = fill
+            position += 1
+        delay = 0
+    # Written first and kept only if the range became small: whether it did is a coin flip no processor predicts.
+    small = int64(top < 0x10000)
+    head = base >> 16
+    out[position] = head >> 8
+    out[position + 1] = head & 0xFF
+    position += small << 1
+    base = (base << (small << 4)) & MASK
+    top = ((top + 1) << (small << 4)) - 1
+    if base + top > MASK:
+        position -= 2
+        delay = head + 1
+    return base, top, delay, position
 
 
-def decoder(tables: RangeTables, data: bytes, engine: str = "auto") -> Decoder:
-    """A decoder of the stream `data`; `auto` is `native`.
+@_compiled(int64(_OUT8, _OUT64, _INTS, _INTS, _INTS, _INTS, _INTS, _INTS))
+def encode(out, state, lookup, starts, sizes, offsets, indexes, symbols):
+    """Append symbols to the stream; returns the number of bytes written to `out`.
 
-    Decode with `tfc` for cross-checks and on files that you trust only: an altered file can make its C++ run forever.
-
-    Raises:
-        ConfigError: unknown engine.
-        MissingExtraError: `tfc` is asked for and not installed.
+    `state` is (base, size - 1, delay). `out` must hold 10 bytes a symbol, 2 more, and those that `state` holds back.
     """
-    check_engine(engine)
-    return _TfcDecoder(tables, data) if engine == "tfc" else _NativeDecoder(tables, data)
+    base, top, delay = state[0], state[1], state[2]
+    position = 0
+    for i in range(indexes.size):
+        table = indexes[i]
+        escape = int64(sizes[table])
+        value = int64(symbols[i]) - offsets[table]
+        symbol = value
+        if value < 0 or value >= escape:
+            symbol = escape
+        at = starts[table] + symbol
+        base, top, delay, position = _narrow(base, top, delay, out, position, lookup[at], lookup[at + 1], PRECISION)
+        if symbol == escape:
+            gamma = -value if value < 0 else value - escape + 1
+            bits = 0
+            while gamma >> (bits + 1):
+                base, top, delay, position = _narrow(base, top, delay, out, position, 0, 1, 1)
+                bits += 1
+            code = (gamma << 1) | (value < 0)
+            for shift in range(bits + 1, -1, -1):
+                bit = (code >> shift) & 1
+                base, top, delay, position = _narrow(base, top, delay, out, position, bit, bit + 1, 1)
+    state[0], state[1], state[2] = base, top, delay
+    return position
 
 
-def load(engine: str) -> None:
-    """Imports what `engine` needs, for who wants that done before the first stream; raises what `encoder` raises."""
-    check_engine(engine)
-    if engine == "tfc":
-        _tfc_ops()
+@_inlined
+def _widen(base, top, value, position, word):
+    """Shift the next word of the stream in when the range has become small."""
+    if top < 0x10000:
+        base = (base << 16) & MASK
+        top = (top << 16) | 0xFFFF
+        value = ((value << 16) & MASK) | word
+        position += 1
+    return base, top, value, position
+
+
+@_inlined
+def _bit(base, top, value, position, word):
+    half = (top + 1) >> 1
+    bit = 1 if (value - base) & MASK >= half else 0
+    if bit:
+        base = (base + half) & MASK
+        top -= half
     else:
-        kernels()
+        top = half - 1
+    base, top, value, position = _widen(base, top, value, position, word)
+    return bit, base, top, value, position
 
 
-def information_content(tables: RangeTables, indexes: np.ndarray, symbols: np.ndarray) -> float:
-    """Bits that `symbols` cost under the integer tables, escapes included; the length of a stream within 0.1 %.
+@_compiled(int64(_OUT32, _OUT64, _WORDS, _INTS, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS))
+def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets, indexes):
+    """Fill `out` with the next symbols; returns OK, PAST_END, BAD_ESCAPE or, for an index of no table, BAD_INDEX.
 
-    Takes what `Encoder.encode` takes, and raises the same errors.
+    `words` is the stream by 16 bits, then zeros, of which the last ESCAPE_WORDS are never a symbol's first; `state` is
+    (base, size - 1, value, words read). The symbol `likeliest[table]` is tried first: on a guess that mostly holds the
+    processor goes on where a division would keep it waiting. `buckets[table, t >> 6]` is where a search for `t` begins.
     """
-    indexes, symbols = _flat(tables, indexes), _flat_symbols(indexes, symbols)
-    sizes = tables.sizes[indexes].astype(np.int64)
-    values = symbols.astype(np.int64) - tables.offsets[indexes]
-    escaped = (values < 0) | (values >= sizes)
-    at = tables.starts[indexes] + np.where(escaped, sizes, values)
-    bits = np.sum(PRECISION - np.log2(tables.lookup[at + 1] - tables.lookup[at]))
-    gammas = np.where(values < 0, -values, values - sizes + 1)[escaped]
-    # frexp gives the bit length exactly, where log2 could round up.
-    return float(bits + np.sum(2.0 * np.frexp(gammas.astype(np.float64))[1]))
+    base, top, value, position = state[0], state[1], state[2], state[3]
+    limit, tables = words.size - ESCAPE_WORDS, uint64(sizes.size)
+    for i in range(indexes.size):
+        if position > limit:
+            return PAST_END
+        table = uint64(indexes[i])
+        if table >= tables:
+            return BAD_INDEX
+        start = int64(starts[table])
+        size = top + 1
+        ahead = (value - base) & MASK
+        symbol = int64(likeliest[table])
+        low = (size * lookup[start + symbol]) >> PRECISION
+        high = (size * lookup[start + symbol + 1]) >> PRECISION
+        if ahead < low or ahead >= high:
+            # Below 2**48 over at most 2**32: the float64 quotient, below 2**16, is never rounded up to an integer.
+            target = int64((((ahead + 1) << PRECISION) - 1) / size)
+            symbol = int64(buckets[table, target >> 6])
+            while lookup[start + symbol + 1] <= target:
+                symbol += 1
+            low = (size * lookup[start + symbol]) >> PRECISION
+            high = (size * lookup[start + symbol + 1]) >> PRECISION
+        base, top, value, position = _widen((base + low) & MASK, high - 1 - low, value, position, words[position])
+        if symbol == sizes[table]:
+            zeros = 0
+            bit, base, top, value, position = _bit(base, top, value, position, words[position])
+            while bit == 0:
+                zeros += 1
+                if zeros > MAX_ESCAPE_ZEROS:
+                    return BAD_ESCAPE
+                bit, base, top, value, position = _bit(base, top, value, position, words[position])
+            gamma = int64(1)
+            for _ in range(zeros):
+                bit, base, top, value, position = _bit(base, top, value, position, words[position])
+                gamma = (gamma << 1) | bit
+            negative, base, top, value, position = _bit(base, top, value, position, words[position])
+            symbol = -gamma if negative else gamma + symbol - 1
+        symbol += offsets[table]
+        if symbol > MAX_SYMBOL or symbol < -MAX_SYMBOL:
+            return BAD_ESCAPE
+        out[i] = symbol
+    state[0], state[1], state[2], state[3] = base, top, value, position
+    return PAST_END if position > limit else OK
 
 
-def check_engine(engine: str) -> None:
-    """Raises ConfigError unless `engine` is one of `ENGINES`."""
-    if engine not in ENGINES:
-        raise ConfigError(f"unknown coder {engine!r}; choose one of {', '.join(ENGINES)}")
+@_compiled(int64(_OUT32, _OUT32, _OUT32, _FLOATS, _BITS, _INTS, _FLOATS, _FLOATS, _FLOATS))
+def choose(indexes, near, boundary, scales, bits, cells, upper, from_below, from_above):
+    """Fill `indexes` with the table of each of `scales`; returns how many of them are near a boundary.
 
-
-def _flat(tables: RangeTables, indexes: np.ndarray) -> np.ndarray:
-    flat = _int32(indexes, "indexes")
-    if flat.size and not 0 <= int(flat.min()) <= int(flat.max()) < len(tables):
-        raise ValueError(_no_table(tables))
-    return flat
-
-
-def _no_table(tables: RangeTables) -> str:
-    return f"indexes must lie in [0, {len(tables)})"
-
-
-def _flat_symbols(indexes: np.ndarray, symbols: np.ndarray) -> np.ndarray:
-    flat = _int32(symbols, "symbols")
-    if flat.size != np.size(indexes):
-        raise ValueError(f"{np.size(indexes)} indexes for {flat.size} symbols")
-    if flat.size and not -MAX_SYMBOL <= int(flat.min()) <= int(flat.max()) <= MAX_SYMBOL:
-        raise ValueError("symbols must lie within +-2**29")
-    return flat
-
-
-def _int32(array: np.ndarray, name: str) -> np.ndarray:
-    array = np.asarray(array)
-    if array.dtype != np.int32:
-        raise ValueError(f"{name} must be int32, not {array.dtype}")
-    return np.ascontiguousarray(array).reshape(-1)
-
-
-def kernels() -> ModuleType:
-    """The compiled coder, `native_coder`; Numba takes half a second to import, so only those who code pay for it."""
-    return importlib.import_module("tcm_jax.entropy.native_coder")
-
-
-class _NativeEncoder:
-    def __init__(self, tables: RangeTables):
-        self._kernels = kernels()
-        self._tables = tables
-        self._state = np.array([0, 0xFFFFFFFF, 0], np.int64)
-        self._stream = bytearray()
-
-    def encode(self, indexes: np.ndarray, symbols: np.ndarray) -> None:
-        t = self._tables
-        indexes, symbols = _flat(t, indexes), _flat_symbols(indexes, symbols)
-        for i in range(0, indexes.size, _CHUNK):
-            part = indexes[i : i + _CHUNK]
-            held_back = 2 + (int(self._state[2]) >> 16)
-            out = np.empty(_ESCAPE_BYTES * part.size + 2 + held_back, np.uint8)
-            written = self._kernels.encode(
-                out, self._state, t.lookup, t.starts, t.sizes, t.offsets, part, symbols[i : i + _CHUNK]
-            )
-            self._stream += out[:written].data
-
-    def finish(self) -> bytes:
-        base, top, delay = (int(x) for x in self._state)
-        if delay:
-            tail = (delay & 0xFFFF).to_bytes(2, "big")
-        elif base == 0:
-            tail = b""
-        elif (rounded := -(-base >> 24)) <= (base + top) >> 24:
-            tail = bytes([rounded])
-        else:
-            tail = (-(-base >> 16)).to_bytes(2, "big")
-        # A decoder reads zeros past the end, so one zero byte here need not be written.
-        return bytes(self._stream) + (tail[:1] if tail[1:] == b"\0" else tail)
-
-
-class _NativeDecoder:
-    def __init__(self, tables: RangeTables, data: bytes):
-        self._kernels = k = kernels()
-        self._tables = tables
-        self._size = len(data)
-        count = (len(data) + k.MAX_OVERREAD) // 2 + k.ESCAPE_WORDS
-        self._words = np.frombuffer(bytes(data).ljust(2 * count, b"\0"), ">u2").astype(np.uint16)
-        self._state = np.array([0, 0xFFFFFFFF, int(self._words[0]) << 16 | int(self._words[1]), 2], np.int64)
-
-    def decode(self, indexes: np.ndarray) -> np.ndarray:
-        t, k = self._tables, self._kernels
-        flat = _int32(indexes, "indexes")
-        out = np.empty(flat.size, np.int32)
-        tables = t.lookup, t.starts, t.sizes, t.offsets, t.likeliest, t.buckets
-        code = k.decode(out, self._state, self._words, *tables, flat)
-        if code == k.BAD_INDEX:
-            raise ValueError(_no_table(t))
-        if code == k.PAST_END:
-            raise StreamError("the coded latents end early: the file is truncated or altered")
-        if code == k.BAD_ESCAPE:
-            raise StreamError("the coded latents hold an impossible escape code: the file is altered")
-        return out.reshape(np.shape(indexes))
-
-    def tell(self) -> np.ndarray:
-        return self._state.copy()
-
-    def seek(self, place: np.ndarray) -> None:
-        self._state[:] = place
-
-    def finish(self) -> None:
-        base, top, value, position = (int(x) for x in self._state)
-        if base == 0 or base + top > 0xFFFFFFFF:
-            expected = 0
-        else:
-            shift = 24 if (base - 1) >> 24 < (base + top) >> 24 else 16
-            expected = -(-base >> shift) << shift
-        if 2 * position < self._size or value != expected:
-            raise StreamError("the coded latents do not end where they should: the file is altered")
-
-
-def _tfc_ops():
-    with needed("tfc", "the tfc coder needs tensorflow-compression-ops"):
-        return importlib.import_module("tensorflow_compression_ops")
-
-
-class _TfcEncoder:
-    def __init__(self, tables: RangeTables):
-        self._ops = _tfc_ops()
-        self._tables = tables
-        self._handle = self._ops.create_range_encoder([], tables.lookup)
-
-    def encode(self, indexes: np.ndarray, symbols: np.ndarray) -> None:
-        indexes, symbols = _flat(self._tables, indexes), _flat_symbols(indexes, symbols)
-        if indexes.size:
-            values = symbols - self._tables.offsets[indexes]
-            self._handle = self._ops.entropy_encode_index(self._handle, indexes, values)
-
-    def finish(self) -> bytes:
-        return self._ops.entropy_encode_finalize(self._handle).numpy()
-
-
-class _TfcDecoder:
-    def __init__(self, tables: RangeTables, data: bytes):
-        self._ops = _tfc_ops()
-        self._tables = tables
-        self._data = bytes(data)
-        self.seek(())
-
-    def tell(self) -> tuple[np.ndarray, ...]:
-        return self._decoded
-
-    def seek(self, place: tuple[np.ndarray, ...]) -> None:
-        """Decodes from the stream's start, as the C++ decoder does not go back."""
-        self._handle = self._ops.create_range_decoder(self._data, self._tables.lookup)
-        self._decoded: tuple[np.ndarray, ...] = ()
-        for indexes in place:
-            self.decode(indexes)
-
-    def decode(self, indexes: np.ndarray) -> np.ndarray:
-        flat = _flat(self._tables, indexes)
-        self._decoded += (flat,)
-        values = np.empty(0, np.int32)
-        if flat.size:
-            self._handle, decoded = self._ops.entropy_decode_index(self._handle, flat, flat.shape, np.int32)
-            values = decoded.numpy()
-        return (values + self._tables.offsets[flat]).reshape(np.shape(indexes))
-
-    def finish(self) -> None:
-        if not bool(self._ops.entropy_decode_finalize(self._handle)):
-            raise StreamError("the coded latents do not end where they should: the file is altered")
+    The positions of those go to `near`, the numbers of their boundaries to `boundary`, both as long as `scales`.
+    `bits` is their memory; `cells[bits >> 16]` the table, or MIXED more than the first table that such numbers have,
+    `upper` the boundary above each table, `from_below` and `from_above` the largest number near the one below, the
+    smallest near the one above.
+    """
+    count = 0
+    for i in range(scales.size):
+        table = uint64(cells[bits[i] >> 16])  # unsigned, as Numba asks of every other index whether it is negative
+        if table >= MIXED:  # one cell in 16 to 32
+            scale = scales[i]
+            table -= uint64(MIXED)
+            table += uint64(scale > upper[table])
+            if scale != scale:
+                table = uint64(upper.size - 1)
+            beyond = scale <= from_below[table]
+            if beyond or scale >= from_above[table]:
+                near[count] = i
+                boundary[count] = int64(table) - beyond
+                count += 1
+        indexes[i] = table
+    return count

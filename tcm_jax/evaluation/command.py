@@ -16,7 +16,7 @@ from tcm_jax.system.devices import local_devices
 from tcm_jax.system.names import say
 from tcm_jax.system.process import tune_process
 from tcm_jax.system.program import INTERRUPTED, outcome
-from tcm_jax.training.weights import open_weights
+from tcm_jax.training.open_weights import open_weights
 
 __all__ = ["add_arguments", "main", "open_weights", "operating_points", "run"]
 

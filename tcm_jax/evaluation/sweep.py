@@ -26,7 +26,7 @@ from tcm_jax.system.cache import read_json, remove
 from tcm_jax.system.files import atomic_write
 from tcm_jax.system.memory import peak_resident_bytes
 from tcm_jax.system.process import tune_process
-from tcm_jax.training.weights import open_weights
+from tcm_jax.training.open_weights import open_weights
 
 # What decides a row: a change in one of these files and folders makes cached rows stale.
 _MEASURING = ("evaluation/measure.py", "images")

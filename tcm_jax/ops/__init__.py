@@ -6,7 +6,7 @@ the operations in plain JAX; cpu.py for gradients made for CPUs; kernels/ for wh
 
 from tcm_jax.ops.layers import conv1x1, conv1x1_strided, conv3x3, gain, gate, gdn, gelu, tanh
 from tcm_jax.ops.maps import lower_bound, pixel_shuffle, pixel_unshuffle, ste_round
-from tcm_jax.ops.swin import SwinWeights, swin_block
+from tcm_jax.ops.shifted_windows import SwinWeights, swin_block
 from tcm_jax.ops.targets import PRECISIONS, Target, codec_target, current, precision, target, training_target
 from tcm_jax.ops.tracing import kept_apart, rematerialized, traced_once
 

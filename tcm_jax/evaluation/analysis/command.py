@@ -26,7 +26,7 @@ from tcm_jax.system.devices import local_devices
 from tcm_jax.system.files import atomic_write, descriptor, is_special
 from tcm_jax.system.names import say
 from tcm_jax.system.process import tune_process
-from tcm_jax.training.weights import open_weights
+from tcm_jax.training.open_weights import open_weights
 from tcm_jax.weights.files import make_weights
 from tcm_jax.weights.weights import Weights
 

@@ -11,7 +11,7 @@ from numba import carray
 from numba.extending import register_jitable
 
 from tcm_jax.ops.kernels.emit import COLUMNS, LANES, ROWS, copy, floats, internal, store, tile
-from tcm_jax.ops.kernels.transforms import kernel2, kernel4, outputs2, outputs4, patch2, patch4
+from tcm_jax.ops.kernels.winograd_transforms import kernel2, kernel4, outputs2, outputs4, patch2, patch4
 from tcm_jax.ops.kernels.xla import (
     argument,
     argument_size,
