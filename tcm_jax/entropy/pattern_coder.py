@@ -8,7 +8,7 @@ right is an adaptive bit.
 import numpy as np
 from numba import int32, int64, njit, types, uint8
 
-from tcm_jax.system.cache import keep_compiled
+from tcm_jax.system.cache import kept_njit
 
 PAD = 6
 PAIR_BITS, LOW_BITS, HIGH_BITS, MATCH_BITS = 14, 16, 18, 16  # of the tables of what followed 2, 4, 10, 15 neighbours
@@ -20,15 +20,6 @@ _CACHE = 64 << CACHE_BITS
 _NUMBERS = 3 * 16 * 64  # channel, activity; zero, sign, exponent, first bits
 _MASK = 0xFFFFFFFF
 AHEAD = 2  # bytes that a decoder has read when it is done, beyond the two that an encoder adds at the end
-
-
-def _compiled(signature):
-    """`njit` without the interpreter's lock, its result kept."""
-
-    def decorate(function):
-        return keep_compiled(function, lambda keep: njit(signature, cache=keep, nogil=True)(function))
-
-    return decorate
 
 
 _part = njit(inline="never", nogil=True)
@@ -187,7 +178,7 @@ def _pixel(picture, at, width, channels):
     return pixel
 
 
-@_compiled(int64(types.Array(uint8, 3, "C"), types.Array(int32, 1, "C", readonly=True), types.Array(uint8, 1, "C"),
+@kept_njit(int64(types.Array(uint8, 3, "C"), types.Array(int32, 1, "C", readonly=True), types.Array(uint8, 1, "C"),
                  types.boolean))  # fmt: skip
 def code(picture, palette, stream, encoding):
     """Codes all of `picture` ([H, W, 1 or 3]) to or from `stream`; the bytes written or read, -1 if there are too few.

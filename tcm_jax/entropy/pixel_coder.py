@@ -7,7 +7,7 @@ buffers with PAD columns on either side, three rows a channel: the current row r
 import numpy as np
 from numba import int32, int64, njit, types, uint8, uint16
 
-from tcm_jax.system.cache import keep_compiled
+from tcm_jax.system.cache import kept_njit
 
 PAD = 4  # columns of a buffer beside the picture
 BLOCK = 16  # pixels a side that share their predictors
@@ -42,15 +42,6 @@ _WORDS = types.Array(uint16, 1, "C", readonly=True)
 _WORDS2 = types.Array(uint16, 2, "C", readonly=True)
 _OUT32 = types.Array(int32, 1, "C")
 _OUT16 = types.Array(uint16, 1, "C")
-
-
-def _compiled(signature):
-    """`njit` without the interpreter's lock, its result kept."""
-
-    def decorate(function):
-        return keep_compiled(function, lambda keep: njit(signature, cache=keep, nogil=True)(function))
-
-    return decorate
 
 
 _part = njit(inline="never", nogil=True)
@@ -228,7 +219,7 @@ def _empty(width):
     return np.empty(width, np.int32)
 
 
-@_compiled(int64(_PICTURE, _PICTURE_IN, int64, int64, int64, int64, _ROWS, _ROWS, _ROWS, _COEFFICIENTS, _WEIGHTS,
+@kept_njit(int64(_PICTURE, _PICTURE_IN, int64, int64, int64, int64, _ROWS, _ROWS, _ROWS, _COEFFICIENTS, _WEIGHTS,
                  _BYTES2, _BYTES1, _BYTES2, _WORDS2, _INTS1, _INTS1, _WORDS))  # fmt: skip
 def decode(out, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weights, classes, level_of, buckets,
            cumulative, lowest, escapes, words):  # fmt: skip
@@ -260,7 +251,7 @@ def decode(out, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weig
     return OK if x == LEAST and position == limit else PAST_END
 
 
-@_compiled(int64(_PICTURE, _PICTURE_IN, _PICTURE_IN, int64, int64, int64, int64, _ROWS, _ROWS, _ROWS, _COEFFICIENTS,
+@kept_njit(int64(_PICTURE, _PICTURE_IN, _PICTURE_IN, int64, int64, int64, int64, _ROWS, _ROWS, _ROWS, _COEFFICIENTS,
                  _WEIGHTS, _BYTES2, _BYTES1, types.Array(int32, 2, "C"), types.Array(uint16, 2, "C")))  # fmt: skip
 def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weights, classes, level_of,
               symbols, contexts):  # fmt: skip
@@ -308,7 +299,7 @@ def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat,
     return OK
 
 
-@_compiled(int64(_OUT16, _INTS1, types.Array(uint16, 1, "C", readonly=True), _WORDS2, _INTS1, _INTS1))
+@kept_njit(int64(_OUT16, _INTS1, types.Array(uint16, 1, "C", readonly=True), _WORDS2, _INTS1, _INTS1))
 def encode(words, symbols, contexts, cumulative, lowest, escapes):
     """Writes symbols to the end of `words`, 2 a symbol and 2 more at most; returns where they begin."""
     x, position = int64(LEAST), int64(words.size)
@@ -366,7 +357,7 @@ def _gather(taps, n, planes, hats, with_hat, channel, r, a, b):
     taps[27, n:m] = p[r, a:b]
 
 
-@_compiled(int64(types.Array(int32, 3, "C", readonly=True), types.Array(int32, 3, "C", readonly=True), int64, int64,
+@kept_njit(int64(types.Array(int32, 3, "C", readonly=True), types.Array(int32, 3, "C", readonly=True), int64, int64,
                  types.Array(types.float64, 4, "C")))  # fmt: skip
 def moments(planes, hats, with_hat, channel, out):
     """Sums of products of taps and sample over each block, to `out`; planes are [channels, H + 3, W + 2 PAD]."""

@@ -6,7 +6,7 @@ uint64 into float64, and no product here exceeds 2**48.
 
 from numba import float32, int32, int64, njit, types, uint8, uint16, uint32, uint64
 
-from tcm_jax.system.cache import keep_compiled
+from tcm_jax.system.cache import kept_njit
 
 PRECISION = 16
 MASK = 0xFFFFFFFF
@@ -26,15 +26,6 @@ _OUT64 = types.Array(int64, 1, "C")
 _OUT8 = types.Array(uint8, 1, "C")
 _FLOATS = types.Array(float32, 1, "C", readonly=True)
 _BITS = types.Array(uint32, 1, "C", readonly=True)
-
-
-def _compiled(signature):
-    """`njit` without the interpreter's lock, its result kept."""
-
-    def decorate(function):
-        return keep_compiled(function, lambda keep: njit(signature, cache=keep, nogil=True)(function))
-
-    return decorate
 
 
 _inlined = njit(inline="always")  # a call would count references to its arrays, atomically, at every symbol
@@ -84,7 +75,7 @@ def _narrow(base, top, delay, out, position, lower, upper, precision):
     return base, top, delay, position
 
 
-@_compiled(int64(_OUT8, _OUT64, _INTS, _INTS, _INTS, _INTS, _INTS, _INTS))
+@kept_njit(int64(_OUT8, _OUT64, _INTS, _INTS, _INTS, _INTS, _INTS, _INTS))
 def encode(out, state, lookup, starts, sizes, offsets, indexes, symbols):
     """Append symbols to the stream; returns the number of bytes written to `out`.
 
@@ -139,7 +130,7 @@ def _bit(base, top, value, position, word):
     return bit, base, top, value, position
 
 
-@_compiled(int64(_OUT32, _OUT64, _WORDS, _INTS, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS))
+@kept_njit(int64(_OUT32, _OUT64, _WORDS, _INTS, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS))
 def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets, indexes):
     """Fill `out` with the next symbols; returns OK, PAST_END, BAD_ESCAPE or, for an index of no table, BAD_INDEX.
 
@@ -192,7 +183,7 @@ def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets
     return PAST_END if position > limit else OK
 
 
-@_compiled(int64(_OUT32, _OUT32, _OUT32, _FLOATS, _BITS, _INTS, _FLOATS, _FLOATS, _FLOATS))
+@kept_njit(int64(_OUT32, _OUT32, _OUT32, _FLOATS, _BITS, _INTS, _FLOATS, _FLOATS, _FLOATS))
 def choose(indexes, near, boundary, scales, bits, cells, upper, from_below, from_above):
     """Fill `indexes` with the table of each of `scales`; returns how many of them are near a boundary.
 

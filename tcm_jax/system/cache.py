@@ -86,6 +86,17 @@ def remove(path: Path, folders_only: bool = False) -> None:
             path.unlink()
 
 
+def kept_njit(signature: Any) -> Callable[[Callable], Any]:
+    """Decorator: Numba's `njit` without the interpreter's lock, for one signature, its result kept."""
+
+    def decorate(function: Callable) -> Any:
+        from numba import njit
+
+        return keep_compiled(function, lambda keep: njit(signature, cache=keep, nogil=True)(function))
+
+    return decorate
+
+
 def keep_compiled(function: Callable, compile_function: Callable[[bool], Any], version: str = "") -> Any:
     """What Numba makes of `function`, `compile_function(True)`, kept in the user's cache folder where that can be.
 

@@ -145,48 +145,30 @@ def call_context(_, frame):
     return types.int64(types.int64), emit
 
 
-@intrinsic
-def argument(_, frame, i):
-    """Address of the values of argument `i`."""
+def _readers(entries):
+    """Functions that read one of the frame's lists: (address of the values of entry `i`, length of one of its axes)."""
 
-    def emit(context, builder, signature, arguments):
-        frame, i = arguments
-        return _load(builder, _entry(builder, frame, _ARGUMENTS, i), _DATA)
+    @intrinsic
+    def values(_, frame, i):
+        def emit(context, builder, signature, arguments):
+            frame, i = arguments
+            return _load(builder, _entry(builder, frame, entries, i), _DATA)
 
-    return types.int64(types.int64, types.int64), emit
+        return types.int64(types.int64, types.int64), emit
 
+    @intrinsic
+    def size(_, frame, i, axis):
+        def emit(context, builder, signature, arguments):
+            frame, i, axis = arguments
+            return _axis(builder, _entry(builder, frame, entries, i), axis)
 
-@intrinsic
-def argument_size(_, frame, i, axis):
-    """Length of an axis of argument `i`."""
+        return types.int64(types.int64, types.int64, types.int64), emit
 
-    def emit(context, builder, signature, arguments):
-        frame, i, axis = arguments
-        return _axis(builder, _entry(builder, frame, _ARGUMENTS, i), axis)
-
-    return types.int64(types.int64, types.int64, types.int64), emit
-
-
-@intrinsic
-def result(_, frame, i):
-    """Address of the values of result `i`."""
-
-    def emit(context, builder, signature, arguments):
-        frame, i = arguments
-        return _load(builder, _entry(builder, frame, _RESULTS, i), _DATA)
-
-    return types.int64(types.int64, types.int64), emit
+    return values, size
 
 
-@intrinsic
-def result_size(_, frame, i, axis):
-    """Length of an axis of result `i`."""
-
-    def emit(context, builder, signature, arguments):
-        frame, i, axis = arguments
-        return _axis(builder, _entry(builder, frame, _RESULTS, i), axis)
-
-    return types.int64(types.int64, types.int64, types.int64), emit
+argument, argument_size = _readers(_ARGUMENTS)
+result, result_size = _readers(_RESULTS)
 
 
 @intrinsic
