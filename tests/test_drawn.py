@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pytest
 from conftest import photograph
 from PIL import Image
 
@@ -38,6 +39,7 @@ def test_the_same_pictures_each_time(tmp_path, monkeypatch):
     assert all(np.ptp(pictures[i]) > 150 for i in range(1, 4))  # ink on its ground
 
 
+@pytest.mark.slow
 def test_sheets_are_the_same_each_time_and_no_two_alike(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for i in range(3):

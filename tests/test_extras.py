@@ -137,6 +137,7 @@ def run(*lines: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, **options)
 
 
+@pytest.mark.slow
 def test_the_core_codes_pictures(picture, tmp_path):
     arguments = json.dumps(
         [

@@ -5,12 +5,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax.traverse_util import flatten_dict
 
 from tcm_jax.model.initialization import init_params
 from tcm_jax.model.tcm import TCM
 
 
+@pytest.mark.slow
 def test_distributions_are_those_of_the_modules(tiny_config):
     tiny_config = dataclasses.replace(tiny_config, depths=(0, 0, 1), hyper_depth=0, num_slices=1)  # quick to trace
     picture = jax.ShapeDtypeStruct((1, 128, 128, 3), jnp.float32)

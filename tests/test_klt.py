@@ -84,6 +84,7 @@ def test_quantization_step_is_the_best_one():
     assert step[np.argmin(loss)] == pytest.approx(klt.quantization_step(lam), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_klt_of_its_pictures(tmp_path):
     for i, picture in enumerate(pictures()):
         write_png(tmp_path / f"{i}.png", picture)

@@ -76,6 +76,7 @@ def test_training_steps(name):
     assert set(products(text)) == expected
 
 
+@pytest.mark.slow
 def test_one_process_for_three_sorts_of_device():
     """What is traced for a GPU and a TPU does not end up in a CPU's programs, nor the other way round."""
     assert kernels.available()

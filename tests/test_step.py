@@ -61,6 +61,7 @@ def test_slices_of_the_vector_share_kernels():
     jax.tree.map(np.testing.assert_array_equal, program(vectors), expected)
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_are_the_whole(state, once):
     whole, expected = once(state, BATCH)
     parts, metrics = jax.jit(step.make_step(make_config(accumulate=2)))(state, BATCH)
@@ -116,6 +117,7 @@ def test_balanced_levels_count_by_the_root_of_lambda():
     assert float(balanced["loss"]) == pytest.approx(np.mean(weights * losses), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_entropy_model_alone_is_trained_on_the_rate_alone(state, once):
     after, metrics = jax.jit(step.make_step(make_config(entropy_only=True)))(state, BATCH)
     assert float(metrics["loss"]) == float(metrics["bpp"])

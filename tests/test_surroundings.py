@@ -50,7 +50,7 @@ SURROUNDINGS = {
     "no GPU": "JAX_PLATFORMS=cuda {}",
     "few files": "ulimit -n 12; {}",
 }
-QUICK = {("compress", "no streams"), ("compress", "full stdout"), ("info", "full stdout"), ("stdin", "no stdin"),
+QUICK = {("compress", "full stdout"), ("info", "full stdout"), ("stdin", "no stdin"),
          ("compress", "no such user"), ("compress", "no GPU"), ("evaluate.py", "full stderr"),
          ("train.py", "no GPU")}  # fmt: skip
 WIDE = ("compress", "train.py")  # the others meet those surroundings that differ for them
