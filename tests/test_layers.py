@@ -12,7 +12,7 @@ from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.layers.conv import GDN, SubpelConv
 from tcm_jax.model.layers.swin import SwinBlock
 from tcm_jax.model.layers.tcm_block import TCMBlock
-from tcm_jax.ops import cpu, swin
+from tcm_jax.ops import cpu, shifted_windows
 
 RNG = np.random.RandomState(0)
 
@@ -94,7 +94,7 @@ def test_windows_see_their_own_positions_alone(shifted, position, window):
 
 
 def test_relative_positions_are_the_offsets():
-    table = swin.relative_positions(3)
+    table = shifted_windows.relative_positions(3)
     assert table[0, 0] == table[4, 4] == 12  # no offset: the middle of the 5x5 table
     assert table[8, 0] == 24
     assert table[0, 8] == 0
