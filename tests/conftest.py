@@ -17,8 +17,6 @@ from tcm_jax.model.tcm import flat_shapes
 from tcm_jax.weights.files import make_weights
 from tcm_jax.weights.weights import Weights
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow, where it is, says much on stderr
-
 # Drawn at 0.7 / sqrt(fan in) but for these: latents of several units, scales from below the table to tens, pictures
 # that do not clip everywhere.
 GAINS = {"g_a/layers_6/kernel": 6.0, "h_a/layers_2/kernel": 4.0, "g_s/layers_6/layers_0/kernel": 0.05}
