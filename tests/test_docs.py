@@ -7,6 +7,7 @@ import tomllib
 from collections import defaultdict
 from pathlib import Path
 
+import jax
 import pytest
 
 from tcm_jax import cli
@@ -90,7 +91,8 @@ def here(tmp_path, monkeypatch):
 def run_blocks(page: str) -> None:
     names: dict[str, object] = {"__name__": page}
     for code in python_blocks(page):
-        exec(compile(code, page, "exec"), names)
+        with jax.numpy_dtype_promotion("standard"):  # as readers have it
+            exec(compile(code, page, "exec"), names)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/usage.md"])

@@ -99,6 +99,7 @@ def test_it_is_not_learned_if_the_quantizer_is_broken(broken, monkeypatch):
     assert not reaches(weights)
 
 
+@pytest.mark.usefixtures("latents_alone")
 def test_a_network_of_one_rate_becomes_one_of_all_rates():
     """On many crops, so that there is something to say in more or fewer bits."""
     rng = np.random.default_rng(0)
