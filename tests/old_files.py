@@ -20,7 +20,7 @@ def pack_listed(file: Container) -> bytes:
     start = len(container._head(file))
     end = start + 2 + bare[start + 1]  # of the checksums, whose length is below 128
     payload = pack_corrections(file.corrections)
-    body = bare[:end] + b"\2" + container._varint(len(payload)) + payload + bare[end:-4]
+    body = bare[:end] + b"\2" + container.varint(len(payload)) + payload + bare[end:-4]
     return body + struct.pack("<I", zlib.crc32(body))
 
 

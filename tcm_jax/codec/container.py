@@ -98,7 +98,7 @@ def pack(container: Container) -> bytes:
     """The bytes of a file without a list of corrections. Fixed cost: 42 bytes for a small picture with five slices."""
     data = _head(container)
     for tag, payload in _payloads(container):
-        data += bytes([tag]) + _varint(len(payload)) + payload
+        data += bytes([tag]) + varint(len(payload)) + payload
     return bytes(data + struct.pack("<I", zlib.crc32(data)))
 
 
@@ -127,7 +127,7 @@ def _payloads(container: Container) -> list[tuple[int, bytes]]:
 def _head(container: Container) -> bytearray:
     data = bytearray(MAGIC)
     data += bytes([VERSION, _flags(container)])
-    data += _varint(container.width) + _varint(container.height)
+    data += varint(container.width) + varint(container.height)
     data += struct.pack("<8sf", container.model_id, container.guard_band)
     if container.quality is not None:
         data += struct.pack("<H", container.quality)
@@ -275,7 +275,7 @@ def _ends_early(data: bytes) -> bool:
     return False
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     """Seven bits a byte, the lowest first; the high bit says that more follow."""
     out = bytearray()
     while value > 0x7F:

@@ -11,6 +11,7 @@ import zlib
 
 import numpy as np
 
+from tcm_jax.codec.container import varint
 from tcm_jax.codec.residual.fit import Model, buffers, code, fit
 from tcm_jax.codec.residual.tables import EXPONENTS, WIDTHS, level_of, tables
 from tcm_jax.entropy import pattern_coder, pixel_coder
@@ -166,8 +167,8 @@ def _patterns(picture: np.ndarray) -> list[Layer]:
     size = pattern_coder.code(np.array(_deep(picture)), palette, stream, True)
     if size < 0:
         return []
-    gaps = b"".join(_varint(gap) for gap in np.diff(palette, prepend=0).tolist())
-    return [Layer(_head(PATTERNS, picture) + _varint(len(palette)) + gaps + stream[:size].tobytes(), picture)]
+    gaps = b"".join(varint(gap) for gap in np.diff(palette, prepend=0).tolist())
+    return [Layer(_head(PATTERNS, picture) + varint(len(palette)) + gaps + stream[:size].tobytes(), picture)]
 
 
 def _palette(picture: np.ndarray) -> np.ndarray:
@@ -206,7 +207,7 @@ def _decode_stored(data: bytes, picture: np.ndarray, with_hat: bool) -> np.ndarr
 
 
 def _counted(data: bytes) -> bytes:
-    return _varint(len(data)) + data
+    return varint(len(data)) + data
 
 
 def _take(data: bytes, position: int) -> tuple[bytes, int]:
@@ -214,14 +215,6 @@ def _take(data: bytes, position: int) -> tuple[bytes, int]:
     if size > len(data) - position:
         raise StreamError(_ALTERED + "ends early")
     return data[position : position + size], position + size
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:
