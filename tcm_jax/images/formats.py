@@ -1,6 +1,5 @@
 """Which files are pictures: what Pillow reads, and JPEG XL where its plugin is installed."""
 
-import functools
 import importlib.util
 
 from PIL import Image
@@ -10,7 +9,6 @@ _NOT_READ = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "TCM"})
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 
 
-@functools.cache
 def suffixes() -> frozenset[str]:
     """The endings of files that are read as pictures, in lower case, each with its dot."""
     Image.init()

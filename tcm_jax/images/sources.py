@@ -88,10 +88,11 @@ def _folder_entries(root: Path) -> Iterator[_Entry]:
 
 
 def _tar_entries(path: Path) -> Iterator[_Entry]:
+    wanted = suffixes()
     try:
         with tarfile.open(path, "r:") as archive:  # No compression: its members are read in place.
             for member in archive:
-                if member.isfile() and Path(member.name).suffix.lower() in suffixes():
+                if member.isfile() and Path(member.name).suffix.lower() in wanted:
                     yield _Entry(f"{path}/{member.name}", path, member.offset_data, member.size)
     except tarfile.TarError as error:
         raise DataError(f"{path} is not an uncompressed tar file ({error}); unpack it and give the folder") from error
