@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import zlib
 
 import jax
@@ -23,6 +24,12 @@ GAINS = {"g_a/layers_6/kernel": 6.0, "h_a/layers_2/kernel": 4.0, "g_s/layers_6/l
 SCALE_GAIN = 4.0
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # float32 and int32 meet only where the code says so
+
+
+# A shell that starts the tests in the background has them ignored, and so would the programs that tests start.
+for number in (getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
