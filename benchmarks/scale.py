@@ -3,8 +3,7 @@
     PYTHONPATH=. python benchmarks/scale.py
 
 Memory and traffic are the compilers', in scale_compiled.jsonl (scale_compile.py wrote it); multiply-accumulates are
-counted in the network's program (tcm_jax/model/complexity.py), and so is the traffic of a network that the TPU's
-compiler has not seen (step_bytes.py); the rest is arithmetic with the data sheets' figures
+counted in the network's program (tcm_jax/model/complexity.py); the rest is arithmetic with the data sheets' figures
 below. Times are rooflines: no device reaches them.
 """
 
@@ -12,8 +11,6 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-
-from step_bytes import step_bytes
 
 from configs.default import EPOCH
 from tcm_jax.model import complexity
@@ -95,13 +92,8 @@ def compiled() -> dict[tuple[str, str, int], dict]:
 
 
 def traffic_of(programs: dict, name: str) -> float:
-    """Bytes to and from memory in a step of A_DEVICE crops, by the TPU's compiler, as CUDA's gives none.
-
-    Of a network that it has not compiled: small's, in the ratio of their programs' bytes.
-    """
-    if row := programs.get(("tpu", name, 1)):
-        return row["traffic"]
-    return programs["tpu", "small", 1]["traffic"] * step_bytes(name, A_DEVICE) / step_bytes("small", A_DEVICE)
+    """Bytes to and from memory in a step of A_DEVICE crops, by the TPU's compiler, as CUDA's gives none."""
+    return programs["tpu", name, 1]["traffic"]
 
 
 def device_table(programs: dict, networks: dict[str, Work]) -> list[str]:
@@ -109,15 +101,15 @@ def device_table(programs: dict, networks: dict[str, Work]) -> list[str]:
     rows = []
     for name, network in networks.items():
         for platform, device in DEVICES.items():
-            row = programs.get((platform, name, 1))
-            held = row and row["arguments"] + row["temporaries"]
+            row = programs[platform, name, 1]
+            held = row["arguments"] + row["temporaries"]
             traffic, flops = traffic_of(programs, name), network.bfloat16 + network.float32
             rows.append([
                 f"{name}, {device.name}",
                 f"{network.parameters / 1e6:.1f}",
                 f"{STATE * network.parameters / 1e9:.2f}",
-                f"{row['temporaries'] / 1e9:.2f}" if row else "",
-                f"{held / device.memory:.0%}" if held else "",
+                f"{row['temporaries'] / 1e9:.2f}",
+                f"{held / device.memory:.0%}",
                 f"{A_DEVICE * flops / 1e12:.2f}",
                 f"{network.bfloat16 / flops:.0%}",
                 f"{traffic / 1e9:.1f}",
@@ -173,12 +165,6 @@ def main() -> None:
     programs, networks = compiled(), {name: work(n) for name, n in NETWORKS.items()}
     for lines in (device_table, count_table, paper_batch_table):
         print("\n".join(lines(programs, networks)), end="\n\n")
-    tiny, rows = step_bytes("tiny", A_DEVICE) / step_bytes("small", A_DEVICE), programs
-    print(f"traffic of tiny: {tiny * rows['tpu', 'small', 1]['traffic'] / 1e9:.2f} GB by the ratio to small, "
-          f"{rows['tpu', 'tiny', 1]['traffic'] / 1e9:.2f} GB by the compiler")  # fmt: skip
-    growth = programs["cuda", "large", 1]["temporaries"] / programs["cuda", "small", 1]["temporaries"]
-    held = growth * programs["tpu", "small", 1]["temporaries"] + STATE * networks["large"].parameters
-    print(f"large on a v5e, if it grows from small as on an H100: {held / 1e9:.1f} GB")
     print(f"the paper's steps: {PAPER_CROPS // PAPER_BATCH:,}; of {COUNTS[-1]} devices with {A_DEVICE} crops each: "
           f"{PAPER_CROPS // (A_DEVICE * COUNTS[-1]):,}")  # fmt: skip
     for (platform, name, count), row in sorted(programs.items()):
