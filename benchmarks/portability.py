@@ -75,8 +75,8 @@ def encode(flags: argparse.Namespace) -> dict:
     for i, name in enumerate(short_names(pictures)):
         encoded, stem = codec.encode(pictures[i]), Path(name).stem
         (flags.target / f"{stem}.tcm").write_bytes(encoded.data)
-        files[stem] = {"bytes": len(encoded.data), "correction_bytes": encoded.correction_bytes}
-    total = {key: sum(file[key] for file in files.values()) for key in ("bytes", "correction_bytes")}
+        files[stem] = {"bytes": len(encoded.data), "sides_bytes": encoded.sides_bytes}
+    total = {key: sum(file[key] for file in files.values()) for key in ("bytes", "sides_bytes")}
     return {"stack": stack(), "guard_band": flags.guard_band, "total": total, "files": files}
 
 

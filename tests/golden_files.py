@@ -32,7 +32,7 @@ CONFIG = ModelConfig(
     widths=(8, 8, 8), depths=(1, 1, 1), head_dims=(4, 4, 4), hyper_width=8, hyper_depth=1, hyper_head_dim=4,
     latent_channels=12, hyper_channels=8, num_slices=3, atten_width=8, atten_head_dim=4, context_widths=(8, 8),
 )  # fmt: skip
-BAND = 0.01  # corrections in every file
+BAND = 0.01  # symbols near a boundary in every picture
 RGB = photograph(60, 90)
 ALPHA = np.clip(np.hypot(*np.mgrid[-30:30, -45:45]) * 9 - 100, 0, 255).astype(np.uint8)
 # name: (picture, settings of the codec, quality). `rgb` and `not_portable` were written by the first version; all but

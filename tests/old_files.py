@@ -13,9 +13,8 @@ from tcm_jax.codec.container import Container
 
 def pack_listed(file: Container) -> bytes:
     """The bytes of a file without sides, with a section for its corrections if it has any."""
-    listed = any(positions.size for positions in file.corrections)
-    bare = container.pack(dataclasses.replace(file, corrections=tuple(p[:0] for p in file.corrections)))
-    if not listed:
+    bare = container.pack(dataclasses.replace(file, corrections=()))
+    if not file.corrections:
         return bare
     start = len(container._head(file))
     end = start + 2 + bare[start + 1]  # of the checksums, whose length is below 128

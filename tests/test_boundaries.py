@@ -24,8 +24,9 @@ def some_scales(seed: int) -> np.ndarray:
     return scales
 
 
-def file_of(band: float, sides: bytes | None, corrections=NONE) -> Container:
-    return Container(800, 640, bytes(8), band, corrections, (0,) * (SLICES + 1), b"", sides=sides)
+def file_of(band: float, sides: bytes | None, corrections=()) -> Container:
+    checksums = (0,) * (SLICES + 1)
+    return Container(800, 640, bytes(8), band, checksums, b"", sides=sides, corrections=corrections)
 
 
 def written(scales: list[np.ndarray], band: float) -> tuple[list[np.ndarray], Container]:

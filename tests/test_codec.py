@@ -30,7 +30,7 @@ from tcm_jax.weights.embedded import EARLIER_EMBEDDED
 from tcm_jax.weights.files import make_weights
 
 NEEDS_TFC = pytest.mark.skipif(not importlib.util.find_spec("tensorflow_compression_ops"), reason="needs the extra tfc")
-BAND = 0.01  # wide enough for corrections even in small pictures
+BAND = 0.01  # wide enough for sides even in small pictures
 SIZES = [(1, 1), (1, 300), (17, 33), (64, 64), (127, 129), (128, 128), (500, 333)]
 LARGE = [pytest.param((768, 512), marks=pytest.mark.slow), pytest.param((2048, 64), marks=pytest.mark.slow)]
 
@@ -59,10 +59,10 @@ def test_the_decoded_picture_is_the_encoders(tiny_codec, size):
 
 
 def check_size(encoded: Encoded) -> None:
-    """Streams cost what the integer tables say; the rest of the file is its fixed cost and the corrections."""
+    """Streams cost what the integer tables say; the rest of the file is its fixed cost and the sides."""
     bits = encoded.table_bits
     assert abs(8 * encoded.stream_bytes - bits) <= 0.002 * bits + 24
-    assert 8 * len(encoded.data) <= 1.005 * bits + 8 * (64 + encoded.correction_bytes)
+    assert 8 * len(encoded.data) <= 1.005 * bits + 8 * (64 + encoded.sides_bytes)
     assert 0 < encoded.estimated_bits < 2 * bits
 
 
@@ -135,10 +135,10 @@ def test_the_parts_of_an_encoded_picture(banded, tiny_codec, encoded):
     assert (file.width, file.height) == (120, 100)
     assert file.model_id.hex() == banded.weights.identity[:16]
     assert len(file.stream) == encoded.stream_bytes
-    assert len(file.sides) == encoded.correction_bytes - 2 > 20
+    assert len(file.sides) == encoded.sides_bytes - 2 > 20
     narrow = tiny_codec.encode(photograph(100, 120))
     np.testing.assert_array_equal(narrow.reconstruction, encoded.reconstruction)
-    assert len(narrow.data) - narrow.correction_bytes == len(encoded.data) - encoded.correction_bytes
+    assert len(narrow.data) - narrow.sides_bytes == len(encoded.data) - encoded.sides_bytes
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_the_message_for_an_earlier_embedded_model_says_where_it_is(tiny_codec, 
 
 def test_a_file_with_other_slices_is_refused(banded, encoded):
     file = parse(encoded.data)
-    fewer = dataclasses.replace(file, corrections=file.corrections[1:], checksums=file.checksums[1:])
+    fewer = dataclasses.replace(file, checksums=file.checksums[1:])
     with pytest.raises(StreamError, match="2 slices, its model 3"):
         banded.decompress(pack(fewer))
 
@@ -243,7 +243,7 @@ def test_noise_within_the_guard_band_is_absorbed(tiny_weights, band):
 def test_without_a_guard_band_noise_is_not_absorbed(tiny_weights):
     codec = Codec(tiny_weights, coder="native", guard_band=0)
     encoded = codec.encode(photograph(100, 120))
-    assert encoded.correction_bytes == 0
+    assert encoded.sides_bytes == 0
     np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
     with pytest.raises(ArithmeticMismatchError):
         decoded_with_noise(codec, encoded.data, 0.5 * BAND, seed=0)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from old_files import pack_listed
 
 from tcm_jax.codec.container import Container, pack, parse, section_sizes
+from tcm_jax.codec.old_corrections import listed_positions
 from tcm_jax.codec.streams import symbol_checksum
 from tcm_jax.errors import StreamError
 
@@ -64,16 +65,16 @@ def test_golden_bytes():
     corrections, rest = "22a004001e7a9a7fff427003076c", "6174656e7473629787a9"
     assert data.hex() == header + checksums + corrections + rest
     assert_equal(parse(data), container(stream=b"latents"))
-    sided = pack(container(stream=b"latents", corrections=NONE, sides=b"sides"))
+    sided = pack(container(stream=b"latents", corrections=(), sides=b"sides"))
     head, sections = header[:10] + "08" + header[12:] + checksums[:-4], "02057369646573" + "03076c6174656e7473"
     assert sided.hex() == head + sections + "fc1864a6"
-    assert_equal(parse(sided), container(stream=b"latents", corrections=NONE, sides=b"sides"))
+    assert_equal(parse(sided), container(stream=b"latents", corrections=(), sides=b"sides"))
 
 
 def test_fixed_cost():
-    small = container(width=1, height=1, corrections=NONE, stream=b"")
+    small = container(width=1, height=1, corrections=(), stream=b"")
     assert len(pack(small)) == 42
-    assert len(pack(container(corrections=NONE))) == 45 + 200
+    assert len(pack(container(corrections=()))) == 45 + 200
     assert len(pack_listed(container(corrections=(int32(5), *NONE[1:])))) <= 45 + 200 + 6
 
 
@@ -87,10 +88,10 @@ def test_fixed_cost():
     extras=st.lists(st.binary(max_size=200), min_size=3, max_size=3), sides=st.none() | st.binary(max_size=200),
 )  # fmt: skip
 def test_round_trip(width, height, band, corrections, crcs, stream, extra, quality, tile, grey, extras, sides):
-    listed = (positions if sides is None else () for positions in corrections)
-    corrections = tuple(int32(*sorted(positions)) for positions in listed)
+    listed, slices = corrections if sides is None else (), len(corrections)
+    corrections = tuple(int32(*sorted(positions)) for positions in corrections) if any(listed) else ()
     made = container(width=width, height=height, guard_band=band, corrections=corrections,
-                     checksums=tuple(crcs[: len(corrections) + 1]), stream=stream, quality=quality, tile=tile,
+                     checksums=tuple(crcs[: slices + 1]), stream=stream, quality=quality, tile=tile,
                      grey=grey, alpha=extras[0], icc=extras[1], exif=extras[2], sides=sides)  # fmt: skip
     data = pack_listed(made)
     assert_equal(parse(extra(data)), made)
@@ -102,17 +103,16 @@ def test_corrections_cost_about_their_information():
     symbols, listed = 5_000_000, 1000
     positions = np.sort(rng.choice(symbols, listed, replace=False)).astype(np.int32)
     made = container(width=8000, height=8000, corrections=(positions, *NONE[1:]))
-    size = len(pack_listed(made)) - len(pack(container(width=8000, height=8000, corrections=NONE)))
+    size = len(pack_listed(made)) - len(pack(container(width=8000, height=8000, corrections=())))
     assert 8 * size / listed < np.log2(np.e * symbols / listed) + 0.2
-    np.testing.assert_array_equal(parse(pack_listed(made)).positions(0, symbols), positions)
+    np.testing.assert_array_equal(parse(pack_listed(made)).corrections[0], positions)
 
 
 def test_positions_outside_the_slice_are_refused():
-    made = container(corrections=(int32(3, 99), *NONE[1:]))
-    assert made.positions(0, 100).tolist() == [3, 99]
-    assert made.positions(1, 0).size == 0
+    assert listed_positions(int32(3, 99), 100).tolist() == [3, 99]
+    assert listed_positions(int32(), 0).size == 0
     with pytest.raises(StreamError, match="outside the picture"):
-        made.positions(0, 99)
+        listed_positions(int32(3, 99), 99)
 
 
 def test_checksums_keep_16_bits_but_the_last():
@@ -224,7 +224,7 @@ def test_forged_corrections(bits, message):
 
 
 def test_the_limit_on_pixels_counts_the_padding():
-    data = pack(container(width=129, height=128, corrections=NONE))
+    data = pack(container(width=129, height=128, corrections=()))
     assert parse(data, max_pixels=2 * 128**2).width == 129
     with pytest.raises(StreamError, match="129x128"):
         parse(data, max_pixels=2 * 128**2 - 1)

@@ -32,7 +32,7 @@ class Encoded:
     reconstruction: np.ndarray
     estimated_bits: float
     table_bits: float
-    correction_bytes: int
+    sides_bytes: int
     stream_bytes: int
 
 

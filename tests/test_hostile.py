@@ -31,7 +31,7 @@ def codec(tiny_weights) -> Codec:
 
 @pytest.fixture(scope="module")
 def data(codec) -> bytes:
-    """An intact file with corrections."""
+    """An intact file with sides."""
     return codec.compress(photograph(70, 90))
 
 

@@ -124,7 +124,7 @@ def test_a_layer_belongs_to_its_latents(codec, layered):
     with pytest.raises(StreamError, match="residual layer"):
         codec.decompress(pack(dataclasses.replace(other, layer=file.layer)))
     with pytest.raises(StreamError, match="residual layer"):
-        alone = dataclasses.replace(file, checksums=(), corrections=(), stream=b"", sides=None, quality=None)
+        alone = dataclasses.replace(file, checksums=(), stream=b"", sides=None, quality=None)
         codec.decompress(pack(alone))
 
 

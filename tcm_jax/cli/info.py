@@ -6,8 +6,6 @@ import json
 import sys
 from typing import Any
 
-import numpy as np
-
 from tcm_jax.cli import batch, files
 from tcm_jax.codec.container import Container, pack, parse, section_sizes
 from tcm_jax.codec.residual.layer import step_of
@@ -40,7 +38,7 @@ def info(args: argparse.Namespace) -> int:
 def describe(data: bytes, max_pixels: int) -> dict[str, Any]:
     """What `tcm info --json` prints of a file. Raises StreamError."""
     file = parse(data, max_pixels)
-    bare = dataclasses.replace(file, corrections=(np.empty(0, np.int32),) * len(file.corrections), sides=None)
+    bare = dataclasses.replace(file, sides=None, corrections=())
     return {
         "width": file.width,
         "height": file.height,

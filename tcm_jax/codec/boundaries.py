@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tcm_jax.codec.container import Container
+from tcm_jax.codec.old_corrections import listed_positions
 from tcm_jax.codec.ribbon import pack_sides, read_sides
 from tcm_jax.entropy.engines import native
 from tcm_jax.entropy.tables import scale_table
@@ -47,16 +48,15 @@ def decoded_indexes(file: Container, slice_index: int, sigma: np.ndarray, before
     `before` is how many symbols the slices before it have; None: as many each as this one.
 
     Raises:
-        StreamError: a correction of an older file lies outside the slice.
+        StreamError: a correction that an older file lists lies outside the slice.
     """
     before = slice_index * sigma.size if before is None else before
     indexes, near, boundary = _chosen(sigma, 0 if file.sides is None else file.guard_band)
-    if file.sides is None:
-        near = file.positions(slice_index, sigma.size)
-        coded = _nearest_boundary(sigma.ravel()[near]) + 1  # a listed symbol has the larger table
-    else:
-        coded = boundary + read_sides(file.sides, near.astype(np.int64) + before)
-    indexes.ravel()[near] = coded
+    if file.sides is not None:
+        indexes.ravel()[near] = boundary + read_sides(file.sides, near.astype(np.int64) + before)
+    elif file.corrections:
+        listed = listed_positions(file.corrections[slice_index], sigma.size)
+        indexes.ravel()[listed] = _nearest_boundary(sigma.ravel()[listed]) + 1  # the larger table of the two
     return indexes
 
 

@@ -47,7 +47,7 @@ class Encoded:
     table_bits: float  # information content under the integer tables and the coded indexes
     stream_bytes: int  # range-coded latents
     layer_bytes: int  # the residual layer
-    correction_bytes: int  # what portability costs: the file is this much shorter with guard_band = 0
+    sides_bytes: int  # what portability costs: the file is this much shorter with guard_band = 0
 
 
 class Codec:
@@ -116,7 +116,7 @@ class Codec:
             table_bits=measured.table_bits if container.has_latents else 0.0,
             stream_bytes=len(container.stream),
             layer_bytes=len(container.layer),
-            correction_bytes=len(data) - len(pack(dataclasses.replace(container, sides=None))),
+            sides_bytes=len(data) - len(pack(dataclasses.replace(container, sides=None))),
         )
 
     def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -150,8 +150,8 @@ class Codec:
         if (file.quality is None) != (self.weights.config.levels == 0):
             raise StreamError("the file is altered: only files of variable-rate models have a quality")
         slices = slices * self.weights.config.steps + self._slices.details(file.quality)
-        if len(file.corrections) != slices:
-            raise StreamError(f"the file is altered: it has {len(file.corrections)} slices, its model {slices}")
+        if file.slices != slices:
+            raise StreamError(f"the file is altered: it has {file.slices} slices, its model {slices}")
 
     def _colour(self, file: Container) -> np.ndarray:
         """What latents and layer decode to."""
@@ -231,7 +231,6 @@ class Codec:
             height=height,
             model_id=bytes(8),
             guard_band=0.0,
-            corrections=(),
             checksums=(),
             stream=b"",
             quality=None,
@@ -252,7 +251,6 @@ class Codec:
             height=height,
             model_id=self.model_id,
             guard_band=self.guard_band,
-            corrections=(np.empty(0, np.int32),) * (len(writer.checksums) - 1),
             checksums=tuple(writer.checksums),
             stream=writer.encoder.finish(),
             quality=hundredths,

@@ -12,8 +12,8 @@ from tcm_jax.errors import StreamError
 
 MAGIC = b"\x89TCM"
 VERSION = 1
-_HAS_QUALITY, _HAS_TILES, _GREY, _SIDES, _HAS_LAYER = 1, 2, 4, 8, 16  # flags
-_CHECKSUMS, _CORRECTIONS, _LATENTS, _ALPHA, _ICC, _EXIF, _LAYER = range(1, 8)  # sections
+_HAS_QUALITY, _HAS_TILES, _GREY, _HAS_SIDES, _HAS_LAYER = 1, 2, 4, 8, 16  # flags
+_CHECKSUMS, _SIDES, _LATENTS, _ALPHA, _ICC, _EXIF, _LAYER = range(1, 8)  # sections
 TILE_UNIT = 128
 MIN_TILE, MAX_TILE = 512, 8192
 _MAX_VARINT_BYTES = 5
@@ -32,9 +32,6 @@ class Container:
         model_id: the first 8 bytes of the SHA-256 that identifies the model.
         guard_band: relative half-width of the band around table boundaries, rounded to float32; 0 if the file is not
             portable, at most 0.03.
-        corrections: for each slice the flat positions (row, column, channel order) of the symbols that lie in the
-            band, int32 [n], strictly increasing. Their table is the larger one beside the boundary. Files have had
-            `sides` instead since the end of November 2026.
         checksums: `streams.symbol_checksum` after z and after each slice; all but the last keep 16 bits. Empty, as
             the stream then is, in a file without latents, whose layer holds all of the picture.
         stream: the range-coded latents.
@@ -43,15 +40,17 @@ class Container:
         grey: whether the picture has one channel.
         alpha, icc, exif: as `lossless` packs them; empty if there are none.
         sides: on which side of the boundary scales within two bands lie, as `ribbon.pack_sides` gives it for their
-            places in all of y; None if the file has a list of corrections or is not portable.
+            places in all of y; None if the file is not portable, or lists corrections.
         layer: what the latents miss, as `residual.layer` packs it; empty if there is none.
+        corrections: what some files that are read, but no longer written, have instead of sides, or empty: for each
+            slice the flat positions (row, column, channel order) of the symbols in the band, int32 [n], strictly
+            increasing.
     """
 
     width: int
     height: int
     model_id: bytes
     guard_band: float
-    corrections: tuple[np.ndarray, ...]
     checksums: tuple[int, ...]
     stream: bytes
     quality: int | None = None
@@ -62,12 +61,13 @@ class Container:
     exif: bytes = b""
     sides: bytes | None = None
     layer: bytes = b""
+    corrections: tuple[np.ndarray, ...] = ()
 
     def __post_init__(self):
         first, last = self.checksums[:-1], self.checksums[-1:]
         object.__setattr__(self, "checksums", (*(value & 0xFFFF for value in first), *last))
         object.__setattr__(self, "guard_band", float(np.float32(self.guard_band)))
-        if len(self.corrections) != len(first):
+        if len(self.corrections) not in (0, len(first)):
             raise ValueError(f"{len(self.corrections)} slices of corrections, but checksums of z and {len(first)}")
         if not (self.checksums or self.layer):
             raise ValueError("neither latents nor a layer")
@@ -77,25 +77,24 @@ class Container:
         """Whether the network has a part in the picture."""
         return bool(self.checksums)
 
+    @property
+    def slices(self) -> int:
+        """How many slices follow z in the stream."""
+        return max(len(self.checksums) - 1, 0)
+
     def checksum_matches(self, step: int, checksum: int) -> bool:
         """Whether the decoded symbols up to `step` (0 is z, i is slice i - 1) are those that were encoded."""
-        bits = 0xFFFFFFFF if step == len(self.checksums) - 1 else 0xFFFF
+        bits = 0xFFFFFFFF if step == self.slices else 0xFFFF
         return self.checksums[step] == checksum & bits
-
-    def positions(self, slice_index: int, symbols: int) -> np.ndarray:
-        """Corrections of a slice that has `symbols` symbols; int32 [n].
-
-        Raises:
-            StreamError: a position lies outside the slice.
-        """
-        positions = self.corrections[slice_index]
-        if positions.size and positions[-1] >= symbols:
-            raise StreamError("the .tcm file is altered: a correction lies outside the picture")
-        return positions
 
 
 def pack(container: Container) -> bytes:
-    """The bytes of a file without a list of corrections. Fixed cost: 42 bytes for a small picture with five slices."""
+    """The bytes of a file. Fixed cost: 42 bytes for a small picture with five slices.
+
+    Raises ValueError for one that lists corrections.
+    """
+    if container.corrections:
+        raise ValueError("lists of corrections are read, but no longer written")
     data = _head(container)
     for tag, payload in _payloads(container):
         data += bytes([tag]) + varint(len(payload)) + payload
@@ -104,7 +103,8 @@ def pack(container: Container) -> bytes:
 
 def section_sizes(data: bytes) -> dict[str, int]:
     """Bytes of each part of a file that `parse` can read, headings of sections counted with the header."""
-    names = {_CHECKSUMS: "checksums", _CORRECTIONS: "corrections", _LATENTS: "latents", _ALPHA: "alpha",
+    near = "sides" if data[5] & _HAS_SIDES else "corrections"
+    names = {_CHECKSUMS: "checksums", _SIDES: near, _LATENTS: "latents", _ALPHA: "alpha",
              _ICC: "icc", _EXIF: "exif", _LAYER: "layer"}  # fmt: skip
     reader = _Reader(data[:-4], 6)
     _skip_head(reader, data[5])
@@ -113,11 +113,9 @@ def section_sizes(data: bytes) -> dict[str, int]:
 
 
 def _payloads(container: Container) -> list[tuple[int, bytes]]:
-    if any(positions.size for positions in container.corrections):
-        raise ValueError("lists of corrections are read, but no longer written")
     sections = [(_CHECKSUMS, _pack_checksums(container.checksums))] if container.has_latents else []
     if container.sides:
-        sections.append((_CORRECTIONS, container.sides))
+        sections.append((_SIDES, container.sides))
     if container.has_latents:
         sections.append((_LATENTS, container.stream))
     extras = ((_ALPHA, container.alpha), (_ICC, container.icc), (_EXIF, container.exif), (_LAYER, container.layer))
@@ -138,7 +136,7 @@ def _head(container: Container) -> bytearray:
 
 def _flags(container: Container) -> int:
     quality = 0 if container.quality is None else _HAS_QUALITY
-    sides = 0 if container.sides is None else _SIDES
+    sides = 0 if container.sides is None else _HAS_SIDES
     layer = _HAS_LAYER if container.layer else 0
     return quality | (_HAS_TILES if container.tile else 0) | (_GREY if container.grey else 0) | sides | layer
 
@@ -161,7 +159,7 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     if zlib.crc32(body) != struct.unpack("<I", data[-4:])[0]:
         raise StreamError(_TRUNCATED if _ends_early(data) else "the .tcm file is altered: its checksum does not match")
     flags = data[5]
-    if flags & ~(_HAS_QUALITY | _HAS_TILES | _GREY | _SIDES | _HAS_LAYER):
+    if flags & ~(_HAS_QUALITY | _HAS_TILES | _GREY | _HAS_SIDES | _HAS_LAYER):
         raise StreamError("the .tcm file uses features that this version lacks; install a newer tcm_jax")
     reader = _Reader(body, 6)
     width, height = reader.varint(), reader.varint()
@@ -174,19 +172,18 @@ def parse(data: bytes, max_pixels: int = 2**28) -> Container:
     sections = _sections(reader)
     if (_LAYER in sections) != bool(flags & _HAS_LAYER):
         raise StreamError("the .tcm file is altered: it lacks its residual layer, or has one that it does not name")
-    alone = _LAYER in sections and not {_CHECKSUMS, _CORRECTIONS, _LATENTS} & set(sections)
+    alone = _LAYER in sections and not {_CHECKSUMS, _SIDES, _LATENTS} & set(sections)
     if not alone and not {_CHECKSUMS, _LATENTS} <= set(sections):
         raise StreamError("the .tcm file is altered: it lacks its checksums or its latents")
     checksums = () if alone else _parse_checksums(sections[_CHECKSUMS])
-    slices = max(len(checksums) - 1, 0)
-    corrections = (np.empty(0, np.int32),) * slices
-    sides = sections.get(_CORRECTIONS, b"") if flags & _SIDES else None
-    if _CORRECTIONS in sections and sides is None:
-        corrections = parse_corrections(sections[_CORRECTIONS], slices, most)
+    sides = sections.get(_SIDES, b"") if flags & _HAS_SIDES else None
+    corrections: tuple[np.ndarray, ...] = ()
+    if _SIDES in sections and sides is None:
+        corrections = parse_corrections(sections[_SIDES], len(checksums) - 1, most)
     alpha, icc, exif, layer = (sections.get(tag, b"") for tag in (_ALPHA, _ICC, _EXIF, _LAYER))
     latents, grey = sections.get(_LATENTS, b""), bool(flags & _GREY)
-    fixed = (width, height, model_id, guard_band, corrections, checksums, latents)
-    return Container(*fixed, quality, tile, grey, alpha, icc, exif, sides, layer)
+    fixed = (width, height, model_id, guard_band, checksums, latents)
+    return Container(*fixed, quality, tile, grey, alpha, icc, exif, sides, layer, corrections)
 
 
 def _parse_quality(reader: "_Reader") -> int:

@@ -43,6 +43,13 @@ def parse_corrections(payload: bytes, slices: int, most: int) -> tuple[np.ndarra
     return corrections
 
 
+def listed_positions(positions: np.ndarray, symbols: int) -> np.ndarray:
+    """The listed positions, int32 [n], of a slice of `symbols` symbols. Raises StreamError if one lies outside it."""
+    if positions.size and positions[-1] >= symbols:
+        raise StreamError("the .tcm file is altered: a correction lies outside the picture")
+    return positions
+
+
 def _parse_positions(bits: _Bits, most: int) -> np.ndarray:
     length = bits.zeros()
     count = (1 << length | bits.read(length)) - 1

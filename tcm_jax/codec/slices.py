@@ -128,7 +128,7 @@ class SliceCoder:
             parts, before = parts + 1, before + sigma.size
             if symbols is None:
                 raise ArithmeticMismatchError(
-                    f"slice {parts} of {len(file.checksums) - 1} does not decode to what was encoded: this device's "
+                    f"slice {parts} of {file.slices} does not decode to what was encoded: this device's "
                     f"arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
                 )
             return symbols

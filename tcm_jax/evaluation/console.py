@@ -67,7 +67,7 @@ def _show_model(one: dict[str, Any], point: dict[str, Any], console: Console) ->
     published = nearest_point(loaded_weights(point["weights"]).config, mean["bpp"])
     if published:
         console.print("published: {name} on Kodak, {bpp} bpp, {psnr} dB".format(**published))
-    parts = (f"{key} {mean[f'bpp_{key}']:.4f}" for key in ("estimated", "tables", "streams", "corrections"))
+    parts = (f"{key} {mean[f'bpp_{key}']:.4f}" for key in ("estimated", "tables", "streams", "sides"))
     console.print(f"bits per pixel: {', '.join(parts)}, files {mean['bpp']:.4f}", soft_wrap=True)
 
 

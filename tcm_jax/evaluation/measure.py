@@ -13,7 +13,7 @@ from tcm_jax.images.ssimulacra2 import MIN_SIDE as SSIMULACRA2_MIN_SIDE
 from tcm_jax.images.ssimulacra2 import ssimulacra2
 
 COLUMNS = (
-    "name", "width", "height", "bytes", "bpp", "bpp_estimated", "bpp_tables", "bpp_streams", "bpp_corrections", "mse",
+    "name", "width", "height", "bytes", "bpp", "bpp_estimated", "bpp_tables", "bpp_streams", "bpp_sides", "mse",
     "psnr", "ms_ssim", "ms_ssim_db", "ssimulacra2", "encode_seconds", "decode_seconds", "error",
 )  # fmt: skip
 _TILE = 128  # Pictures are padded to multiples of this before anything is compiled for their shape.
@@ -33,7 +33,7 @@ def measure_other(codec: OtherCodec, name: str, image: np.ndarray, quality: int)
     middle = time.perf_counter()
     decoded = codec.decompress(data)
     end = time.perf_counter()
-    bits = {key: None for key in ("bpp_estimated", "bpp_tables", "bpp_streams", "bpp_corrections")}
+    bits = {key: None for key in ("bpp_estimated", "bpp_tables", "bpp_streams", "bpp_sides")}
     return _row(name, image, decoded, data, bits, (middle - start, end - middle))
 
 
@@ -60,7 +60,7 @@ class TcmMeter:
             "bpp_estimated": encoded.estimated_bits,
             "bpp_tables": encoded.table_bits,
             "bpp_streams": 8 * encoded.stream_bytes,
-            "bpp_corrections": 8 * encoded.correction_bytes,
+            "bpp_sides": 8 * encoded.sides_bytes,
         }
         row = _row(name, image, decoded, data, bits, seconds)
         return row, max(first_seconds - sum(seconds), 0.0)

@@ -14,7 +14,7 @@ from tcm_jax.codec.residual import layer
 from tcm_jax.entropy import engines
 from tcm_jax.errors import TcmError
 
-HEADER = 40  # bytes: everything before the corrections of a small file
+HEADER = 40  # bytes: everything before section 2 of a small file
 KINDS = 12
 
 
