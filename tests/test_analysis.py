@@ -13,7 +13,7 @@ from conftest import drawn_weights, photograph
 from tcm_jax.errors import ConfigError
 from tcm_jax.evaluation import complexity_table
 from tcm_jax.evaluation.analysis import command as analyze
-from tcm_jax.evaluation.analysis.latents import gain_level, latents
+from tcm_jax.evaluation.analysis.latents import gain_level, latent_maps
 from tcm_jax.evaluation.analysis.receptive import reach, receptive_field
 from tcm_jax.images import figures
 from tcm_jax.images.pictures import read_image, write_png
@@ -29,7 +29,7 @@ def image():
 
 @pytest.fixture(scope="module")
 def found(tiny_weights, image):
-    return latents(tiny_weights, image)
+    return latent_maps(tiny_weights, image)
 
 
 def test_bits_are_those_of_the_codec(found, tiny_codec, image):
@@ -56,7 +56,7 @@ def test_latents_hang_together(found):
 
 def test_latents_refuse(tiny_weights, image):
     with pytest.raises(ConfigError, match="analyses take up to"):
-        latents(tiny_weights, np.zeros((4000, 4000, 3), np.uint8))
+        latent_maps(tiny_weights, np.zeros((4000, 4000, 3), np.uint8))
     with pytest.raises(ConfigError, match="a quality is for variable-rate weights, which need one; these are not"):
         gain_level(tiny_weights, 50)
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tcm_jax.evaluation import command as evaluation
 from tcm_jax.evaluation import complexity_table, sweep
-from tcm_jax.evaluation.analysis.latents import latents
+from tcm_jax.evaluation.analysis.latents import latent_maps
 from tcm_jax.evaluation.report import savings, write_report
 from tcm_jax.images.pictures import write_png
 from tcm_jax.weights.files import save_weights
@@ -85,7 +85,7 @@ def test_pictures_of_equal_size(made, tiny_weights, tiny_codec):
     original = np.array(Image.open(io.BytesIO(base64.b64decode(picture["original"].partition(",")[2]))).convert("RGB"))
     assert np.mean((original.astype(float) - image) ** 2) < 12
     layers = {layer["name"]: layer for layer in picture["bits"]["layers"]}
-    found = latents(tiny_weights, image)
+    found = latent_maps(tiny_weights, image)
     assert list(layers) == ["all", "z", "slice 1", "slice 2", "slice 3"]
     assert layers["slice 2"]["total"] == pytest.approx(found.bits_y[..., 4:8].sum(), rel=1e-5)
     values = np.frombuffer(base64.b64decode(layers["slice 1"]["values"]), np.uint8)

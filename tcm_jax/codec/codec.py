@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from tcm_jax.codec.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack, parse
-from tcm_jax.codec.detail_slices import Latents
+from tcm_jax.codec.detail_slices import CodedSlices
 from tcm_jax.codec.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_plane
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import ChecksumError, decode_layer, encode_layer
@@ -108,7 +108,7 @@ class Codec:
         container, colour = self._encode(picture, quality, max_pixels, max_error, measured)
         data = pack(container)
         if colour is None:
-            colour = self._synthesize(container, measured.latents, self.tile)
+            colour = self._synthesize(container, measured.coded, self.tile)
         return Encoded(
             data=data,
             reconstruction=dataclasses.replace(picture, colour=colour).array,
@@ -149,7 +149,7 @@ class Codec:
             )
         if (file.quality is None) != (self.weights.config.levels == 0):
             raise StreamError("the file is altered: only files of variable-rate models have a quality")
-        slices = slices * self.weights.config.steps + self._slices.details(file.quality)
+        slices = slices * self.weights.config.steps + self._slices.detail_count(file.quality)
         if file.slices != slices:
             raise StreamError(f"the file is altered: it has {file.slices} slices, its model {slices}")
 
@@ -205,7 +205,7 @@ class Codec:
             return self._latents(picture, hundredths, measured), None
         measured.kept = True
         container = self._latents(picture, hundredths, measured)
-        hat = self._synthesize(container, measured.latents, self.tile)
+        hat = self._synthesize(container, measured.coded, self.tile)
         layer = plan.in_place_of_latents(picture.colour, hat, hundredths, len(container.stream))
         return (container, hat) if layer is None else (self._alone(picture, layer.data), layer.decoded)
 
@@ -217,7 +217,7 @@ class Codec:
             return alone
         measured.kept = True
         container = self._latents(picture, 10_000 if self.weights.config.levels else None, measured)
-        hat = self._synthesize(container, measured.latents, container.tile)
+        hat = self._synthesize(container, measured.coded, container.tile)
         layer = encode_layer(picture.colour, hat, step)
         if len(container.stream) + len(layer.data) >= len(alone[0].layer):
             return alone
@@ -260,10 +260,10 @@ class Codec:
             **_extras(picture),
         )
 
-    def _synthesize(self, file: Container, latents: Latents, tile: int) -> np.ndarray:
+    def _synthesize(self, file: Container, coded: CodedSlices, tile: int) -> np.ndarray:
         """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""
         size, level = (file.height, file.width), self._slices.level(file.quality)
-        colour = self.network.synthesize(latents.y_hat, latents.details, level, size, tile)
+        colour = self.network.synthesize(coded.y_hat, coded.detail_symbols, level, size, tile)
         return ((colour.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8) if file.grey else colour
 
 

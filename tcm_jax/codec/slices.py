@@ -2,19 +2,20 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from tcm_jax.codec.boundaries import SideWriter, possible_indexes
 from tcm_jax.codec.container import Container
-from tcm_jax.codec.detail_slices import Latents, code_details, decode_details, steps
+from tcm_jax.codec.detail_slices import CodedSlices, decode_detail_slices, encode_detail_slices
 from tcm_jax.codec.streams import StreamReader, StreamWriter
 from tcm_jax.codec.tiled_network import TiledNetwork, padded_size
 from tcm_jax.codec.tiles import Grid
 from tcm_jax.entropy import engines
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.errors import ArithmeticMismatchError, StreamError, WeightsError
-from tcm_jax.model.config import HYPER_STRIDE
+from tcm_jax.model.config import HYPER_STRIDE, ModelConfig
 from tcm_jax.weights.weights import Weights
 
 _LARGEST_SYMBOL = 2**20
@@ -22,13 +23,13 @@ _LARGEST_SYMBOL = 2**20
 
 @dataclasses.dataclass
 class Measured:
-    """What is found out beside the coding, where it is wanted: bits, and (`kept`) the decoded latents."""
+    """What is found out beside the coding, where it is wanted: bits, and (`kept`) the decoded slices."""
 
     bits: bool = False
     kept: bool = False
     estimated_bits: float = 0.0
     table_bits: float = 0.0
-    latents: Latents = dataclasses.field(default_factory=Latents)
+    coded: CodedSlices = dataclasses.field(default_factory=CodedSlices)
 
 
 class SliceCoder:
@@ -43,7 +44,7 @@ class SliceCoder:
             return None
         return np.array([_position(quality, self.weights.config.levels)], np.float32)
 
-    def details(self, quality: int | None) -> int:
+    def detail_count(self, quality: int | None) -> int:
         """How many detail slices a picture of a quality in hundredths has."""
         config = self.weights.config
         return 0 if quality is None else config.detail_slices(_position(quality, config.levels))
@@ -52,18 +53,18 @@ class SliceCoder:
         self, colour: np.ndarray, quality: int | None, guard_band: float, tile: int, measured: Measured
     ) -> tuple[StreamWriter, bytes | None]:
         """A picture uint8 [H, W, 3] to (stream and checksums of z and every slice, the file's sides)."""
-        level, details, tables = self.level(quality), self.details(quality), self.weights.tables
+        level, detail_count, tables = self.level(quality), self.detail_count(quality), self.weights.tables
         y, latent_z = self.network.analyze(colour, level, tile)
         writer, z = StreamWriter(tables, self.engine), _rounded(latent_z)
         indexes = _hyper_indexes(z.shape)
         writer.write(indexes, z)
         context = self.network.hyper(z, level, tile)
-        latents, sides = Latents(), SideWriter(guard_band)
+        coded, sides = CodedSlices(), SideWriter(guard_band)
         if measured.bits:
             measured.table_bits += engines.information_content(tables, indexes, z)
             measured.estimated_bits += self.network.hyper_information(z)
         if measured.kept:
-            measured.latents = latents
+            measured.coded = coded
 
         def write(symbols: np.ndarray, sigma: np.ndarray) -> None:
             indexes = sides.indexes(sigma)
@@ -72,11 +73,12 @@ class SliceCoder:
                 measured.table_bits += engines.information_content(tables, indexes, symbols)
                 measured.estimated_bits += self.network.slice_information(symbols, sigma)
 
+        keep = detail_count > 0
         for i in range(self.weights.config.num_slices):
-            self._encode_slice(i, y.pop(0), context, latents, tile, write, details > 0, details > 0 or measured.kept)
-        if level is not None and details:
-            slices = self.network.analyze_details(colour, latents.y_hat, details, level, tile)
-            code_details(self.network, map(_rounded, slices), latents, level, tile, write)
+            self._encode_slice(i, y.pop(0), context, coded, tile, write, keep, keep or measured.kept)
+        if level is not None and detail_count:
+            slices = self.network.analyze_details(colour, coded.y_hat, detail_count, level, tile)
+            encode_detail_slices(self.network, map(_rounded, slices), coded, level, tile, write)
         return writer, sides.pack()
 
     def _encode_slice(
@@ -84,7 +86,7 @@ class SliceCoder:
         i: int,
         y_slice: np.ndarray,
         context: list[Grid],
-        latents: Latents,
+        coded: CodedSlices,
         tile: int,
         write: Callable[[np.ndarray, np.ndarray], None],
         keep: bool,
@@ -95,21 +97,21 @@ class SliceCoder:
         Or kept, if detail slices follow (`keep`); the last slice is only decoded where that is needed (`decode_last`).
         """
         goes_on = decode_last or i < self.weights.config.num_slices - 1
-        mu, sigma, *support = self.network.slice_params(i, context, latents.y_hat, tile, with_support=goes_on)
+        mu, sigma, *support = self.network.slice_params(i, context, coded.y_hat, tile, with_support=goes_on)
         if self.weights.config.steps == 2:
             known = _rounded(y_slice - np.asarray(mu))
             mu, sigma = self.network.second_step(i, known, mu, sigma, tile)
         y_slice -= np.asarray(mu)
         symbols, sigma = _rounded(y_slice), np.asarray(sigma)
         if goes_on:  # started before the coding, beside which the device computes it
-            latents.y_hat.append(self.network.slice_latents(i, symbols, mu, support[0], tile))
+            coded.y_hat.append(self.network.slice_latents(i, symbols, mu, support[0], tile))
         del y_slice, mu, support
-        for fields in steps(self.weights.config, symbols.shape):
+        for fields in _steps(self.weights.config, symbols.shape):
             write(symbols[fields], sigma[fields])
         if keep:
-            latents.keep(symbols, sigma)
+            coded.keep(symbols, sigma)
 
-    def decode(self, file: Container) -> Latents:
+    def decode(self, file: Container) -> CodedSlices:
         """What was coded; stops at the first slice whose symbols are not the encoder's."""
         config = self.weights.config
         rows, columns = padded_size(file.height, file.width)
@@ -117,8 +119,8 @@ class SliceCoder:
         z = reader.read([_hyper_indexes((rows // HYPER_STRIDE, columns // HYPER_STRIDE, config.hyper_channels))])
         if z is None:
             raise StreamError("the file is altered: its hyper-latents do not have the checksum that it states")
-        level, details = self.level(file.quality), self.details(file.quality)
-        context, latents = self.network.hyper(z, level, file.tile), Latents()
+        level, detail_count = self.level(file.quality), self.detail_count(file.quality)
+        context, coded = self.network.hyper(z, level, file.tile), CodedSlices()
 
         parts, before = 0, 0
 
@@ -134,32 +136,40 @@ class SliceCoder:
             return symbols
 
         for i in range(config.num_slices):
-            self._decode_slice(i, context, latents, file.tile, read, details > 0)
-        if level is not None and details:
-            decode_details(self.network, details, latents, level, file.tile, read)
+            self._decode_slice(i, context, coded, file.tile, read, detail_count > 0)
+        if level is not None and detail_count:
+            decode_detail_slices(self.network, detail_count, coded, level, file.tile, read)
         reader.finish()
-        return latents
+        return coded
 
     def _decode_slice(
         self,
         i: int,
         context: list[Grid],
-        latents: Latents,
+        coded: CodedSlices,
         tile: int,
         read: Callable[[np.ndarray], np.ndarray],
         keep: bool,
     ) -> None:
         """Decodes the next slice; other grids of its own are gone before the next one's, or kept (`keep`)."""
-        mu, sigma, support = self.network.slice_params(i, context, latents.y_hat, tile)
+        mu, sigma, support = self.network.slice_params(i, context, coded.y_hat, tile)
         symbols: np.ndarray = np.zeros(mu.shape, np.int32)
-        for step, fields in enumerate(steps(self.weights.config, symbols.shape)):
+        for step, fields in enumerate(_steps(self.weights.config, symbols.shape)):
             if step:
                 mu, sigma = self.network.second_step(i, symbols, mu, sigma, tile)
             symbols[fields] = read(np.asarray(sigma)[fields])
         if keep:
-            latents.keep(symbols, np.asarray(sigma))
+            coded.keep(symbols, np.asarray(sigma))
         del sigma
-        latents.y_hat.append(self.network.slice_latents(i, symbols, mu, support, tile))
+        coded.y_hat.append(self.network.slice_latents(i, symbols, mu, support, tile))
+
+
+def _steps(config: ModelConfig, shape: tuple[int, ...]) -> list[Any]:
+    """Indexes of the symbols of a slice [h, w, channels] coded one after the other: a checkerboard's fields."""
+    if config.steps == 1:
+        return [slice(None)]
+    black = np.add.outer(np.arange(shape[0]), np.arange(shape[1])) % 2 == 0
+    return [black, ~black]
 
 
 def _position(quality: int, levels: int) -> float:

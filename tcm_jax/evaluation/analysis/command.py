@@ -12,7 +12,7 @@ import numpy as np
 
 from tcm_jax.codec.codec import DEFAULT_QUALITY
 from tcm_jax.errors import ConfigError
-from tcm_jax.evaluation.analysis.latents import Latents, gain_level, latents
+from tcm_jax.evaluation.analysis.latents import LatentMaps, gain_level, latent_maps
 from tcm_jax.evaluation.analysis.receptive import OUTPUTS, THRESHOLDS, reach, receptive_field
 from tcm_jax.evaluation.complexity_table import complexity_table
 from tcm_jax.evaluation.provenance import provenance
@@ -112,7 +112,7 @@ def _draw(args: argparse.Namespace, models: dict[str, Weights], image: np.ndarra
                   for name, weights in models.items()}  # fmt: skip
         figures.receptive_fields(image, (x, y), fields, THRESHOLDS, output)
         return {name: {f"above {t:g}": reach(field, t) for t in THRESHOLDS} for name, field in fields.items()}
-    found = {name: latents(weights, image, qualities[name]) for name, weights in models.items()}
+    found = {name: latent_maps(weights, image, qualities[name]) for name, weights in models.items()}
     if args.kind == "bits":
         if len(found) > 1:
             raise ConfigError("a map of bits is of one model; give one --weights")
@@ -129,13 +129,13 @@ def _draw(args: argparse.Namespace, models: dict[str, Weights], image: np.ndarra
     return {name: _energy(energy, found[name]) for name, energy in energies.items()}
 
 
-def _bits(one: Latents, image: np.ndarray) -> dict[str, float]:
+def _bits(one: LatentMaps, image: np.ndarray) -> dict[str, float]:
     slices = {f"slice {i + 1}": float(bits.sum()) for i, bits in enumerate(one.slice_bits)}
     total = float(one.bits_y.sum() + one.bits_z.sum())
     return {"bpp": total / (image.shape[0] * image.shape[1]), "bits": total, "z": float(one.bits_z.sum()), **slices}
 
 
-def _energy(energy: np.ndarray, one: Latents) -> dict[str, Any]:
+def _energy(energy: np.ndarray, one: LatentMaps) -> dict[str, Any]:
     strongest = np.sort(energy)[::-1]
     most = int(np.searchsorted(np.cumsum(strongest) / strongest.sum(), 0.9)) + 1
     pairs = zip(energy, one.channel_bits, strict=True)

@@ -17,7 +17,7 @@ MAX_PIXELS = 2**23  # the picture goes through in one piece
 
 
 @dataclasses.dataclass(frozen=True)
-class Latents:
+class LatentMaps:
     """Of one picture [H, W]: maps of the padded picture, cut to the positions that the picture touches.
 
     y, y_hat, means, scales, symbols float32 [ceil(H/16), ceil(W/16), C]; bits_y the information content of each symbol
@@ -75,7 +75,7 @@ def gain_level(weights: Weights, quality: float | None) -> np.ndarray | None:
     return None if quality is None else np.array([(quality - 1) / 99 * (levels - 1)], np.float32)
 
 
-def latents(weights: Weights, image: np.ndarray, quality: float | None = None) -> Latents:
+def latent_maps(weights: Weights, image: np.ndarray, quality: float | None = None) -> LatentMaps:
     """Runs a uint8 [H, W, 3] picture through the network in one piece.
 
     Raises ConfigError for more than MAX_PIXELS pixels, and for a quality that the weights do not have.
@@ -91,5 +91,5 @@ def latents(weights: Weights, image: np.ndarray, quality: float | None = None) -
     maps = {key: np.asarray(out[key][0, :rows, :columns]) for key in ("y", "y_hat", "means", "scales", "symbols")}
     bits_y, bits_z = (-np.log2(np.asarray(out[key][0])) for key in ("likelihood_y", "likelihood_z"))
     z_rows, z_columns = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
-    return Latents(**maps, bits_y=bits_y[:rows, :columns], bits_z=bits_z[:z_rows, :z_columns],
-                   num_slices=weights.config.num_slices)  # fmt: skip
+    return LatentMaps(**maps, bits_y=bits_y[:rows, :columns], bits_z=bits_z[:z_rows, :z_columns],
+                      num_slices=weights.config.num_slices)  # fmt: skip

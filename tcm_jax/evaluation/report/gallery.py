@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tcm_jax.codec import Codec
-from tcm_jax.evaluation.analysis.latents import MAX_PIXELS, latents
+from tcm_jax.evaluation.analysis.latents import MAX_PIXELS, latent_maps
 from tcm_jax.evaluation.codecs import OTHER_CODECS, OtherCodec, file_of_size
 from tcm_jax.evaluation.measure import quality_of
 from tcm_jax.evaluation.provenance import source_digest
@@ -113,7 +113,7 @@ def _bits(codec: Codec, image: np.ndarray, quality: float | None) -> dict[str, A
     """Bits by latent position: layers (all, z, slices) of bytes row by row, each with the bits that 255 stands for."""
     if image.shape[0] * image.shape[1] > MAX_PIXELS:
         return None
-    found = latents(codec.weights, image, quality)
+    found = latent_maps(codec.weights, image, quality)
     slices = found.slice_bits
     rows, columns = slices.shape[1:]
     hyper = np.repeat(np.repeat(found.hyper_bits, 4, 0), 4, 1)[:rows, :columns] / 16
