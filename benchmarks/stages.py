@@ -31,6 +31,7 @@ from codec_vs_reference import synthetic_image, synthetic_weights
 from tcm_jax.codec import codec, tiled_network
 from tcm_jax.images.pictures import read_image, write_png
 from tcm_jax.model import complexity
+from tcm_jax.model.config import padded_size
 from tcm_jax.model.tcm import TCM
 from tcm_jax.system.process import tune_process
 from tcm_jax.weights import files
@@ -128,7 +129,7 @@ def measure(weights: Weights, height: int, width: int, repeats: int) -> dict[str
         for direction, work in directions.items():
             runs[direction].append(watched(work, programs, Clock.wrap).seconds)
     peak.append(product_speed())
-    rows, columns = tiled_network.padded_size(height, width)
+    rows, columns = padded_size(height, width)
     gflop = {part: 2 * macs.total / 1e9 for part, macs in complexity.macs(weights.config, rows, columns).items()}
     machine = max(peak), memory_bandwidth()
     result = {"first_seconds": round(first, 2), "product_gflops": round(machine[0]), "memory_gbs": round(machine[1], 1)}

@@ -1,4 +1,4 @@
-"""Every exception that tcm_jax raises on purpose.
+"""Every exception that a caller sees of those that tcm_jax raises on purpose.
 
     TcmError
     ├── ImageError        a picture that cannot be read, or that the codec does not take

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tcm_jax.codec.lossless import MAX_METADATA, pack_metadata, pack_plane, unpack_metadata, unpack_plane
+from tcm_jax.codec.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_plane
 from tcm_jax.errors import ImageError, StreamError
+from tcm_jax.images.limits import MAX_METADATA
 
 SOFT = np.clip(np.hypot(*np.mgrid[-40:40, -50:50]) * 9 - 100, 0, 255).astype(np.uint8)
 _LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 6}]

@@ -17,6 +17,7 @@ from png_files import chunk
 
 from tcm_jax.errors import ImageError, TcmWarning
 from tcm_jax.images import containers, metadata
+from tcm_jax.images.limits import MAX_METADATA
 from tcm_jax.images.pictures import Picture, decode_image, decode_picture, encode_png, for_png, from_pil, read_picture
 
 CASES = Path(__file__).parent / "cases"
@@ -184,7 +185,7 @@ def test_profiles_that_cannot_be_kept():
         (SRGB[:300], f"it is cut off: 300 bytes of {len(SRGB)}"),
         (SRGB[:16] + b"CMYK" + SRGB[20:], "it is for CMYK samples, and these are RGB"),
         (bytes(200), "it is no ICC profile"),
-        (SRGB + bytes(metadata.MAX_METADATA), r"it has [\d,]+ bytes, over the limit of 4,194,304"),
+        (SRGB + bytes(MAX_METADATA), r"it has [\d,]+ bytes, over the limit of 4,194,304"),
     ):
         for file_format in ("PNG", "WEBP"):
             picture = planes(Image.fromarray(RGB), file_format, icc_profile=icc)

@@ -186,7 +186,7 @@ def test_tables_sum_to_one_and_search_where_they_should():
         buckets, cumulative, lowest, escapes = tables(shapes, step)
         for i, escape in enumerate(escapes):
             sums = cumulative[i, : escape + 2].astype(int)
-            assert (sums[0], sums[-1]) == (0, 1 << pixel_coder.PRECISION)
+            assert (sums[0], sums[-1]) == (0, 1 << pixel_coder.FREQUENCY_BITS)
             assert np.diff(sums).min() >= 1
             assert lowest[i] <= 1 <= lowest[i] + escape
             targets = np.arange(pixel_coder.BUCKETS) << pixel_coder.BUCKET_BITS

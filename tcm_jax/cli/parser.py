@@ -1,8 +1,10 @@
-"""The command line's grammar. Importing it loads nothing but argparse, so that help comes at once."""
+"""The command line's grammar. Importing it loads little but argparse, so that help comes at once."""
 
 import argparse
 import sys
 from pathlib import Path
+
+from tcm_jax.images.limits import MAX_PIXELS
 
 DESCRIPTION = "Pictures to .tcm files and back, with a learned codec."
 EXAMPLES = """examples:
@@ -141,8 +143,8 @@ def _add_overwrite(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_max_pixels(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-pixels", type=int, default=2**28, metavar="N",
-                        help="refuse larger pictures; default: 268,435,456")  # fmt: skip
+    parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, metavar="N",
+                        help=f"refuse larger pictures; default: {MAX_PIXELS:,}")  # fmt: skip
 
 
 def _positive(text: str) -> float:

@@ -7,6 +7,7 @@ differences of up to the guard band.
 
 import dataclasses
 from numbers import Real
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from tcm_jax.codec.lossless import pack_metadata, pack_plane, unpack_metadata, u
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import ChecksumError, decode_layer, encode_layer
 from tcm_jax.codec.slices import Measured, SliceCoder
-from tcm_jax.codec.tiled_network import PAD, TiledNetwork, padded_size
+from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.entropy import engines
 from tcm_jax.errors import (
     ArithmeticMismatchError,
@@ -26,7 +27,9 @@ from tcm_jax.errors import (
     ModelMismatchError,
     StreamError,
 )
-from tcm_jax.images.pictures import MAX_PIXELS, Picture
+from tcm_jax.images.limits import MAX_PIXELS
+from tcm_jax.images.pictures import Picture
+from tcm_jax.model.config import PAD_MULTIPLE, padded_size
 from tcm_jax.ops import kernels
 from tcm_jax.system.devices import with_pinned
 from tcm_jax.weights.embedded import EARLIER_EMBEDDED
@@ -72,8 +75,8 @@ class Codec:
         engines.check_engine(coder)
         if not 0 <= guard_band <= MAX_GUARD_BAND:
             raise ConfigError(f"the guard band must lie between 0 and {MAX_GUARD_BAND}, not {guard_band}")
-        if tile and not (MIN_TILE <= tile <= MAX_TILE and tile % PAD == 0):
-            raise ConfigError(f"tiles are multiples of {PAD} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
+        if tile and not (MIN_TILE <= tile <= MAX_TILE and tile % PAD_MULTIPLE == 0):
+            raise ConfigError(f"tiles are multiples of {PAD_MULTIPLE} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
         self.network = TiledNetwork(weights, device)
         self._slices = SliceCoder(weights, self.network, coder)
 
@@ -267,7 +270,7 @@ class Codec:
         return ((colour.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8) if file.grey else colour
 
 
-def _extras(picture: Picture) -> dict[str, bytes]:
+def _extras(picture: Picture) -> dict[str, Any]:
     """The sections of what a picture has beside its colours."""
     return {
         "alpha": b"" if picture.alpha is None else pack_plane(picture.alpha),
@@ -283,8 +286,8 @@ def _check_size(picture: Picture, max_pixels: int) -> None:
     padded = padded_size(height, width)
     if padded[0] * padded[1] > max_pixels:
         raise ImageError(
-            f"the picture has {width}x{height} pixels; padded to multiples of {PAD}, that is over the limit of "
-            f"{max_pixels:,}"
+            f"the picture has {width}x{height} pixels; padded to multiples of {PAD_MULTIPLE}, that is over the limit "
+            f"of {max_pixels:,}"
         )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from tcm_jax.codec.old_corrections import parse_corrections
 from tcm_jax.errors import StreamError
+from tcm_jax.images.limits import MAX_PIXELS
+from tcm_jax.model.config import PAD_MULTIPLE, padded_size
 
 MAGIC = b"\x89TCM"
 VERSION = 1
 _HAS_QUALITY, _HAS_TILES, _GREY, _HAS_SIDES, _HAS_LAYER = 1, 2, 4, 8, 16  # flags
 _CHECKSUMS, _SIDES, _LATENTS, _ALPHA, _ICC, _EXIF, _LAYER = range(1, 8)  # sections
-TILE_UNIT = 128
 MIN_TILE, MAX_TILE = 512, 8192
 _MAX_VARINT_BYTES = 5
 MAX_GUARD_BAND = 0.03  # two bands reach no further than halfway (6 %) to the next boundary, 13 % away
@@ -130,7 +131,7 @@ def _head(container: Container) -> bytearray:
     if container.quality is not None:
         data += struct.pack("<H", container.quality)
     if container.tile:
-        data += bytes([container.tile // TILE_UNIT])
+        data += bytes([container.tile // PAD_MULTIPLE])
     return data
 
 
@@ -141,7 +142,7 @@ def _flags(container: Container) -> int:
     return quality | (_HAS_TILES if container.tile else 0) | (_GREY if container.grey else 0) | sides | layer
 
 
-def parse(data: bytes, max_pixels: int = 2**28) -> Container:
+def parse(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
     """Read a file's bytes; nothing is allocated on the word of a length that the bytes do not bear out.
 
     Raises:
@@ -194,7 +195,7 @@ def _parse_quality(reader: "_Reader") -> int:
 
 
 def _parse_tile(reader: "_Reader") -> int:
-    tile = reader.take(1)[0] * TILE_UNIT
+    tile = reader.take(1)[0] * PAD_MULTIPLE
     if not MIN_TILE <= tile <= MAX_TILE:
         raise StreamError("the .tcm file is altered: the size of its tiles is out of range")
     return tile
@@ -204,7 +205,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> int:
     """Pixels after padding to multiples of 128, to which memory is proportional; no slice has more symbols."""
     if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
         raise StreamError(f"the .tcm file is altered: it declares a picture of {width}x{height} pixels")
-    pixels = math.ceil(width / 128) * math.ceil(height / 128) * 128**2
+    pixels = math.prod(padded_size(height, width))
     if pixels > max_pixels:
         raise StreamError(f"the picture has {width}x{height} pixels; padded, that is over the limit of {max_pixels}")
     return pixels

@@ -6,8 +6,9 @@ import numpy as np
 
 from tcm_jax.codec import Codec
 from tcm_jax.errors import ConfigError
+from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.metrics import psnr
-from tcm_jax.images.pictures import MAX_PIXELS, Picture
+from tcm_jax.images.pictures import Picture
 
 LOWEST, HIGHEST = 100, 10_000  # hundredths of quality
 BPP_TOLERANCE = 0.01  # relative: a file this little below its target is not made larger

@@ -10,15 +10,15 @@ from tcm_jax.codec.boundaries import SideWriter, possible_indexes
 from tcm_jax.codec.container import Container
 from tcm_jax.codec.detail_slices import CodedSlices, decode_detail_slices, encode_detail_slices
 from tcm_jax.codec.streams import StreamReader, StreamWriter
-from tcm_jax.codec.tiled_network import TiledNetwork, padded_size
+from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.codec.tiles import Grid
 from tcm_jax.entropy import engines
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.errors import ArithmeticMismatchError, StreamError, WeightsError
-from tcm_jax.model.config import HYPER_STRIDE, ModelConfig
+from tcm_jax.model.config import HYPER_STRIDE, ModelConfig, padded_size
 from tcm_jax.weights.weights import Weights
 
-_LARGEST_SYMBOL = 2**20
+_LARGEST_SYMBOL = 2**20  # of a trained network: larger ones say that the weights are none
 
 
 @dataclasses.dataclass

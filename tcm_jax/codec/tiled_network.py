@@ -14,10 +14,9 @@ import numpy as np
 from tcm_jax.codec.programs import Parameters, Program
 from tcm_jax.codec.tiles import ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO, Grid, over_tiles, part, tiles
 from tcm_jax.entropy import factorized, gaussian
-from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE
+from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
 from tcm_jax.weights.weights import Weights
 
-PAD = 128  # pictures are padded to multiples of this: the latent grid is then whole in windows
 _CHUNK = 1 << 16  # symbols whose likelihoods are computed at a time
 
 precise = functools.partial(Program, precise=True)
@@ -228,11 +227,6 @@ def _sum_by_chunks(function, *arrays: np.ndarray) -> float:
         filled = [np.concatenate([c, np.ones((size - count, *c.shape[1:]), c.dtype)]) for c in chunks]
         total += float(np.asarray(function(*filled))[:count].sum(dtype=np.float64))
     return total
-
-
-def padded_size(height: int, width: int) -> tuple[int, int]:
-    """The size of the coded picture: both sides up to multiples of 128."""
-    return -(-height // PAD) * PAD, -(-width // PAD) * PAD
 
 
 def _cut(image: np.ndarray, rows, columns) -> np.ndarray:

@@ -11,12 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tcm_jax.entropy.range_tables import PRECISION, RangeTables
+from tcm_jax.entropy.range_tables import MAX_SYMBOL, PRECISION, RangeTables
 from tcm_jax.errors import ConfigError, StreamError
 from tcm_jax.system.extras import needed
 
 ENGINES = ("auto", "tfc", "native")
-MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30; beyond it the C++ encoder never returns
 _CHUNK = 1 << 16  # symbols coded at a time, so that the scratch space stays small
 _ESCAPE_BYTES = 10  # the longest code of a symbol: 16 bits of escape, 2 * 29 + 1 of Elias gamma, a sign
 

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from tcm_jax import ops
+from tcm_jax.entropy.gaussian import LIKELIHOOD_MIN
 
 LAYERS = 5
 FILTERS = (1, 3, 3, 3, 3, 1)
 INIT_SCALE = 10.0
 TAIL_MASS = 1e-9
-LIKELIHOOD_MIN = 1e-9
 
 
 def logits_cumulative(params: dict[str, Any], x):

@@ -10,7 +10,7 @@ from numba import int32, int64, njit, types, uint8
 
 from tcm_jax.system.cache import kept_njit
 
-PAD = 6
+MARGIN = 6
 PAIR_BITS, LOW_BITS, HIGH_BITS, MATCH_BITS = 14, 16, 18, 16  # of the tables of what followed 2, 4, 10, 15 neighbours
 CACHE_BITS = 10  # of the colours that came last
 GUESSES = 8  # a match that goes on, three tables, W, N, NE, NW
@@ -186,7 +186,7 @@ def code(picture, palette, stream, encoding):
     `palette` is all pixels that there are, sorted, or empty for more than 256.
     """
     height, width, channels = picture.shape
-    rows = np.zeros((3, width + 2 * PAD), np.int32)
+    rows = np.zeros((3, width + 2 * MARGIN), np.int32)
     pair_table, low_table = np.zeros((1 << PAIR_BITS, 3), np.int32), np.zeros((1 << LOW_BITS, 3), np.int32)
     high_table, matches = np.zeros((1 << HIGH_BITS, 3), np.int32), np.zeros(1 << MATCH_BITS, np.int32)
     cache, cached = np.zeros(1 << CACHE_BITS, np.int32), _chances(_CACHE)
@@ -206,11 +206,11 @@ def code(picture, palette, stream, encoding):
     history, length, source = 0, 0, int64(-1)
     for row in range(height):
         line, up, upup = rows[row % 3], rows[(row + 2) % 3], rows[(row + 1) % 3]
-        for i in range(PAD):
-            line[i] = up[PAD]
-            line[PAD + width + i] = up[PAD + width - 1]
+        for i in range(MARGIN):
+            line[i] = up[MARGIN]
+            line[MARGIN + width + i] = up[MARGIN + width - 1]
         for column in range(width):
-            c = column + PAD
+            c = column + MARGIN
             pixel = 0
             if encoding:
                 for i in range(channels):

@@ -1,7 +1,7 @@
 """Numba kernels of the residual layer: linear prediction of pixels, contexts from errors, and a range coder (rANS).
 
 docs/format.md specifies the arithmetic: integers alone, so that every machine computes the same. Rows of samples lie in
-buffers with PAD columns on either side, three rows a channel: the current row r at r % 3.
+buffers with MARGIN columns on either side, three rows a channel: the current row r at r % 3.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from numba import int32, int64, njit, types, uint8, uint16
 
 from tcm_jax.system.cache import kept_njit
 
-PAD = 4  # columns of a buffer beside the picture
+MARGIN = 4  # columns of a buffer beside the picture
 BLOCK = 16  # pixels a side that share their predictors
 TAPS = 27  # W WW | N NW NE NN NNE NNW NEE | C W E N NW NE of the channel before | of the one before that | ...
 SERIAL = 2  # the first taps are of the row being decoded
@@ -19,9 +19,9 @@ ACTIVITIES = 14  # what the expected error is a sum of
 PHASES = 4  # positions of a prediction between two integers
 LEVELS = 26  # contexts by expected error
 U_FRACTION = 8
-PRECISION = 15
+FREQUENCY_BITS = 15
 BUCKET_BITS = 7
-BUCKETS = 1 << PRECISION - BUCKET_BITS
+BUCKETS = 1 << FREQUENCY_BITS - BUCKET_BITS
 LEAST = 1 << 16  # a state of the coder lies in [LEAST, LEAST << 16)
 ESCAPE_BITS = 9
 ESCAPE = 256  # an escaped symbol k is sent as k + ESCAPE
@@ -56,33 +56,33 @@ def _place(channel, channels):
 @_part
 def _extend(row, width):
     """Repeats the first and the last sample into the padding."""
-    for i in range(PAD):
-        row[i] = row[PAD]
-        row[PAD + width + i] = row[PAD + width - 1]
+    for i in range(MARGIN):
+        row[i] = row[MARGIN]
+        row[MARGIN + width + i] = row[MARGIN + width - 1]
 
 
 @_part
 def _predict(base, up, upup, a, a_up, b, b_up, x_up, x, x_down, w, first, last, references, with_hat):
     """What the taps that are known before a row is decoded add up to, for columns first .. last - 1."""
     n = last - first
-    base, up1, up2 = base[first:last], up[first : last + 2 * PAD], upup[first : last + 2 * PAD]
+    base, up1, up2 = base[first:last], up[first : last + 2 * MARGIN], upup[first : last + 2 * MARGIN]
     w2, w3, w4, w5, w6, w7, w8 = w[2], w[3], w[4], w[5], w[6], w[7], w[8]
     bias = w[26] * BIAS + (1 << FRACTION - 3)
     for c in range(n):
         base[c] = (bias + w2 * up1[c + 4] + w3 * up1[c + 3] + w4 * up1[c + 5] + w5 * up2[c + 4] + w6 * up2[c + 5]
                    + w7 * up2[c + 3] + w8 * up1[c + 6])  # fmt: skip
     if references > 0:
-        p, q = a[first : last + 2 * PAD], a_up[first : last + 2 * PAD]
+        p, q = a[first : last + 2 * MARGIN], a_up[first : last + 2 * MARGIN]
         w2, w3, w4, w5, w6, w7 = w[9], w[10], w[11], w[12], w[13], w[14]
         for c in range(n):
             base[c] += w2 * p[c + 4] + w3 * p[c + 3] + w4 * p[c + 5] + w5 * q[c + 4] + w6 * q[c + 3] + w7 * q[c + 5]
     if references > 1:
-        p, q = b[first : last + 2 * PAD], b_up[first : last + 2 * PAD]
+        p, q = b[first : last + 2 * MARGIN], b_up[first : last + 2 * MARGIN]
         w2, w3, w4, w5, w6, w7 = w[15], w[16], w[17], w[18], w[19], w[20]
         for c in range(n):
             base[c] += w2 * p[c + 4] + w3 * p[c + 3] + w4 * p[c + 5] + w5 * q[c + 4] + w6 * q[c + 3] + w7 * q[c + 5]
     if with_hat:
-        p, q, s = x[first : last + 2 * PAD], x_up[first : last + 2 * PAD], x_down[first : last + 2 * PAD]
+        p, q, s = x[first : last + 2 * MARGIN], x_up[first : last + 2 * MARGIN], x_down[first : last + 2 * MARGIN]
         w2, w3, w4, w5, w6 = w[21], w[22], w[23], w[24], w[25]
         for c in range(n):
             base[c] += w2 * p[c + 4] + w3 * p[c + 3] + w4 * p[c + 5] + w5 * q[c + 4] + w6 * s[c + 4]
@@ -132,7 +132,7 @@ def _load_hat(hat, x_hat, row, height, width, channels):
     for ch in range(channels):
         line, at = hat[ch, (row + 3) % 3], _place(ch, channels)
         for c in range(width):
-            line[c + PAD] = x_hat[source, c, at]
+            line[c + MARGIN] = x_hat[source, c, at]
         _extend(line, width)
 
 
@@ -142,9 +142,9 @@ def _first_row(base, a, x, references, width, with_hat):
     for c in range(width):
         base[c] = 1 << FRACTION - 3
         if with_hat:
-            base[c] += (x[c + PAD] - x[c + PAD - 1]) << FRACTION
+            base[c] += (x[c + MARGIN] - x[c + MARGIN - 1]) << FRACTION
         elif references > 0:
-            base[c] += (a[c + PAD] - a[c + PAD - 1]) << FRACTION
+            base[c] += (a[c + MARGIN] - a[c + MARGIN - 1]) << FRACTION
 
 
 @_part
@@ -167,16 +167,16 @@ def _prepare(base, ubase, vals, errs, hat, coefs, weights, classes, row, ch, wid
         first = last
     _expect(ubase, errs[ch, up], errs[ch, upup], errs[a, cur], errs[b, cur], vals[ch, up], vals[a, cur],
             hat[ch, up], hat[ch, cur], hat[ch, upup], weights[ch], width, ch, with_hat)  # fmt: skip
-    vals[ch, cur, PAD - 1] = vals[ch, cur, PAD - 2] = vals[ch, up, PAD]
-    errs[ch, cur, PAD - 1] = errs[ch, cur, PAD - 2] = errs[ch, up, PAD]
+    vals[ch, cur, MARGIN - 1] = vals[ch, cur, MARGIN - 2] = vals[ch, up, MARGIN]
+    errs[ch, cur, MARGIN - 1] = errs[ch, cur, MARGIN - 2] = errs[ch, up, MARGIN]
 
 
 @_part
 def _decode_row(base, ubase, line, errors, coefs, weights, classes, hat, with_hat, level_of, buckets, cumulative,
                 lowest, escapes, words, ch, row, width, step, x, position, limit):  # fmt: skip
     v0, v1 = int64(weights[0]), int64(weights[1])
-    west, westwest = int64(line[PAD - 1]), int64(line[PAD - 2])
-    e_west, e_westwest = int64(errors[PAD - 1]), int64(errors[PAD - 2])
+    west, westwest = int64(line[MARGIN - 1]), int64(line[MARGIN - 2])
+    e_west, e_westwest = int64(errors[MARGIN - 1]), int64(errors[MARGIN - 2])
     for first in range(0, width, BLOCK):
         w = coefs[classes[first // BLOCK]]
         w0, w1 = int64(w[0]), int64(w[1])
@@ -185,7 +185,7 @@ def _decode_row(base, ubase, line, errors, coefs, weights, classes, hat, with_ha
         for c in range(first, min(first + BLOCK, width)):
             fine = (base[c] + w0 * west + w1 * westwest) >> (FRACTION - 2)
             fine = min(max(fine, 0), 1020)
-            whole, phase = _lattice(fine, int64(hat[c + PAD]), step, with_hat)
+            whole, phase = _lattice(fine, int64(hat[c + MARGIN]), step, with_hat)
             u = min(max((ubase[c] + v0 * e_west + v1 * e_westwest) >> U_FRACTION, 0), MAX_LEVEL_INDEX)
             table = ((ch * LEVELS + level_of[u]) << 2) + phase
             target = x & 0x7FFF
@@ -193,7 +193,7 @@ def _decode_row(base, ubase, line, errors, coefs, weights, classes, hat, with_ha
             while cumulative[table, symbol + 1] <= target:
                 symbol += 1
             low = int64(cumulative[table, symbol])
-            x = (int64(cumulative[table, symbol + 1]) - low) * (x >> PRECISION) + target - low
+            x = (int64(cumulative[table, symbol + 1]) - low) * (x >> FREQUENCY_BITS) + target - low
             if x < LEAST:
                 x = (x << 16) | words[position]
                 position += 1
@@ -207,8 +207,8 @@ def _decode_row(base, ubase, line, errors, coefs, weights, classes, hat, with_ha
             westwest, e_westwest = west, e_west
             west = min(max(whole + k * step, 0), 255)
             e_west = abs(4 * west - fine)
-            line[c + PAD] = west
-            errors[c + PAD] = e_west
+            line[c + MARGIN] = west
+            errors[c + MARGIN] = e_west
         if position > limit:
             break
     return x, position
@@ -245,7 +245,7 @@ def decode(out, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weig
                 return PAST_END
             line, at = vals[ch, cur], _place(ch, channels)
             for c in range(width):
-                out[row, c, at] = line[c + PAD]
+                out[row, c, at] = line[c + MARGIN]
             _extend(line, width)
             _extend(errs[ch, cur], width)
     return OK if x == LEAST and position == limit else PAST_END
@@ -277,20 +277,20 @@ def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat,
                 w0, w1 = int64(w[0]), int64(w[1])
                 if row == 0:
                     w0, w1 = int64(1 << FRACTION), int64(0)
-                fine = (base[c] + w0 * line[c + PAD - 1] + w1 * line[c + PAD - 2]) >> (FRACTION - 2)
+                fine = (base[c] + w0 * line[c + MARGIN - 1] + w1 * line[c + MARGIN - 2]) >> (FRACTION - 2)
                 fine = min(max(fine, 0), 1020)
-                anchor = int64(hat[ch, cur, c + PAD])
+                anchor = int64(hat[ch, cur, c + MARGIN])
                 whole, phase = _lattice(fine, anchor, step, with_hat)
                 if not with_hat:
                     anchor = whole
-                u = (ubase[c] + v0 * errors[c + PAD - 1] + v1 * errors[c + PAD - 2]) >> U_FRACTION
+                u = (ubase[c] + v0 * errors[c + MARGIN - 1] + v1 * errors[c + MARGIN - 2]) >> U_FRACTION
                 level = level_of[min(max(u, 0), MAX_LEVEL_INDEX)]
                 error = int64(picture[row, c, place]) - anchor
                 k = (abs(error) + half) // step
                 k = (-k if error < 0 else k) - (whole - anchor) // step
                 decoded = min(max(whole + k * step, 0), 255)
-                line[c + PAD] = decoded
-                errors[c + PAD] = abs(4 * decoded - fine)
+                line[c + MARGIN] = decoded
+                errors[c + MARGIN] = abs(4 * decoded - fine)
                 symbols[at, c] = k
                 contexts[at, c] = ((ch * LEVELS + level) << 2) + phase
                 out[row, c, place] = decoded
@@ -315,11 +315,11 @@ def encode(words, symbols, contexts, cumulative, lowest, escapes):
             x = (x << ESCAPE_BITS) | (symbols[i] + ESCAPE)
         low = int64(cumulative[table, symbol])
         size = int64(cumulative[table, symbol + 1]) - low
-        if x >= size << 32 - PRECISION:
+        if x >= size << 32 - FREQUENCY_BITS:
             position -= 1
             words[position] = x & 0xFFFF
             x >>= 16
-        x = ((x // size) << PRECISION) + low + x % size
+        x = ((x // size) << FREQUENCY_BITS) + low + x % size
     words[position - 1] = x & 0xFFFF
     words[position - 2] = x >> 16
     return position - 2
@@ -360,9 +360,9 @@ def _gather(taps, n, planes, hats, with_hat, channel, r, a, b):
 @kept_njit(int64(types.Array(int32, 3, "C", readonly=True), types.Array(int32, 3, "C", readonly=True), int64, int64,
                  types.Array(types.float64, 4, "C")))  # fmt: skip
 def moments(planes, hats, with_hat, channel, out):
-    """Sums of products of taps and sample over each block, to `out`; planes are [channels, H + 3, W + 2 PAD]."""
+    """Sums of products of taps and sample over each block, to `out`; planes are [channels, H + 3, W + 2 MARGIN]."""
     rows, columns = out.shape[0], out.shape[1]
-    height, width = planes.shape[1] - 3, planes.shape[2] - 2 * PAD
+    height, width = planes.shape[1] - 3, planes.shape[2] - 2 * MARGIN
     taps = np.zeros((TAPS + 1, BLOCK * BLOCK), np.int32)
     for i in range(rows):
         for j in range(columns):
@@ -370,7 +370,7 @@ def moments(planes, hats, with_hat, channel, out):
             for r in range(i * BLOCK, min((i + 1) * BLOCK, height)):
                 a = j * BLOCK
                 b = min(a + BLOCK, width)
-                _gather(taps, n, planes, hats, with_hat, channel, r + 2, a + PAD, b + PAD)
+                _gather(taps, n, planes, hats, with_hat, channel, r + 2, a + MARGIN, b + MARGIN)
                 n += b - a
             for p in range(TAPS + 1):
                 for q in range(p, TAPS + 1):

@@ -6,11 +6,10 @@ uint64 into float64, and no product here exceeds 2**48.
 
 from numba import float32, int32, int64, njit, types, uint8, uint16, uint32, uint64
 
+from tcm_jax.entropy.range_tables import MAX_SYMBOL, PRECISION
 from tcm_jax.system.cache import kept_njit
 
-PRECISION = 16
 MASK = 0xFFFFFFFF
-MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30, where the C++ encoder is still defined
 MAX_ESCAPE_ZEROS = 31
 MAX_OVERREAD = 256  # bytes of zeros past the end; chance makes an encoder drop more than 64 once in 2**480 streams
 ESCAPE_WORDS = 8  # of 16 bits: more than any symbol takes

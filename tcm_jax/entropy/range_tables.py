@@ -7,7 +7,8 @@ import numpy as np
 
 from tcm_jax.errors import WeightsError
 
-PRECISION = 16
+PRECISION = 16  # bits of a frequency: those of a table sum to 2**16
+MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30; beyond it the C++ encoder never returns
 _MAX_OFFSET = 1 << 20
 
 

@@ -11,12 +11,12 @@ from tcm_jax.evaluation.codecs import OtherCodec
 from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr
 from tcm_jax.images.ssimulacra2 import MIN_SIDE as SSIMULACRA2_MIN_SIDE
 from tcm_jax.images.ssimulacra2 import ssimulacra2
+from tcm_jax.model.config import padded_size
 
 COLUMNS = (
     "name", "width", "height", "bytes", "bpp", "bpp_estimated", "bpp_tables", "bpp_streams", "bpp_sides", "mse",
     "psnr", "ms_ssim", "ms_ssim_db", "ssimulacra2", "encode_seconds", "decode_seconds", "error",
 )  # fmt: skip
-_TILE = 128  # Pictures are padded to multiples of this before anything is compiled for their shape.
 
 
 def failed_row(name: str, image: np.ndarray, error: Exception) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class TcmMeter:
 
         Raises StreamError if the decoded picture is not the encoder's own reconstruction.
         """
-        shape = tuple(-(-side // _TILE) for side in image.shape[:2])
+        shape = padded_size(*image.shape[:2])  # for which programs are compiled
         first_seconds = 0.0 if shape in self.warm else sum(self._round_trip(image, quality)[2:])
         self.warm.add(shape)
         data, decoded, *seconds = self._round_trip(image, quality)

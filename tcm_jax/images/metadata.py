@@ -7,14 +7,15 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-MAX_METADATA = 1 << 22  # bytes of a profile or of EXIF that a .tcm file holds
+from tcm_jax.images.limits import MAX_METADATA
+
 EXIF_PREFIX = b"Exif\0\0"  # JPEG's; the other formats, and ours, start at the TIFF header behind it
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF's types of integers
 
 
 class UnusableError(Exception):
-    """Why a profile or EXIF cannot be kept."""
+    """Why a profile or EXIF cannot be kept; caught in this folder, where it becomes a `TcmWarning`."""
 
 
 def check_profile(icc: bytes, grey: bool) -> None:

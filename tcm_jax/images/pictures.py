@@ -14,11 +14,11 @@ from PIL import Image, ImageFile
 
 from tcm_jax.errors import ImageError, TcmError, TcmWarning
 from tcm_jax.images import containers, formats, metadata, png
+from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.metadata import EXIF_PREFIX, UnusableError
 from tcm_jax.images.samples import planes
 from tcm_jax.system.files import atomic_write
 
-MAX_PIXELS = 2**28  # what the codec takes unless told otherwise
 _PNG_PROFILE = 1 << 20  # bytes; Pillow refuses a PNG with a longer one (PngImagePlugin.MAX_TEXT_CHUNK)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from tcm_jax.images.metadata import MAX_METADATA
+from tcm_jax.images.limits import MAX_METADATA
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Of what stands beside the pixels, what the reader of them needs: transparency, and how many frames there are.

@@ -8,6 +8,7 @@ from tcm_jax.errors import ConfigError
 
 LATENT_STRIDE = 16  # pixels a side of one position of y
 HYPER_STRIDE = 64  # pixels a side of one position of z
+PAD_MULTIPLE = 128  # pixels: pictures are padded to multiples of this, so that the grid of y is whole in windows of 8
 BLOCKS = ("mixed", "cnn", "transformer")  # residual and Swin block; two residual blocks; two Swin blocks
 SKIPS = ("strided", "shuffled")  # of g_a's and h_a's blocks: every second position; all four of each 2x2, as channels
 ATTENTIONS = ("entropy", "none", "transforms")  # in the slices; nowhere; in g_a and g_s, at strides 4 and 16
@@ -117,6 +118,11 @@ class ModelConfig:
         if wrong := sorted((set(values) ^ names) - (added - set(values))):
             raise ConfigError(f"the model configuration does not fit this version of tcm_jax: {', '.join(wrong)}")
         return cls(**values)
+
+
+def padded_size(height: int, width: int) -> tuple[int, int]:
+    """The size of the coded picture: both sides up to multiples of 128."""
+    return -(-height // PAD_MULTIPLE) * PAD_MULTIPLE, -(-width // PAD_MULTIPLE) * PAD_MULTIPLE
 
 
 def reference_config(n: int) -> ModelConfig:

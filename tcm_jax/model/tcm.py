@@ -16,7 +16,7 @@ from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model import detail
 from tcm_jax.model.checkerboard import Checkerboard
-from tcm_jax.model.config import ModelConfig
+from tcm_jax.model.config import PAD_MULTIPLE, ModelConfig
 from tcm_jax.model.layers.conv import Conv3x3, ResidualBlockUpsample, ResidualBlockWithStride, SubpelConv
 from tcm_jax.model.layers.gain import Gain
 from tcm_jax.model.layers.stack import Stack, run
@@ -245,7 +245,7 @@ def _part(noise: jax.Array, i: int, like: jax.Array) -> jax.Array:
 
 def parameter_shapes(config: ModelConfig) -> dict[str, Any]:
     """Shapes and dtypes of the parameters as a nested dict, without computing any."""
-    picture = jax.ShapeDtypeStruct((1, 128, 128, 3), jnp.float32)
+    picture = jax.ShapeDtypeStruct((1, PAD_MULTIPLE, PAD_MULTIPLE, 3), jnp.float32)
     level = jax.ShapeDtypeStruct((1,), jnp.float32)
     return jax.eval_shape(TCM(config).init, jax.random.key(0), picture, level=level)["params"]
 

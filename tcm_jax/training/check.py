@@ -6,6 +6,7 @@ import jax
 import ml_collections
 
 from tcm_jax.errors import ConfigError
+from tcm_jax.model.config import PAD_MULTIPLE
 from tcm_jax.training import losses
 from tcm_jax.training.start import check_start
 from tcm_jax.training.step import lambdas, model_config
@@ -34,8 +35,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     if not config.data.source:
         raise ConfigError("no training pictures: give --config.data.source=PATH or tfds:NAME")
     _check_numbers(config)
-    if config.data.crop % 128:
-        raise ConfigError(f"data.crop is {config.data.crop}; it must be a multiple of 128")
+    if config.data.crop % PAD_MULTIPLE:
+        raise ConfigError(f"data.crop is {config.data.crop}; it must be a multiple of {PAD_MULTIPLE}")
     if config.distortion not in losses.DISTORTIONS:
         raise ConfigError(f"distortion {config.distortion!r} is none of {', '.join(losses.DISTORTIONS)}")
     devices = jax.device_count()

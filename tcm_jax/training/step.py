@@ -12,7 +12,7 @@ import optax
 from tcm_jax import ops
 from tcm_jax.entropy import factorized
 from tcm_jax.errors import ConfigError
-from tcm_jax.model.config import ModelConfig
+from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig
 from tcm_jax.model.tcm import TCM
 from tcm_jax.training import losses
 from tcm_jax.training.adam import adam
@@ -90,8 +90,8 @@ def draw_noise(model: ModelConfig, key: jax.Array, shape: tuple[int, ...]) -> di
     """Uniform noise in [-0.5, 0.5) for y, z and the detail slices of pictures of `shape` [B, H, W, 3]."""
     batch, height, width = shape[:3]
     key_y, key_z = jax.random.split(key)
-    y_shape = (batch, height // 16, width // 16, model.latent_channels)
-    z_shape = (batch, height // 64, width // 64, model.hyper_channels)
+    y_shape = (batch, height // LATENT_STRIDE, width // LATENT_STRIDE, model.latent_channels)
+    z_shape = (batch, height // HYPER_STRIDE, width // HYPER_STRIDE, model.hyper_channels)
     noise = {
         "y": jax.random.uniform(key_y, y_shape, minval=-0.5, maxval=0.5),
         "z": jax.random.uniform(key_z, z_shape, minval=-0.5, maxval=0.5),

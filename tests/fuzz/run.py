@@ -25,7 +25,7 @@ from golden_files import FILES, GOLDEN, golden_codec
 
 from tcm_jax.codec import Codec
 from tcm_jax.codec.container import parse
-from tcm_jax.codec.tiled_network import padded_size
+from tcm_jax.model.config import padded_size
 from tcm_jax.system.process import tune_process
 
 LEAST_SECONDS = 0.01  # a file that takes less than that is not told from one that takes that

@@ -7,7 +7,7 @@ import numpy as np
 
 from tcm_jax.codec.residual.tables import EXPONENTS, WIDTHS, level_of, squared_width
 from tcm_jax.entropy import pixel_coder
-from tcm_jax.entropy.pixel_coder import ACTIVITIES, BIAS, BLOCK, FRACTION, LEVELS, PAD, PHASES, TAPS, U_FRACTION
+from tcm_jax.entropy.pixel_coder import ACTIVITIES, BIAS, BLOCK, FRACTION, LEVELS, MARGIN, PHASES, TAPS, U_FRACTION
 
 ORDER = (1, 0, 2)  # of coding: green, red, blue
 MOST_CLASSES = 16
@@ -80,7 +80,7 @@ def fit(picture: np.ndarray, hat: np.ndarray | None, step: int) -> Model:
 
 def buffers(channels: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of samples, of errors and of x_hat that the coder goes on from."""
-    shape = (channels, 3, width + 2 * PAD)
+    shape = (channels, 3, width + 2 * MARGIN)
     return np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32)
 
 
@@ -129,8 +129,8 @@ def _moments(picture: np.ndarray, hat: np.ndarray | None) -> np.ndarray:
 
 
 def _padded(picture: np.ndarray) -> np.ndarray:
-    """To int32 [channels, 2 + H + 1, W + 2 PAD] around 0, edges repeated."""
-    return np.pad(planes_of(picture).astype(np.int32) - 128, ((0, 0), (2, 1), (PAD, PAD)), mode="edge")
+    """To int32 [channels, 2 + H + 1, W + 2 MARGIN] around 0, edges repeated."""
+    return np.pad(planes_of(picture).astype(np.int32) - 128, ((0, 0), (2, 1), (MARGIN, MARGIN)), mode="edge")
 
 
 @functools.cache

@@ -35,7 +35,7 @@ class Layer:
 
 
 class ChecksumError(StreamError):
-    """The layer does not decode to the picture that was encoded: it, or x_hat, is another."""
+    """The layer does not decode to the picture that was encoded: it, or x_hat, is another. `Codec` catches it."""
 
 
 def encode_layer(picture: np.ndarray, hat: np.ndarray | None = None, step: int = 1) -> Layer:

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from tcm_jax.entropy.pixel_coder import BUCKET_BITS, BUCKETS, LEVELS, MAX_LEVEL_INDEX, PHASES, PRECISION
+from tcm_jax.entropy.pixel_coder import BUCKET_BITS, BUCKETS, FREQUENCY_BITS, LEVELS, MAX_LEVEL_INDEX, PHASES
 
 WIDTHS, EXPONENTS = 76, (1, 2, 3, 4, 6, 8, 12, 20)
 MOST_SYMBOLS = 126  # on either side of 0; what is further away is escaped
@@ -32,7 +32,7 @@ def tables(shapes: np.ndarray, step: int) -> Tables:
     `shapes` is uint8 [contexts, 2]: numbers of a width and of an exponent; `step` the quantizer's.
     """
     count = len(shapes) * PHASES
-    cumulative = np.full((count, 2 * MOST_SYMBOLS + 3), 1 << PRECISION, np.uint16)
+    cumulative = np.full((count, 2 * MOST_SYMBOLS + 3), 1 << FREQUENCY_BITS, np.uint16)
     lowest, escapes = np.zeros(count, np.int32), np.zeros(count, np.int32)
     buckets = np.empty((count, BUCKETS), np.uint8)
     for i, (width, exponent) in enumerate(shapes.tolist()):
@@ -59,12 +59,12 @@ def _table(width: int, exponent: int, phase: int, step: int) -> tuple[np.ndarray
         mass = mass * ratio >> 24
     mass[farthest] += 1
     total = int(mass.sum())
-    kept = np.flatnonzero(mass << PRECISION + 2 >= total)
+    kept = np.flatnonzero(mass << FREQUENCY_BITS + 2 >= total)
     first = max(int(kept[0]), farthest - MOST_SYMBOLS)
     mass = mass[first : min(int(kept[-1]), farthest + MOST_SYMBOLS) + 1]
     mass = np.append(mass, total - mass.sum())
-    frequencies = 1 + mass * ((1 << PRECISION) - len(mass)) // total
-    frequencies[mass.argmax()] += (1 << PRECISION) - frequencies.sum()
+    frequencies = 1 + mass * ((1 << FREQUENCY_BITS) - len(mass)) // total
+    frequencies[mass.argmax()] += (1 << FREQUENCY_BITS) - frequencies.sum()
     sums = np.concatenate([[0], np.cumsum(frequencies)])
     starts = np.searchsorted(sums, np.arange(BUCKETS) << BUCKET_BITS, side="right") - 1
     return sums, int(k[first]), starts.astype(np.uint8)

@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.codec.tiled_network import padded_size
 from tcm_jax.errors import ConfigError
-from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE
+from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
 from tcm_jax.model.tcm import TCM
 from tcm_jax.weights.weights import Weights
 
-MAX_PIXELS = 2**23  # the picture goes through in one piece
+ANALYSIS_PIXELS = 2**23  # the picture goes through in one piece
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +77,11 @@ def gain_level(weights: Weights, quality: float | None) -> np.ndarray | None:
 def latent_maps(weights: Weights, image: np.ndarray, quality: float | None = None) -> LatentMaps:
     """Runs a uint8 [H, W, 3] picture through the network in one piece.
 
-    Raises ConfigError for more than MAX_PIXELS pixels, and for a quality that the weights do not have.
+    Raises ConfigError for more than ANALYSIS_PIXELS pixels, and for a quality that the weights do not have.
     """
     height, width = image.shape[:2]
-    if height * width > MAX_PIXELS:
-        raise ConfigError(f"the picture has {width}x{height} pixels; analyses take up to {MAX_PIXELS:,}: crop it")
+    if height * width > ANALYSIS_PIXELS:
+        raise ConfigError(f"the picture has {width}x{height} pixels; analyses take up to {ANALYSIS_PIXELS:,}: crop it")
     level = gain_level(weights, quality)
     missing = [(0, padded - side) for padded, side in zip(padded_size(height, width), (height, width), strict=True)]
     padded = np.pad(image, [*missing, (0, 0)], mode="edge")

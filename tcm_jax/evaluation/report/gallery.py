@@ -13,12 +13,13 @@ import numpy as np
 from PIL import Image
 
 from tcm_jax.codec import Codec
-from tcm_jax.evaluation.analysis.latents import MAX_PIXELS, latent_maps
+from tcm_jax.evaluation.analysis.latents import ANALYSIS_PIXELS, latent_maps
 from tcm_jax.evaluation.codecs import OTHER_CODECS, OtherCodec, file_of_size
 from tcm_jax.evaluation.measure import quality_of
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.evaluation.sweep import Point, coder_key, dataset, loaded_weights
 from tcm_jax.images.datasets import short_name, short_names
+from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.system.cache import kept_json
 
 SHOWN_QUALITY = 90  # of the AVIF, 4:4:4, in which the page shows what no browser reads
@@ -111,12 +112,13 @@ def _uri(data: bytes, kind: str) -> str:
 
 def _bits(codec: Codec, image: np.ndarray, quality: float | None) -> dict[str, Any] | None:
     """Bits by latent position: layers (all, z, slices) of bytes row by row, each with the bits that 255 stands for."""
-    if image.shape[0] * image.shape[1] > MAX_PIXELS:
+    if image.shape[0] * image.shape[1] > ANALYSIS_PIXELS:
         return None
     found = latent_maps(codec.weights, image, quality)
     slices = found.slice_bits
     rows, columns = slices.shape[1:]
-    hyper = np.repeat(np.repeat(found.hyper_bits, 4, 0), 4, 1)[:rows, :columns] / 16
+    ratio = HYPER_STRIDE // LATENT_STRIDE
+    hyper = np.kron(found.hyper_bits, np.ones((ratio, ratio), np.float32))[:rows, :columns] / ratio**2
     named = {"all": slices.sum(0) + hyper, "z": hyper} | {f"slice {i + 1}": one for i, one in enumerate(slices)}
     layers = []
     for name, values in named.items():
