@@ -1,4 +1,4 @@
-"""Gradient of a 3x3 kernel on a CPU: XLA's own against that of `ops.cpu.convolve`.
+"""Gradient of a 3x3 kernel on a CPU: XLA's own against that of `ops.cpu_gradients.convolve`.
 
     python benchmarks/kernel_gradient.py
 
@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 
-from tcm_jax.ops import Target, cpu
+from tcm_jax.ops import Target, cpu_gradients
 
 SHAPES = [
     (2, 128, 128, 128, 128),
@@ -40,8 +40,8 @@ def measure(shape: tuple[int, ...]) -> dict:
     kernel = np.zeros((3, 3, channels, features), np.float32)
     seconds = {"xla": [], "ours": []}
     functions = {
-        "xla": lambda x, k: cpu._convolve(x, k, 1),
-        "ours": lambda x, k: cpu.convolve(x, k, 1, Target("cpu")),
+        "xla": lambda x, k: cpu_gradients._convolve(x, k, 1),
+        "ours": lambda x, k: cpu_gradients.convolve(x, k, 1, Target("cpu")),
     }
     programs = {name: pull_back(function, x, gradient, kernel) for name, function in functions.items()}
     for _ in range(REPEATS):

@@ -8,7 +8,7 @@ import pytest
 from tcm_jax.codec import boundaries
 from tcm_jax.codec.container import Container
 from tcm_jax.codec.ribbon import pack_sides
-from tcm_jax.entropy import tables
+from tcm_jax.entropy import table_choice, tables
 from tcm_jax.errors import StreamError
 
 SLICES = 3
@@ -43,13 +43,14 @@ def test_looked_up_tables_are_those_of_a_search(band):
     beside = (edges[:, None] + np.arange(-2000, 2001)).astype(np.uint32).ravel()
     bits = np.random.default_rng(0).integers(0, 2**32, 500_000, dtype=np.uint32)
     scales = np.concatenate([beside, bits, np.uint32([0x7F800001, 0xFF800001])]).view(np.float32)
-    np.testing.assert_array_equal(tables.build_indexes(scales), np.searchsorted(scale_table[:-1], scales))
-    np.testing.assert_array_equal(boundaries._chosen(scales, band)[0], np.searchsorted(scale_table[:-1], scales))
+    searched = np.searchsorted(scale_table[:-1], scales)
+    np.testing.assert_array_equal(tables.build_indexes(scales), searched)
+    np.testing.assert_array_equal(table_choice.chosen_tables(scales, band)[0], searched)
     scales = scales[np.isfinite(scales)]
-    nearest = scale_table[boundaries._nearest_boundary(scales.astype(np.float64))].astype(np.float64)
+    nearest = scale_table[table_choice.nearest_boundary(scales.astype(np.float64))].astype(np.float64)
     expected = np.flatnonzero(np.abs(scales.astype(np.float64) - nearest) <= band * nearest)
-    np.testing.assert_array_equal(boundaries.boundary_positions(scales, band), expected)
-    boundary = boundaries._chosen(scales, band)[2]
+    np.testing.assert_array_equal(table_choice.boundary_positions(scales, band), expected)
+    boundary = table_choice.chosen_tables(scales, band)[2]
     np.testing.assert_array_equal(scale_table[boundary], nearest[expected].astype(np.float32))
 
 
@@ -59,7 +60,7 @@ def test_noise_within_the_band_moves_no_table(band):
     coded, file = written(slices, band)
     for i, sigma in enumerate(slices):
         np.testing.assert_array_equal(coded[i], tables.build_indexes(sigma))
-        positions = boundaries.boundary_positions(sigma, band)
+        positions = table_choice.boundary_positions(sigma, band)
         assert positions.dtype == np.int32
         assert set(range(63)) <= set(positions.tolist())
         assert np.all(np.diff(positions) > 0)
@@ -103,7 +104,7 @@ def test_a_file_of_this_machine_alone_has_one_possibility():
 def test_an_older_file_lists_what_has_the_larger_table():
     sigma = some_scales(0)
     for band in (4e-5, 1e-3):
-        listed = boundaries.boundary_positions(sigma, band)
+        listed = table_choice.boundary_positions(sigma, band)
         file = file_of(band, None, (listed, *NONE[1:]))
         coded = boundaries.decoded_indexes(file, 0, sigma)
         assert coded.ravel()[:63].tolist() == list(range(1, 64))
@@ -129,7 +130,7 @@ def test_every_slice_has_keys_of_its_own():
 
 
 def test_no_band_says_nothing():
-    assert boundaries.boundary_positions(tables.scale_table(), 0.0).size == 0
+    assert table_choice.boundary_positions(tables.scale_table(), 0.0).size == 0
     (coded, *_), file = written([some_scales(0)], 0.0)
     assert file.sides is None
     np.testing.assert_array_equal(coded, boundaries.decoded_indexes(file, 0, some_scales(0)))

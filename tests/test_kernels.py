@@ -22,7 +22,7 @@ from tcm_jax.model.layers.gain import Gain
 from tcm_jax.model.layers.swatten import SWAtten
 from tcm_jax.model.layers.swin import SwinBlock
 from tcm_jax.model.layers.tcm_block import TCMBlock
-from tcm_jax.ops import cpu, kernels
+from tcm_jax.ops import cpu_gradients, kernels
 
 
 class Normalized(nn.Module):
@@ -193,7 +193,7 @@ def test_training_goes_through_their_convolutions(size):
     gradient = rng.standard_normal((*size[:3], 40), np.float32)
 
     def both(x, kernel, gradient):
-        y, pull_back = jax.vjp(lambda x, kernel: cpu.convolve(x, kernel, 1, target), x, kernel)
+        y, pull_back = jax.vjp(lambda x, kernel: cpu_gradients.convolve(x, kernel, 1, target), x, kernel)
         return y, *pull_back(gradient)
 
     target = ops.Target("cpu")

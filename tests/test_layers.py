@@ -12,7 +12,7 @@ from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.layers.conv import GDN, SubpelConv
 from tcm_jax.model.layers.swin import SwinBlock
 from tcm_jax.model.layers.tcm_block import TCMBlock
-from tcm_jax.ops import cpu, shifted_windows
+from tcm_jax.ops import cpu_gradients, shifted_windows
 
 RNG = np.random.RandomState(0)
 
@@ -64,9 +64,9 @@ def block_and_params(shifted, height=32, width=48):
 @pytest.mark.parametrize("shifted", [False, True])
 def test_strips_in_a_scan_equal_all_at_once(shifted, monkeypatch):
     block, params, x = block_and_params(shifted)
-    monkeypatch.setattr(cpu, "HEADS", 12)
+    monkeypatch.setattr(shifted_windows, "HEADS", 12)
     few = block.apply(params, x)
-    monkeypatch.setattr(cpu, "HEADS", 10**6)
+    monkeypatch.setattr(shifted_windows, "HEADS", 10**6)
     np.testing.assert_allclose(few, block.apply(params, x), atol=1e-5)
 
 
@@ -166,10 +166,10 @@ BY_PRODUCTS = {
 @pytest.mark.parametrize("stride", [1, 2])
 def test_kernel_gradients_by_products_are_those_of_the_convolution(stride, size, limits, monkeypatch):
     x, kernel = randn(2, *size, 3), randn(3, 3, 3, 7)
-    gradient = randn(*cpu._convolve(x, kernel, stride).shape)
-    expected = jax.vjp(lambda x, k: cpu._convolve(x, k, stride), x, kernel)[1](gradient)
+    gradient = randn(*cpu_gradients._convolve(x, kernel, stride).shape)
+    expected = jax.vjp(lambda x, k: cpu_gradients._convolve(x, k, stride), x, kernel)[1](gradient)
     for name, limit in limits.items():
-        monkeypatch.setattr(cpu, name, limit)
-    by_products = jax.vjp(lambda x, k: cpu.convolve(x, k, stride, ops.Target("cpu")), x, kernel)[1](gradient)
+        monkeypatch.setattr(cpu_gradients, name, limit)
+    by_products = jax.vjp(lambda x, k: cpu_gradients.convolve(x, k, stride, ops.Target("cpu")), x, kernel)[1](gradient)
     for ours, theirs in zip(by_products, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)

@@ -12,7 +12,7 @@ from configs import default
 from tcm_jax import ops
 from tcm_jax.codec import Codec
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.ops import cpu, kernels
+from tcm_jax.ops import cpu_gradients, kernels, shifted_windows
 
 # As small as networks get that have every part: gains, both sorts of window, SWAtten, LRP.
 MODEL = ModelConfig(
@@ -27,8 +27,9 @@ ENTROPY = ("HIGHEST", "f32")
 @pytest.fixture(autouse=True)
 def loops_for_small_maps(monkeypatch):
     """On a CPU there would be loops even at this size."""
-    for name in ("HEADS", "LARGE_MAP", "LARGE_KERNEL"):
-        monkeypatch.setattr(cpu, name, 1)
+    monkeypatch.setattr(shifted_windows, "HEADS", 1)
+    for name in ("LARGE_MAP", "LARGE_KERNEL"):
+        monkeypatch.setattr(cpu_gradients, name, 1)
     with jax.numpy_dtype_promotion("standard"):  # as train.py and the codec have it
         yield
 

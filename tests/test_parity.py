@@ -12,7 +12,7 @@ from skimage import data
 from synthetic_weights import synthesize
 
 from configs.default import make_config
-from tcm_jax.codec.boundaries import boundary_positions
+from tcm_jax.entropy.table_choice import boundary_positions
 from tcm_jax.entropy.tables import build_indexes
 from tcm_jax.model.config import reference_config
 from tcm_jax.model.tcm import TCM, flat_shapes

@@ -209,12 +209,12 @@ class TiledNetwork:
         return over_tiles(function, size, side, ENTROPY_HALO, inputs, [LATENT_STRIDE] * results)
 
     def hyper_information(self, z: np.ndarray) -> float:
-        """Bits of the symbols of z under the float distributions: what the loss counts as rate."""
+        """Bits of the symbols of z, int32 [h, w, channels], under the float distributions, as the loss counts rate."""
         bits = functools.partial(_bits_z, self.params.tree["entropy_bottleneck"])
         return _sum_by_chunks(bits, z.reshape(-1, z.shape[-1]))
 
     def slice_information(self, symbols: np.ndarray, sigma: np.ndarray) -> float:
-        """The same of a slice."""
+        """Bits of the symbols of a slice, int32, under Gaussians of scales `sigma`, float32 of the same shape."""
         return _sum_by_chunks(_bits_y, symbols.ravel(), sigma.ravel())
 
 

@@ -127,13 +127,14 @@ def _lattice(fine, anchor, step, with_hat):
 
 @_part
 def _load_hat(hat, x_hat, row, height, width, channels):
-    """Puts row `row` of x_hat, or the last one, into its place in the buffer."""
-    source = min(max(row, 0), height - 1)
-    for ch in range(channels):
-        line, at = hat[ch, (row + 3) % 3], _place(ch, channels)
-        for c in range(width):
-            line[c + MARGIN] = x_hat[source, c, at]
-        _extend(line, width)
+    """Puts the row of x_hat below row `row` into its place in the buffer; before the first row the two others, too."""
+    for loaded in range(row + 1 if row else -1, row + 2):
+        source = min(max(loaded, 0), height - 1)
+        for ch in range(channels):
+            line, at = hat[ch, (loaded + 3) % 3], _place(ch, channels)
+            for c in range(width):
+                line[c + MARGIN] = x_hat[source, c, at]
+            _extend(line, width)
 
 
 @_part
@@ -230,10 +231,7 @@ def decode(out, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weig
     position, limit = int64(2), int64(words.size) - SPARE
     for row in range(first, last):
         if with_hat:
-            if row == 0:
-                _load_hat(hat, x_hat, -1, height, width, channels)
-                _load_hat(hat, x_hat, 0, height, width, channels)
-            _load_hat(hat, x_hat, row + 1, height, width, channels)
+            _load_hat(hat, x_hat, row, height, width, channels)
         cur = row % 3
         for ch in range(channels):
             _prepare(base, ubase, vals, errs, hat, coefs, weights, classes[row // BLOCK], row, ch, width, with_hat)
@@ -251,8 +249,9 @@ def decode(out, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weig
     return OK if x == LEAST and position == limit else PAST_END
 
 
-@kept_njit(int64(_PICTURE, _PICTURE_IN, _PICTURE_IN, int64, int64, int64, int64, _ROWS, _ROWS, _ROWS, _COEFFICIENTS,
-                 _WEIGHTS, _BYTES2, _BYTES1, types.Array(int32, 2, "C"), types.Array(uint16, 2, "C")))  # fmt: skip
+@kept_njit(types.void(_PICTURE, _PICTURE_IN, _PICTURE_IN, int64, int64, int64, int64, _ROWS, _ROWS, _ROWS,
+                      _COEFFICIENTS, _WEIGHTS, _BYTES2, _BYTES1, types.Array(int32, 2, "C"),
+                      types.Array(uint16, 2, "C")))  # fmt: skip
 def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weights, classes, level_of,
               symbols, contexts):  # fmt: skip
     """Symbols and contexts (channel, level, phase) of some rows, [rows * channels, W]; decoded samples to `out`."""
@@ -261,10 +260,7 @@ def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat,
     half = step - 1 >> 1
     for row in range(first, last):
         if with_hat:
-            if row == 0:
-                _load_hat(hat, x_hat, -1, height, width, channels)
-                _load_hat(hat, x_hat, 0, height, width, channels)
-            _load_hat(hat, x_hat, row + 1, height, width, channels)
+            _load_hat(hat, x_hat, row, height, width, channels)
         cur = row % 3
         for ch in range(channels):
             blocks = classes[row // BLOCK]
@@ -296,7 +292,6 @@ def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat,
                 out[row, c, place] = decoded
             _extend(line, width)
             _extend(errors, width)
-    return OK
 
 
 @kept_njit(int64(_OUT16, _INTS1, types.Array(uint16, 1, "C", readonly=True), _WORDS2, _INTS1, _INTS1))
@@ -323,61 +318,3 @@ def encode(words, symbols, contexts, cumulative, lowest, escapes):
     words[position - 1] = x & 0xFFFF
     words[position - 2] = x >> 16
     return position - 2
-
-
-@_part
-def _gather(taps, n, planes, hats, with_hat, channel, r, a, b):
-    m = n + b - a
-    p = planes[channel]
-    taps[0, n:m] = p[r, a - 1 : b - 1]
-    taps[1, n:m] = p[r, a - 2 : b - 2]
-    taps[2, n:m] = p[r - 1, a:b]
-    taps[3, n:m] = p[r - 1, a - 1 : b - 1]
-    taps[4, n:m] = p[r - 1, a + 1 : b + 1]
-    taps[5, n:m] = p[r - 2, a:b]
-    taps[6, n:m] = p[r - 2, a + 1 : b + 1]
-    taps[7, n:m] = p[r - 2, a - 1 : b - 1]
-    taps[8, n:m] = p[r - 1, a + 2 : b + 2]
-    for reference in range(min(channel, 2)):
-        q, at = planes[channel - 1 - reference], 9 + 6 * reference
-        taps[at, n:m] = q[r, a:b]
-        taps[at + 1, n:m] = q[r, a - 1 : b - 1]
-        taps[at + 2, n:m] = q[r, a + 1 : b + 1]
-        taps[at + 3, n:m] = q[r - 1, a:b]
-        taps[at + 4, n:m] = q[r - 1, a - 1 : b - 1]
-        taps[at + 5, n:m] = q[r - 1, a + 1 : b + 1]
-    if with_hat:
-        q = hats[channel]
-        taps[21, n:m] = q[r, a:b]
-        taps[22, n:m] = q[r, a - 1 : b - 1]
-        taps[23, n:m] = q[r, a + 1 : b + 1]
-        taps[24, n:m] = q[r - 1, a:b]
-        taps[25, n:m] = q[r + 1, a:b]
-    taps[26, n:m] = BIAS
-    taps[27, n:m] = p[r, a:b]
-
-
-@kept_njit(int64(types.Array(int32, 3, "C", readonly=True), types.Array(int32, 3, "C", readonly=True), int64, int64,
-                 types.Array(types.float64, 4, "C")))  # fmt: skip
-def moments(planes, hats, with_hat, channel, out):
-    """Sums of products of taps and sample over each block, to `out`; planes are [channels, H + 3, W + 2 MARGIN]."""
-    rows, columns = out.shape[0], out.shape[1]
-    height, width = planes.shape[1] - 3, planes.shape[2] - 2 * MARGIN
-    taps = np.zeros((TAPS + 1, BLOCK * BLOCK), np.int32)
-    for i in range(rows):
-        for j in range(columns):
-            n = 0
-            for r in range(i * BLOCK, min((i + 1) * BLOCK, height)):
-                a = j * BLOCK
-                b = min(a + BLOCK, width)
-                _gather(taps, n, planes, hats, with_hat, channel, r + 2, a + MARGIN, b + MARGIN)
-                n += b - a
-            for p in range(TAPS + 1):
-                for q in range(p, TAPS + 1):
-                    x, y = taps[p, :n], taps[q, :n]
-                    total = int32(0)
-                    for c in range(n):
-                        total += x[c] * y[c]
-                    out[i, j, p, q] = total
-                    out[i, j, q, p] = total
-    return OK

@@ -1,10 +1,10 @@
-"""Numba kernels of the range coder, and of the choice of tables for it; `engines.py` alone imports this module.
+"""Numba kernels of the range coder: intervals, carry and escapes; `engines.py` alone imports this module.
 
 The arithmetic is tensorflow-compression's (docs/format.md). Every integer is int64: Numba turns a mix of int64 and
 uint64 into float64, and no product here exceeds 2**48.
 """
 
-from numba import float32, int32, int64, njit, types, uint8, uint16, uint32, uint64
+from numba import int32, int64, njit, types, uint8, uint16, uint64
 
 from tcm_jax.entropy.range_tables import MAX_SYMBOL, PRECISION
 from tcm_jax.system.cache import kept_njit
@@ -13,7 +13,6 @@ MASK = 0xFFFFFFFF
 MAX_ESCAPE_ZEROS = 31
 MAX_OVERREAD = 256  # bytes of zeros past the end; chance makes an encoder drop more than 64 once in 2**480 streams
 ESCAPE_WORDS = 8  # of 16 bits: more than any symbol takes
-MIXED = 64  # added to the table of numbers that do not all have it
 
 OK, PAST_END, BAD_ESCAPE, BAD_INDEX = 0, 1, 2, 3
 
@@ -23,8 +22,6 @@ _BUCKETS = types.Array(uint16, 2, "C", readonly=True)
 _OUT32 = types.Array(int32, 1, "C")
 _OUT64 = types.Array(int64, 1, "C")
 _OUT8 = types.Array(uint8, 1, "C")
-_FLOATS = types.Array(float32, 1, "C", readonly=True)
-_BITS = types.Array(uint32, 1, "C", readonly=True)
 
 
 _inlined = njit(inline="always")  # a call would count references to its arrays, atomically, at every symbol
@@ -180,30 +177,3 @@ def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets
         out[i] = symbol
     state[0], state[1], state[2], state[3] = base, top, value, position
     return PAST_END if position > limit else OK
-
-
-@kept_njit(int64(_OUT32, _OUT32, _OUT32, _FLOATS, _BITS, _INTS, _FLOATS, _FLOATS, _FLOATS))
-def choose(indexes, near, boundary, scales, bits, cells, upper, from_below, from_above):
-    """Fill `indexes` with the table of each of `scales`; returns how many of them are near a boundary.
-
-    The positions of those go to `near`, the numbers of their boundaries to `boundary`, both as long as `scales`.
-    `bits` is their memory; `cells[bits >> 16]` the table, or MIXED more than the first table that such numbers have,
-    `upper` the boundary above each table, `from_below` and `from_above` the largest number near the one below, the
-    smallest near the one above.
-    """
-    count = 0
-    for i in range(scales.size):
-        table = uint64(cells[bits[i] >> 16])  # unsigned, as Numba asks of every other index whether it is negative
-        if table >= MIXED:  # one cell in 16 to 32
-            scale = scales[i]
-            table -= uint64(MIXED)
-            table += uint64(scale > upper[table])
-            if scale != scale:
-                table = uint64(upper.size - 1)
-            beyond = scale <= from_below[table]
-            if beyond or scale >= from_above[table]:
-                near[count] = i
-                boundary[count] = int64(table) - beyond
-                count += 1
-        indexes[i] = table
-    return count

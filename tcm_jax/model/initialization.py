@@ -1,6 +1,5 @@
 """Initial parameters, drawn by NumPy: compiling the network's own initializers takes minutes at real sizes."""
 
-import functools
 import math
 import zlib
 from typing import Any
@@ -15,15 +14,9 @@ from tcm_jax.model.layers.conv import GDN_PEDESTAL
 from tcm_jax.model.tcm import flat_shapes
 
 
-@functools.cache
-def _shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """`flat_shapes`, which takes seconds, once a configuration."""
-    return flat_shapes(config)
-
-
 def abstract_params(config: ModelConfig) -> dict[str, Any]:
     """Shapes and dtypes of `init_params(config, seed)`."""
-    flat = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in _shapes(config).items()}
+    flat = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in flat_shapes(config).items()}
     return unflatten_dict(flat, sep="/")
 
 
@@ -33,7 +26,7 @@ def init_params(config: ModelConfig, seed: int) -> dict[str, Any]:
     Every parameter has random numbers of its own, from `seed` and its name: the same on every machine and version.
     """
     flat = {}
-    for name, shape in _shapes(config).items():
+    for name, shape in flat_shapes(config).items():
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         leaf = name.rpartition("/")[2]
         draw = _draw_prior if name.startswith("entropy_bottleneck/") else _draw

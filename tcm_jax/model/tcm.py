@@ -65,6 +65,8 @@ class TCM(nn.Module):
         self.entropy_bottleneck = self.param("entropy_bottleneck", factorized.init, c.hyper_channels)
 
     def _down(self, stages, window: int, features: int, attention: bool = False) -> nn.Sequential:
+        """g_a or h_a: a strided residual block and TCM blocks for each of `stages` (width, depth, channels a head),
+        then a strided convolution to `features`; SWAtten behind the second stage and at the end if `attention`."""
         layers = []
         for i, (width, depth, head_dim) in enumerate(stages):
             layers += [
@@ -77,6 +79,7 @@ class TCM(nn.Module):
         return Stack([*layers, self._attention()] if attention else layers, remat=self.remat)
 
     def _up(self, stages, window: int, features: int, attention: bool = False) -> nn.Sequential:
+        """g_s, h_mean_s or h_scale_s: the mirror image of `_down`, by sub-pixel convolutions."""
         layers = [self._attention()] if attention else []
         for i, (width, depth, head_dim) in enumerate(stages):
             layers += [ResidualBlockUpsample(width), *self._blocks(depth, head_dim, window)]
@@ -91,6 +94,7 @@ class TCM(nn.Module):
         return SWAtten(self.config.atten_width, self.config.atten_head_dim, self.config.window)
 
     def _context(self) -> nn.Sequential:
+        """A slice network of three convolutions, for its mean, its scale or its LRP: to [B, h, w, slice_channels]."""
         first, second = self.config.context_widths
         return nn.Sequential([Conv3x3(first), ops.gelu, Conv3x3(second), ops.gelu, Conv3x3(self.config.slice_channels)])
 
@@ -252,5 +256,5 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Any]:
 
 @functools.cache
 def flat_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter by its path, components joined by "/"."""
+    """Shape of every parameter by its path, components joined by "/"; kept, as tracing takes seconds."""
     return {key: leaf.shape for key, leaf in flatten_dict(parameter_shapes(config), sep="/").items()}

@@ -1,7 +1,8 @@
 """What computes an operation: the one place that knows of devices, of gradients made for them, and of our kernels.
 
-Layers call these functions, and whoever compiles says for what (`target`). See targets.py; layers.py and swin.py for
-the operations in plain JAX; cpu.py for gradients made for CPUs; kernels/ for what the codec runs on CPUs.
+Layers call these functions, and whoever compiles says for what (`target`). See targets.py; layers.py and
+shifted_windows.py for the operations; cpu_gradients.py for gradients made for CPUs; kernels/ for what the codec runs
+on CPUs; tracing.py for how blocks are traced.
 """
 
 from tcm_jax.ops.layers import conv1x1, conv1x1_strided, conv3x3, gain, gate, gdn, gelu, tanh

@@ -1,4 +1,4 @@
-"""What the layers are made of, each computed by what suits the target: plain JAX, cpu.py's gradients, or our kernels.
+"""What the layers are made of, each computed by what suits the target: plain JAX, cpu_gradients.py, or our kernels.
 
 Maps are NHWC, float32 or bfloat16; results have the type of the input, parameters are float32. The plain way is the
 reference: the others compute the same up to the order of sums.
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.ops import cpu, kernels
+from tcm_jax.ops import cpu_gradients, kernels
 from tcm_jax.ops.maps import pixel_shuffle
 from tcm_jax.ops.targets import current
 
@@ -34,7 +34,7 @@ def conv3x3(
         return kernels.convolve(x, kernel, bias, slope, factor)
     kernel = kernel.astype(x.dtype)
     if target.on_cpu:
-        y = cpu.convolve(x, kernel, stride, target)
+        y = cpu_gradients.convolve(x, kernel, stride, target)
     else:
         y = jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=_NHWC)
     y = y + bias.astype(x.dtype)
@@ -56,7 +56,7 @@ def conv1x1(
         ys = kernels.product(xs, kernel, bias, residual, 2 if halves else 1)
         return ys if halves else ys[0]
     x = xs[0] if len(xs) == 1 else jnp.concatenate(xs, axis=-1)
-    product = cpu.product if target.on_cpu else jnp.matmul
+    product = cpu_gradients.product if target.on_cpu else jnp.matmul
     y = product(x, kernel.astype(dtype)) + bias.astype(dtype)
     y = y if residual is None else residual + y
     return jnp.split(y, 2, axis=-1) if halves else y

@@ -4,18 +4,19 @@ A map [B, H, W, C] is cut into strips one window high, [S, window, W, C]: a stri
 need no copy of the whole map. H and W are multiples of the window.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.ops import cpu, kernels
+from tcm_jax.ops import cpu_gradients, kernels
 from tcm_jax.ops.layers import conv1x1, gelu, lookup
 from tcm_jax.ops.targets import current
 
 MASKED = -1e9  # exp(x + MASKED - max) is exactly 0 in float32
 LAYER_NORM_EPSILON = 1e-5  # PyTorch's
+HEADS = 512  # windows times heads at a time on a CPU: their attention weights stay in the caches
 Affine = tuple[jax.Array, jax.Array]  # kernel [C, features] and bias [features]; of a norm: scale and bias [C]
 
 
@@ -47,11 +48,26 @@ def swin_block(x: jax.Array, weights: SwinWeights, window: int, shifted: bool) -
         return _block(strips, last_row, weights, shifted)
 
     if target.on_cpu:
-        strips = cpu.by_strips(block, weights, strips, last_row, len(weights.positions) * (width // window))
+        strips = _few_at_a_time(block, weights, strips, last_row, len(weights.positions) * (width // window))
     else:
         strips = block(weights, strips, last_row)
     x = strips.reshape(x.shape)
     return jnp.roll(x, (half, half), (1, 2)) if shifted else x
+
+
+def _few_at_a_time(block, weights: Any, strips: jax.Array, last_row: jax.Array, heads: int) -> jax.Array:
+    """`block(weights, strips, last_row)`, a few strips [S, ...] at a time, of `heads` windows times heads each.
+
+    Gradients recompute a few strips while they are in the cache: quicker than reading their attention weights back.
+    """
+    limit = max(1, HEADS // heads)
+    at_once = max(d for d in range(1, min(len(strips), limit) + 1) if len(strips) % d == 0)
+    if at_once == len(strips):
+        return block(weights, strips, last_row)
+    chunks = strips.reshape(-1, at_once, *strips.shape[1:]), last_row.reshape(-1, at_once)
+    checked = jax.checkpoint(block, prevent_cse=False)
+    _, results = jax.lax.scan(lambda nothing, chunk: (nothing, checked(weights, *chunk)), (), chunks)
+    return results.reshape(strips.shape)
 
 
 def _block(x, last_row, weights, shifted):
@@ -75,7 +91,7 @@ def _attention(x, last_row, weights, shifted):
         k, v = qkv[:, :, :, 1:].transpose(3, 0, 1, 4, 5, 2)
         logits = jnp.matmul(q * head_dim**-0.5, k, preferred_element_type=jnp.float32)
         bias = position_bias(weights.positions)
-        logits = cpu.add_bias(logits, bias) if current().on_cpu else logits + bias
+        logits = cpu_gradients.add_bias(logits, bias) if current().on_cpu else logits + bias
         if shifted:
             logits += jnp.where(_apart(columns, last_row, window), MASKED, 0.0)[:, :, None]
         shares = jnp.exp(logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True)))

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from tcm_jax.ops import cpu
 from tcm_jax.ops.targets import Target, current, target
 
 
@@ -26,9 +26,30 @@ def _apply(block: Any, wanted: Target, params: Any, x: jax.Array) -> jax.Array:
 
 def rematerialized(function: Callable[[Any, jax.Array], jax.Array], params: Any, x: jax.Array) -> jax.Array:
     """`function(params, x)`, of which only `params` and `x` are kept: its gradient computes it again."""
-    if current().on_cpu:
-        return cpu.rematerialized(function, params, x)
-    return jax.checkpoint(function)(params, x)
+    return _rematerialized_on_cpu(function, params, x) if current().on_cpu else jax.checkpoint(function)(params, x)
+
+
+def _rematerialized_on_cpu(function, params, x):
+    """XLA's CPU compiler drops `jax.checkpoint`'s barriers, and would merge the second forward pass with the first.
+
+    So the second stands in a condition that XLA cannot foresee: that the gradient is not NaN.
+    """
+    traced_for, apply = current(), jax.custom_vjp(function)
+
+    def backward(kept, gradient):
+        def pull_back(params, x, gradient):
+            with target(traced_for):
+                return jax.vjp(function, params, x)[1](gradient)
+
+        first = gradient.ravel()[0]
+        return jax.lax.cond(first == first, pull_back, _not_a_number, *kept, gradient)
+
+    apply.defvjp(lambda params, x: (function(params, x), (params, x)), backward)
+    return apply(params, x)
+
+
+def _not_a_number(params, x, _):
+    return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), (params, x))
 
 
 def kept_apart(function: Callable[..., Any], *args: Any, when: jax.Array) -> Any:
@@ -37,6 +58,4 @@ def kept_apart(function: Callable[..., Any], *args: Any, when: jax.Array) -> Any
     XLA's CPU compiler copies scalars into the loops over what they scale, and makes a kernel of its own for each slice
     whose start it knows. On accelerators a condition would wait for the host.
     """
-    if current().on_cpu:
-        return cpu.kept_apart(function, *args, when=when, otherwise=function)
-    return function(*args)
+    return jax.lax.cond(when, function, function, *args) if current().on_cpu else function(*args)

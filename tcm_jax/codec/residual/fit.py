@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from tcm_jax.codec.residual.tables import EXPONENTS, WIDTHS, level_of, squared_width
-from tcm_jax.entropy import pixel_coder
+from tcm_jax.entropy import pixel_coder, pixel_moments
 from tcm_jax.entropy.pixel_coder import ACTIVITIES, BIAS, BLOCK, FRACTION, LEVELS, MARGIN, PHASES, TAPS, U_FRACTION
 
 ORDER = (1, 0, 2)  # of coding: green, red, blue
@@ -124,7 +124,7 @@ def _moments(picture: np.ndarray, hat: np.ndarray | None) -> np.ndarray:
     hats = planes[:, :1, :1].copy() if hat is None else _padded(hat)
     out = np.empty((channels, rows, columns, TAPS + 1, TAPS + 1))
     for channel in range(channels):
-        pixel_coder.moments(planes, hats, hat is not None, channel, out[channel])
+        pixel_moments.moments(planes, hats, hat is not None, channel, out[channel])
     return out.reshape(channels, rows * columns, TAPS + 1, TAPS + 1)
 
 

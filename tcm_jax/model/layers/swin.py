@@ -1,4 +1,8 @@
-"""The Swin block (Sec. 3.2 of the paper): its parameters. `ops.swin_block` has the arithmetic and the shifted mask."""
+"""The Swin block (Sec. 3.2 of the paper).
+
+Here are its parameters, in modules that have the reference's names; `ops.swin_block` has the arithmetic and the mask of
+shifted windows (ops/shifted_windows.py).
+"""
 
 import flax.linen as nn
 import jax
@@ -20,14 +24,14 @@ class SwinBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        qkv, positions, projection = Attention(self.head_dim, self.window, name="msa")(channels)
-        widen, narrow = MLP(name="mlp")(channels)
-        norms = Norm(name="ln1")(channels), Norm(name="ln2")(channels)
+        qkv, positions, projection = AttentionParams(self.head_dim, self.window, name="msa")(channels)
+        widen, narrow = MLPParams(name="mlp")(channels)
+        norms = NormParams(name="ln1")(channels), NormParams(name="ln2")(channels)
         weights = ops.SwinWeights(norms[0], qkv, positions, projection, norms[1], widen, narrow)
         return ops.swin_block(x, weights, self.window, self.shifted)
 
 
-class Attention(nn.Module):
+class AttentionParams(nn.Module):
     """Parameters of multi-head attention: (qkv, positions, projection) of `ops.SwinWeights`."""
 
     head_dim: int
@@ -37,19 +41,20 @@ class Attention(nn.Module):
     def __call__(self, channels: int) -> tuple[tuple, jax.Array, tuple]:
         table = (channels // self.head_dim, 2 * self.window - 1, 2 * self.window - 1)
         positions = self.param("relative_position_params", nn.initializers.truncated_normal(0.02), table)
-        qkv, projection = Linear(3 * channels, name="embedding_layer"), Linear(channels, name="linear")
+        qkv, projection = LinearParams(3 * channels, name="embedding_layer"), LinearParams(channels, name="linear")
         return qkv(channels), positions, projection(channels)
 
 
-class MLP(nn.Module):
+class MLPParams(nn.Module):
     """Parameters of the MLP: (widen, narrow) of `ops.SwinWeights`."""
 
     @nn.compact
     def __call__(self, channels: int) -> tuple[tuple, tuple]:
-        return Linear(4 * channels, name="layers_0")(channels), Linear(channels, name="layers_2")(4 * channels)
+        widen, narrow = LinearParams(4 * channels, name="layers_0"), LinearParams(channels, name="layers_2")
+        return widen(channels), narrow(4 * channels)
 
 
-class Linear(nn.Module):
+class LinearParams(nn.Module):
     """Parameters of a linear layer: kernel [inputs, features] and bias [features]."""
 
     features: int
@@ -60,7 +65,7 @@ class Linear(nn.Module):
         return kernel, self.param("bias", nn.initializers.zeros_init(), (self.features,))
 
 
-class Norm(nn.Module):
+class NormParams(nn.Module):
     """Parameters of a layer norm: scale [C] and bias [C]."""
 
     @nn.compact

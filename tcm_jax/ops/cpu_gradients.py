@@ -5,22 +5,18 @@ maps take several times as long as the matrix products they can be written as (`
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from tcm_jax.ops import kernels
-from tcm_jax.ops.targets import Target, current
-from tcm_jax.ops.targets import target as use
+from tcm_jax.ops.targets import Target
 
 LARGE_MAP = 2048  # positions of a map from which XLA's gradient of its kernel is slow
 LARGE_KERNEL = 1 << 14  # channels in times out from which it is slow for any map
 LEAST_MAP, LEAST_CHANNELS = 256, 16  # positions and channels from which the CPU kernels' convolution is faster
 BLOCK = 1 << 16  # values of a map whose part of a kernel's gradient is taken at once, small enough for the cache
-HEADS = 512  # windows times heads at a time: their attention weights stay in the caches
 
 
 @jax.custom_vjp
@@ -160,58 +156,3 @@ def _add_bias_backward(_, gradient):
 
 
 add_bias.defvjp(lambda x, bias: (x + bias, None), _add_bias_backward)
-
-
-def rematerialized(function: Callable[[Any, jax.Array], jax.Array], params: Any, x: jax.Array) -> jax.Array:
-    """`function(params, x)`, of which only `params` and `x` are kept for the gradient.
-
-    XLA's CPU compiler drops optimization barriers and would merge the second forward pass with the first.
-    """
-    target, apply = current(), jax.custom_vjp(function)
-
-    def backward(kept, gradient):
-        def pull_back(params, x, gradient):
-            with use(target):
-                return jax.vjp(function, params, x)[1](gradient)
-
-        first = gradient.ravel()[0]
-        return kept_apart(pull_back, *kept, gradient, when=first == first, otherwise=_not_a_number)
-
-    apply.defvjp(lambda params, x: (function(params, x), (params, x)), backward)
-    return apply(params, x)
-
-
-def _not_a_number(params, x, _):
-    return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), (params, x))
-
-
-def kept_apart(function: Callable[..., Any], *args: Any, when: jax.Array, otherwise: Callable[..., Any]) -> Any:
-    """`function(*args)`, or that of `otherwise` where `when` does not hold, which XLA cannot foresee.
-
-    So its CPU compiler neither merges `function` with what stands around it nor copies it into its users.
-    """
-    return jax.lax.cond(when, function, otherwise, *args)
-
-
-def by_strips(
-    block: Callable[[Any, jax.Array, jax.Array], jax.Array],
-    weights: Any,
-    strips: jax.Array,
-    last_row: jax.Array,
-    heads: int,
-) -> jax.Array:
-    """`block(weights, strips, last_row)`, a few strips [S, ...] at a time, of `heads` windows times heads each.
-
-    Gradients recompute a few strips while they are in the cache: quicker than reading their attention weights back.
-    """
-    at_once = _divisor_up_to(len(strips), max(1, HEADS // heads))
-    if at_once == len(strips):
-        return block(weights, strips, last_row)
-    chunks = strips.reshape(-1, at_once, *strips.shape[1:]), last_row.reshape(-1, at_once)
-    checked = jax.checkpoint(block, prevent_cse=False)
-    _, results = jax.lax.scan(lambda nothing, chunk: (nothing, checked(weights, *chunk)), (), chunks)
-    return results.reshape(strips.shape)
-
-
-def _divisor_up_to(count: int, limit: int) -> int:
-    return max(d for d in range(1, min(count, limit) + 1) if count % d == 0)

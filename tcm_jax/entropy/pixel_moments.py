@@ -1,0 +1,66 @@
+"""Numba kernel of what an encoder of the residual layer fits its predictors to: sums of products of the taps."""
+
+import numpy as np
+from numba import int32, int64, njit, types
+
+from tcm_jax.entropy.pixel_coder import BIAS, BLOCK, MARGIN, TAPS
+from tcm_jax.system.cache import kept_njit
+
+_PLANES = types.Array(int32, 3, "C", readonly=True)
+
+
+@njit(inline="never", nogil=True)
+def _gather(taps, n, planes, hats, with_hat, channel, r, a, b):
+    """What the taps of row `r`, columns a .. b - 1, see, from column n of `taps` on, and last the sample."""
+    m = n + b - a
+    p = planes[channel]
+    taps[0, n:m] = p[r, a - 1 : b - 1]
+    taps[1, n:m] = p[r, a - 2 : b - 2]
+    taps[2, n:m] = p[r - 1, a:b]
+    taps[3, n:m] = p[r - 1, a - 1 : b - 1]
+    taps[4, n:m] = p[r - 1, a + 1 : b + 1]
+    taps[5, n:m] = p[r - 2, a:b]
+    taps[6, n:m] = p[r - 2, a + 1 : b + 1]
+    taps[7, n:m] = p[r - 2, a - 1 : b - 1]
+    taps[8, n:m] = p[r - 1, a + 2 : b + 2]
+    for reference in range(min(channel, 2)):
+        q, at = planes[channel - 1 - reference], 9 + 6 * reference
+        taps[at, n:m] = q[r, a:b]
+        taps[at + 1, n:m] = q[r, a - 1 : b - 1]
+        taps[at + 2, n:m] = q[r, a + 1 : b + 1]
+        taps[at + 3, n:m] = q[r - 1, a:b]
+        taps[at + 4, n:m] = q[r - 1, a - 1 : b - 1]
+        taps[at + 5, n:m] = q[r - 1, a + 1 : b + 1]
+    if with_hat:
+        q = hats[channel]
+        taps[21, n:m] = q[r, a:b]
+        taps[22, n:m] = q[r, a - 1 : b - 1]
+        taps[23, n:m] = q[r, a + 1 : b + 1]
+        taps[24, n:m] = q[r - 1, a:b]
+        taps[25, n:m] = q[r + 1, a:b]
+    taps[26, n:m] = BIAS
+    taps[27, n:m] = p[r, a:b]
+
+
+@kept_njit(types.void(_PLANES, _PLANES, int64, int64, types.Array(types.float64, 4, "C")))
+def moments(planes, hats, with_hat, channel, out):
+    """Sums of products of taps and sample over each block, to `out`; planes are [channels, H + 3, W + 2 MARGIN]."""
+    rows, columns = out.shape[0], out.shape[1]
+    height, width = planes.shape[1] - 3, planes.shape[2] - 2 * MARGIN
+    taps = np.zeros((TAPS + 1, BLOCK * BLOCK), np.int32)
+    for i in range(rows):
+        for j in range(columns):
+            n = 0
+            for r in range(i * BLOCK, min((i + 1) * BLOCK, height)):
+                a = j * BLOCK
+                b = min(a + BLOCK, width)
+                _gather(taps, n, planes, hats, with_hat, channel, r + 2, a + MARGIN, b + MARGIN)
+                n += b - a
+            for p in range(TAPS + 1):
+                for q in range(p, TAPS + 1):
+                    x, y = taps[p, :n], taps[q, :n]
+                    total = int32(0)
+                    for c in range(n):
+                        total += x[c] * y[c]
+                    out[i, j, p, q] = total
+                    out[i, j, q, p] = total
