@@ -33,8 +33,9 @@ from tcm_jax.model.tcm import TCM
 from tcm_jax.system.files import atomic_write
 from tcm_jax.training import losses
 from tcm_jax.training.batches import Batches
+from tcm_jax.training.config import model_config
 from tcm_jax.training.start import first_state
-from tcm_jax.training.step import jit_step, level_weights, model_config
+from tcm_jax.training.step import jit_step, level_weights
 from tcm_jax.training.vectors import to_params
 
 BASE = ModelConfig(

@@ -31,7 +31,7 @@ from docs.models.tiny.gpu import with_wheels
 
 GROUPS = ("training", "portability", "codec", "step")
 TRAINING_SHARE = 2 / 3
-GUARD_BAND = 4e-5  # codec.GUARD_BAND; importing it would import JAX here, beside the steps
+GUARD_BAND = 4e-5  # codec.guard_band.GUARD_BAND; importing it would import JAX here, beside the steps
 DRY_RUN_SECONDS = 3600.0
 TAIL = 3000  # characters of a failed step's messages that are kept
 

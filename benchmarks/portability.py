@@ -25,8 +25,9 @@ import jax
 import numpy as np
 
 from tcm_jax.codec import tiled_network
-from tcm_jax.codec.codec import GUARD_BAND, Codec
+from tcm_jax.codec.codec import Codec
 from tcm_jax.codec.container import parse
+from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.entropy.table_choice import boundary_positions
 from tcm_jax.entropy.tables import build_indexes, scale_table
 from tcm_jax.errors import TcmError

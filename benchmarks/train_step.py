@@ -25,6 +25,7 @@ from tcm_jax import ops
 from tcm_jax.model.initialization import init_params
 from tcm_jax.system.memory import prepare_training
 from tcm_jax.training import step
+from tcm_jax.training.config import model_config
 from tcm_jax.training.start import make_state
 
 
@@ -46,7 +47,7 @@ def main() -> None:
     config = importlib.import_module(f"configs.{name}").get_config()
     config.update({"precision": flags.precision})
     batch = np.random.default_rng(0).integers(0, 256, (flags.batch, flags.crop, flags.crop, 3)).astype(np.uint8)
-    params = init_params(step.model_config(config), 0)
+    params = init_params(model_config(config), 0)
     ours = Ours(config, params, batch)
     steps = {"tcm_jax": ours.timed}
     if flags.reference:

@@ -18,8 +18,8 @@ from typing import IO, Any
 from PIL import Image, ImageFile
 
 import tcm_jax
+from tcm_jax.codec.alpha_and_metadata import unpack_metadata
 from tcm_jax.codec.container import MAGIC, parse
-from tcm_jax.codec.lossless import unpack_metadata
 from tcm_jax.errors import ConfigError
 from tcm_jax.images.pictures import EXIF_PREFIX, from_pil
 

@@ -9,8 +9,8 @@ import pytest
 
 from configs import default, smoke
 from tcm_jax.errors import ConfigError
-from tcm_jax.training import step
 from tcm_jax.training.check import check
+from tcm_jax.training.config import model_config
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,6 +52,6 @@ def test_every_configuration_is_valid():
     for config in (*configs, tcm_tiny.get_config(), tcm_tiny.get_config("entropy")):
         config.data.source = "folder:x"
         check(config)
-        assert dataclasses.asdict(step.model_config(config)) == {
+        assert dataclasses.asdict(model_config(config)) == {
             key: tuple(value) if isinstance(value, (list, tuple)) else value for key, value in config.model.items()
         }

@@ -18,8 +18,9 @@ from tcm_jax.model.checkerboard import Checkerboard, black
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.tcm import TCM
 from tcm_jax.training.extension import extended, is_extension
+from tcm_jax.training.optimizer import make_schedule
 from tcm_jax.training.start import random_params
-from tcm_jax.training.step import make_loss, make_schedule
+from tcm_jax.training.step import make_loss
 from tcm_jax.training.symbol_counts import symbol_counts
 from tcm_jax.weights.files import make_weights
 

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcm_jax import ops
-from tcm_jax.model.layers.conv import GDN, Conv1x1, Conv3x3, SubpelConv
+from tcm_jax.model.layers.conv import Conv1x1, Conv3x3, SubpelConv
 from tcm_jax.model.layers.gain import Gain
+from tcm_jax.model.layers.gdn import GDN
 from tcm_jax.model.layers.swatten import SWAtten
 from tcm_jax.model.layers.swin import SwinBlock
 from tcm_jax.model.layers.tcm_block import TCMBlock

@@ -9,7 +9,8 @@ from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.errors import ConfigError
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.model.layers.conv import GDN, SubpelConv
+from tcm_jax.model.layers.conv import SubpelConv
+from tcm_jax.model.layers.gdn import GDN
 from tcm_jax.model.layers.swin import SwinBlock
 from tcm_jax.model.layers.tcm_block import TCMBlock
 from tcm_jax.ops import cpu_gradients, shifted_windows

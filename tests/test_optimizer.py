@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from configs.default import make_config
-from tcm_jax.training import step
+from tcm_jax.training.optimizer import make_optimizer
 
 STEPS = 8
 
@@ -25,7 +25,7 @@ def test_steps_are_those_of_torch(tiny_config, size):
         for _ in range(STEPS)
     ]
 
-    optimizer = step.make_optimizer(config)
+    optimizer = make_optimizer(config)
     ours = jax.tree.map(jnp.asarray, params)
     state = optimizer.init(ours)
     theirs = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in params.items()}
@@ -60,7 +60,7 @@ def test_one_step_from_zero_agrees_to_a_millionth_of_the_rate(tiny_config):
     rng = np.random.default_rng(1)
     gradient = {name: rng.normal(size=(64, 3)).astype(np.float32) for name in ("kernel", "quantiles")}
     params = {name: jnp.zeros((64, 3)) for name in gradient}
-    optimizer = step.make_optimizer(config)
+    optimizer = make_optimizer(config)
     updates, _ = optimizer.update(jax.tree.map(jnp.asarray, gradient), optimizer.init(params), params)
     theirs = {name: torch.nn.Parameter(torch.zeros(64, 3)) for name in gradient}
     for name, value in theirs.items():

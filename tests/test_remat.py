@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import photograph
 
-from tcm_jax.model.layers.conv import ResidualBlockUpsample, ResidualBlockWithStride
+from tcm_jax.model.layers.residual import ResidualBlockUpsample, ResidualBlockWithStride
 from tcm_jax.model.layers.stack import Stack
 from tcm_jax.model.tcm import TCM
 

@@ -8,8 +8,8 @@ import pytest
 
 from configs.default import make_config
 from tcm_jax.errors import ConfigError
-from tcm_jax.training import step
 from tcm_jax.training.adam import adam
+from tcm_jax.training.optimizer import make_optimizer, make_schedule
 from tcm_jax.training.soap import LARGEST_SIDE, REFRESH, soap
 
 SHAPES = {
@@ -92,7 +92,7 @@ def test_turned_curvature_is_soap_s_strength(name, tiny_config):
     def error(params):
         return left.T @ params["main"].reshape(24, 16) @ right
 
-    schedule = step.make_schedule(config)
+    schedule = make_schedule(config)
     optimizer = soap(schedule, {"kernel": (24, 16)}) if name == "soap" else adam(schedule)
     start = np.sign(rng.normal(size=(24, 16))).astype(np.float32)
     params = {"main": jnp.asarray((left @ start @ right.T).ravel())}
@@ -120,4 +120,4 @@ def test_an_unknown_optimizer_is_named(tiny_config):
     config = make_config("test", tiny_config)
     config.optimizer = "sgd"
     with pytest.raises(ConfigError, match="'sgd' is none of adam, soap"):
-        step.make_optimizer(config)
+        make_optimizer(config)

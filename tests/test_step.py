@@ -13,6 +13,7 @@ from configs import default, smoke
 from tcm_jax.errors import ConfigError
 from tcm_jax.model.initialization import init_params
 from tcm_jax.training import start, step
+from tcm_jax.training.config import model_config
 from tcm_jax.training.vectors import to_params, to_vectors
 
 LAMS = (0.001, 0.01, 0.1)
@@ -89,8 +90,8 @@ def test_a_step_that_is_not_finite_is_skipped(state, once):
 def test_each_picture_has_a_level_and_its_lambda():
     """Over levels the loss is that of each picture under its own lambda."""
     config = make_config()
-    params = init_params(step.model_config(config), 0)
-    noise = step.draw_noise(step.model_config(config), jax.random.key(0), BATCH.shape)
+    params = init_params(model_config(config), 0)
+    noise = step.draw_noise(model_config(config), jax.random.key(0), BATCH.shape)
     level = jnp.array([0, 2, 1, 1])
     loss_fn = jax.jit(step.make_loss(config))
     (loss, parts) = loss_fn(params, BATCH, noise, level)
@@ -104,8 +105,8 @@ def test_each_picture_has_a_level_and_its_lambda():
 
 def test_balanced_levels_count_by_the_root_of_lambda():
     config = make_config(balance_levels=True, lam=0.01)
-    params = init_params(step.model_config(config), 0)
-    noise = step.draw_noise(step.model_config(config), jax.random.key(0), BATCH.shape)
+    params = init_params(model_config(config), 0)
+    noise = step.draw_noise(model_config(config), jax.random.key(0), BATCH.shape)
     level = jnp.array([0, 2, 1, 1])
     _, balanced = jax.jit(step.make_loss(config))(params, BATCH, noise, level)
     alone = jax.jit(step.make_loss(make_config()))

@@ -20,6 +20,7 @@ from tcm_jax.errors import ConfigError, DataError, Preempted, TcmError, Training
 from tcm_jax.model.initialization import init_params
 from tcm_jax.training import checkpoints, loop, start, step
 from tcm_jax.training.check import check
+from tcm_jax.training.config import model_config
 from tcm_jax.training.dry_run import contact_sheet, dry_run
 from tcm_jax.training.export import export
 from tcm_jax.training.vectors import to_params, to_vectors
@@ -94,7 +95,7 @@ def test_a_run_that_goes_on_equals_the_uninterrupted_one(config, tmp_path, whole
     config_of_run = json.loads((whole / "config.json").read_text())
     assert config_of_run["model"]["num_slices"] == smoke.MODEL.num_slices
     assert config_of_run["lam"] == config.lam
-    start = init_params(step.model_config(config), config.seed)
+    start = init_params(model_config(config), config.seed)
     assert not np.array_equal(weights.params["g_a"]["layers_4"]["kernel"], start["g_a"]["layers_4"]["kernel"])
 
     config.steps = 3

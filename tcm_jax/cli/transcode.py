@@ -30,7 +30,8 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
     if args.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {args.jobs}")
     with stages.time("imports"), quick_imports():
-        from tcm_jax.codec.codec import GUARD_BAND, Codec
+        from tcm_jax.codec.codec import Codec
+        from tcm_jax.codec.guard_band import GUARD_BAND
         from tcm_jax.entropy import engines
         from tcm_jax.system.devices import local_devices
         from tcm_jax.system.process import tune_process

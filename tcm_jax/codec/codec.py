@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from tcm_jax.codec.alpha_and_metadata import pack_metadata, pack_plane, unpack_metadata, unpack_plane
 from tcm_jax.codec.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack, parse
 from tcm_jax.codec.detail_slices import CodedSlices
-from tcm_jax.codec.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_plane
+from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import ChecksumError, decode_layer, encode_layer
 from tcm_jax.codec.slices import Measured, SliceCoder
@@ -35,7 +36,6 @@ from tcm_jax.system.devices import with_pinned
 from tcm_jax.weights.embedded import EARLIER_EMBEDDED
 from tcm_jax.weights.weights import Weights
 
-GUARD_BAND = 4e-5  # relative; docs/portability.md has the noise it must cover
 TILE = 1024  # pixels a side
 DEFAULT_QUALITY = 50.0  # of a variable-rate model, 1 to 100
 

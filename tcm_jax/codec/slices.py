@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax.codec.boundaries import SideWriter, possible_indexes
 from tcm_jax.codec.container import Container
 from tcm_jax.codec.detail_slices import CodedSlices, decode_detail_slices, encode_detail_slices
+from tcm_jax.codec.guard_band import SideWriter, possible_indexes
 from tcm_jax.codec.streams import StreamReader, StreamWriter
 from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.codec.tiles import Grid

@@ -10,7 +10,7 @@ from flax.traverse_util import unflatten_dict
 
 from tcm_jax.entropy.factorized import INIT_SCALE, LAYERS
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.model.layers.conv import GDN_PEDESTAL
+from tcm_jax.model.layers.gdn import GDN_PEDESTAL
 from tcm_jax.model.tcm import flat_shapes
 
 

@@ -17,8 +17,9 @@ from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model import detail
 from tcm_jax.model.checkerboard import Checkerboard
 from tcm_jax.model.config import PAD_MULTIPLE, ModelConfig
-from tcm_jax.model.layers.conv import Conv3x3, ResidualBlockUpsample, ResidualBlockWithStride, SubpelConv
+from tcm_jax.model.layers.conv import Conv3x3, SubpelConv
 from tcm_jax.model.layers.gain import Gain
+from tcm_jax.model.layers.residual import ResidualBlockUpsample, ResidualBlockWithStride
 from tcm_jax.model.layers.stack import Stack, run
 from tcm_jax.model.layers.swatten import SWAtten
 from tcm_jax.model.layers.tcm_block import TCMBlock

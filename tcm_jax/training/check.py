@@ -8,8 +8,8 @@ import ml_collections
 from tcm_jax.errors import ConfigError
 from tcm_jax.model.config import PAD_MULTIPLE
 from tcm_jax.training import losses
+from tcm_jax.training.config import lambdas, model_config
 from tcm_jax.training.start import check_start
-from tcm_jax.training.step import lambdas, model_config
 
 _WHOLE_FROM = {  # the least value of each whole number
     "steps": 1,

@@ -14,7 +14,7 @@ from tcm_jax.errors import ConfigError
 from tcm_jax.training import checkpoints
 from tcm_jax.training.batches import open_batches
 from tcm_jax.training.check import check
-from tcm_jax.training.step import lambdas, model_config
+from tcm_jax.training.config import lambdas, model_config
 from tcm_jax.training.symbol_counts import symbol_counts
 from tcm_jax.training.vectors import Vectors, to_params
 from tcm_jax.weights import files

@@ -4,7 +4,7 @@ import jax
 import ml_collections
 
 from tcm_jax.model import complexity
-from tcm_jax.model.config import ModelConfig
+from tcm_jax.training.config import model_config
 
 # Dense bfloat16 FLOP/s of one device by JAX's `device_kind`, from the vendors' data sheets.
 PEAK_FLOPS = {
@@ -30,5 +30,5 @@ def peak_flops() -> float | None:
 def training_flops(config: ml_collections.ConfigDict) -> float:
     """FLOPs that training on one crop needs: two a multiply-accumulate, once forward and twice backward."""
     crop = config.data.crop
-    parts = complexity.macs(ModelConfig.from_dict(config.model.to_dict()), crop, crop)
+    parts = complexity.macs(model_config(config), crop, crop)
     return 6.0 * sum(part.total for part in parts.values())

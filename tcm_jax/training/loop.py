@@ -15,11 +15,12 @@ from tcm_jax.images.datasets import open_dataset
 from tcm_jax.training.batches import open_batches
 from tcm_jax.training.check import check
 from tcm_jax.training.checkpoints import RunCheckpoints
+from tcm_jax.training.config import model_config
 from tcm_jax.training.export import averaged, training_metadata
 from tcm_jax.training.log import RunLog
 from tcm_jax.training.preemption import Preemption
 from tcm_jax.training.start import abstract_state, first_state
-from tcm_jax.training.step import TrainState, jit_step, model_config
+from tcm_jax.training.step import TrainState, jit_step
 from tcm_jax.training.validation import validate
 from tcm_jax.training.workdir import opened
 from tcm_jax.weights import files

@@ -13,8 +13,10 @@ from tcm_jax.errors import ConfigError
 from tcm_jax.model.initialization import abstract_params, init_params
 from tcm_jax.model.klt import check_klt, start_from_klt
 from tcm_jax.training.batches import Batches
+from tcm_jax.training.config import lambdas, model_config
 from tcm_jax.training.extension import extended, is_extension
-from tcm_jax.training.step import TrainState, lambdas, make_optimizer, model_config
+from tcm_jax.training.optimizer import make_optimizer
+from tcm_jax.training.step import TrainState
 from tcm_jax.training.vectors import to_vectors
 from tcm_jax.weights import files
 

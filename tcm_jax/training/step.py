@@ -1,4 +1,4 @@
-"""One training step: optimizer, state, and the function that is jitted (Sec. 4.1 of the paper)."""
+"""One training step: state, noise, gradient, average, and the function that is jitted (Sec. 4.1 of the paper)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +15,11 @@ from tcm_jax.errors import ConfigError
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig
 from tcm_jax.model.tcm import TCM
 from tcm_jax.training import losses
-from tcm_jax.training.adam import adam
-from tcm_jax.training.soap import soap
-from tcm_jax.training.vectors import Vectors, group_shapes, to_params, to_vectors
+from tcm_jax.training.config import lambdas, model_config
+from tcm_jax.training.optimizer import make_optimizer, make_schedule
+from tcm_jax.training.vectors import Vectors, to_params, to_vectors
 
 TRANSFORMS = ("g_a", "g_s", "gain_y", "inverse_gain_y", "lrp_transforms")  # what the distortion depends on
-OPTIMIZERS = ("adam", "soap")
 # What XLA is told besides, by platform.
 COMPILER_OPTIONS = {
     # As fast as LLVM's level 3, and compiled in about nine tenths of the time.
@@ -39,51 +38,6 @@ class TrainState:
     ema: Vectors  # exponential moving average of params, what is exported; see vectors.py
     opt_state: optax.OptState
     bad_steps: jax.Array  # int32 scalar, steps in a row, up to now, that were skipped as not finite
-
-
-def model_config(config: ml_collections.ConfigDict) -> ModelConfig:
-    """The frozen model configuration of a run."""
-    return ModelConfig.from_dict(config.model.to_dict())
-
-
-def make_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
-    """Learning rate by step: linear warm-up, then as `config.schedule` says.
-
-    "multistep": x0.1 at each of `milestones`; "cosine": half a cosine to 0; "flat": the same up to the last
-    `fall_steps`, which end at 0 by a straight line.
-    """
-    peak, warmup = config.learning_rate, config.warmup_steps
-    if config.schedule == "multistep":
-        after = optax.piecewise_constant_schedule(peak, {step - warmup: 0.1 for step in config.milestones})
-    elif config.schedule == "cosine":
-        after = optax.cosine_decay_schedule(peak, max(config.steps - warmup, 1))
-    elif config.schedule == "flat":
-        after = optax.linear_schedule(peak, 0.0, config.fall_steps, config.steps - config.fall_steps - warmup)
-    else:
-        raise ConfigError(f"schedule {config.schedule!r} is none of multistep, cosine and flat")
-    joined = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
-
-    def schedule(step: jax.Array) -> jax.Array:
-        with jax.numpy_dtype_promotion("standard"):  # Optax's schedules mix integers and floats
-            return joined(step)
-
-    return schedule
-
-
-def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """Two as one transformation: Adam for the bottleneck's quantiles at their own rate, all else clipped by norm."""
-    if config.optimizer not in OPTIMIZERS:
-        raise ConfigError(f"optimizer {config.optimizer!r} is none of {', '.join(OPTIMIZERS)}")
-    schedule = make_schedule(config)
-    soaped = config.optimizer == "soap"
-    first = soap(schedule, group_shapes(model_config(config), "main")) if soaped else adam(schedule)
-    main = optax.chain(optax.clip_by_global_norm(config.clip_norm), first)
-    return optax.multi_transform(
-        {"main": main, "quantiles": adam(config.aux_learning_rate)},
-        lambda params: flax.traverse_util.path_aware_map(
-            lambda path, _: "quantiles" if path[-1] == "quantiles" else "main", params
-        ),
-    )
 
 
 def draw_noise(model: ModelConfig, key: jax.Array, shape: tuple[int, ...]) -> dict[str, jax.Array]:
@@ -134,15 +88,6 @@ def _rate_alone(model: TCM, params: dict[str, Any], x: jax.Array, noise, level) 
     bpp = jnp.mean(losses.bits_per_pixel([out["likelihood_y"], out["likelihood_z"]], x.shape[1] * x.shape[2]))
     mse = jnp.mean((x_hat - x[:1]) ** 2)
     return bpp, {"loss": bpp, "bpp": bpp, "mse": mse, "psnr": -10 * jnp.log10(mse)}
-
-
-def lambdas(config: ml_collections.ConfigDict) -> tuple[float, ...]:
-    """Lambda of each gain level, or the one of a network of one rate. Raises ConfigError if they are not as many."""
-    if not config.model.levels:
-        return (config.lam,)
-    if len(config.level_lams) != config.model.levels:
-        raise ConfigError(f"level_lams has {len(config.level_lams)} lambdas for model.levels={config.model.levels}")
-    return tuple(config.level_lams)
 
 
 def level_weights(config: ml_collections.ConfigDict) -> tuple[jax.Array, jax.Array]:

@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 
 from tcm_jax import ops
-from tcm_jax.model.layers.conv import Conv1x1, ResidualUnit
+from tcm_jax.model.layers.conv import Conv1x1
+from tcm_jax.model.layers.residual import ResidualUnit
 from tcm_jax.model.layers.stack import Stack, run
 from tcm_jax.model.layers.swin import SwinBlock
 

@@ -3,7 +3,8 @@
 import flax.linen as nn
 import jax
 
-from tcm_jax.model.layers.conv import Conv1x1, ResidualBlock
+from tcm_jax.model.layers.conv import Conv1x1
+from tcm_jax.model.layers.residual import ResidualBlock
 from tcm_jax.model.layers.swin import SwinBlock
 
 

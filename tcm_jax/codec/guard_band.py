@@ -1,4 +1,4 @@
-"""Tables of symbols whose scale lies so near a boundary between two that a decoder's rounding could choose the other.
+"""The guard band: tables of symbols whose scale is so near a boundary that a decoder could choose the other table.
 
 The encoder says on which side of the boundary its own scales lie where they are within two guard bands of one, and a
 decoder asks where its own are within one: while the two differ by less than a band, that is among what the file tells
@@ -15,6 +15,7 @@ from tcm_jax.codec.ribbon import pack_sides, read_sides
 from tcm_jax.entropy.table_choice import chosen_tables, nearest_boundary
 from tcm_jax.entropy.tables import scale_table
 
+GUARD_BAND = 4e-5  # relative half-width; docs/portability.md has the noise it must cover
 _SEARCHED = 3  # bands from a boundary in which a table is exchanged on trial
 _TRIALS = 64  # at most, in a slice
 

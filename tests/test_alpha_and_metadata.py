@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tcm_jax.codec.lossless import pack_metadata, pack_plane, unpack_metadata, unpack_plane
+from tcm_jax.codec.alpha_and_metadata import pack_metadata, pack_plane, unpack_metadata, unpack_plane
 from tcm_jax.errors import ImageError, StreamError
 from tcm_jax.images.limits import MAX_METADATA
 

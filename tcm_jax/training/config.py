@@ -1,0 +1,20 @@
+"""What a training configuration (configs/) says of its network and of its rates."""
+
+import ml_collections
+
+from tcm_jax.errors import ConfigError
+from tcm_jax.model.config import ModelConfig
+
+
+def model_config(config: ml_collections.ConfigDict) -> ModelConfig:
+    """The frozen model configuration of a run."""
+    return ModelConfig.from_dict(config.model.to_dict())
+
+
+def lambdas(config: ml_collections.ConfigDict) -> tuple[float, ...]:
+    """Lambda of each gain level, or the one of a network of one rate. Raises ConfigError if they are not as many."""
+    if not config.model.levels:
+        return (config.lam,)
+    if len(config.level_lams) != config.model.levels:
+        raise ConfigError(f"level_lams has {len(config.level_lams)} lambdas for model.levels={config.model.levels}")
+    return tuple(config.level_lams)
