@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, ImageFile, ImageOps
 from png_files import chunk
 
 from tcm_jax.errors import ImageError, TcmWarning
-from tcm_jax.images import containers, metadata
+from tcm_jax.images import metadata, repair
 from tcm_jax.images.limits import MAX_METADATA
 from tcm_jax.images.pictures import Picture, decode_image, decode_picture, encode_png, for_png, from_pil, read_picture
 
@@ -173,7 +173,7 @@ def test_what_a_jpeg_holds_beside_its_pixels():
     end = second + 2 + int.from_bytes(data[second + 2 : second + 4], "big")
     swapped = data[:first] + data[second:end] + b"\xff" + data[first:second] + data[end:]
     for file in (data, swapped):
-        pixels, info = containers.without_metadata(file)
+        pixels, info = repair.without_metadata(file)
         assert info == {"exif": exif_of(6), "icc_profile": icc, "xmp": xmp}
         with Image.open(io.BytesIO(pixels)) as bare, Image.open(io.BytesIO(data)) as whole:
             np.testing.assert_array_equal(np.asarray(bare), np.asarray(whole))

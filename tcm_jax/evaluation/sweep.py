@@ -1,4 +1,4 @@
-"""Sweeps: every picture of every data set at every operating point, cached one by one, in several processes."""
+"""Sweeps: every picture of every data set at every operating point, in several processes; measured rows are kept."""
 
 import dataclasses
 import functools
@@ -21,6 +21,7 @@ from tcm_jax.evaluation.codecs import other_codec
 from tcm_jax.evaluation.measure import COLUMNS, TcmMeter, failed_row, measure_other
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.images.datasets import open_dataset, short_names
+from tcm_jax.images.metrics import ms_ssim_db
 from tcm_jax.images.sources import ImageSource
 from tcm_jax.system.cache import read_json, remove
 from tcm_jax.system.files import atomic_write
@@ -207,12 +208,8 @@ def aggregate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "failed": sum(row["error"] is not None for row in rows),
         "lossless": sum(row["mse"] == 0 for row in rows),
         "psnr_of_mean_mse": None if mse is None else 10 * math.log10(255**2 / mse) if mse else math.inf,
-        "ms_ssim_db_of_mean": None if similarity is None else _decibels(similarity),
+        "ms_ssim_db_of_mean": None if similarity is None else ms_ssim_db(similarity),
     }
-
-
-def _decibels(similarity: float) -> float:
-    return -10 * math.log10(1 - similarity) if similarity < 1 else math.inf
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -1,6 +1,7 @@
 """How near a picture is to its original: PSNR and MS-SSIM."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,13 +38,7 @@ def ms_ssim(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray) -> jax.Array |
 
     Raises ImageError if the shapes differ or a side is shorter than `MS_SSIM_MIN_SIDE`.
     """
-    if a.shape != b.shape:
-        raise ImageError(f"pictures of shapes {a.shape} and {b.shape} cannot be compared")
-    if min(a.shape[1:3]) < MS_SSIM_MIN_SIDE:
-        raise ImageError(
-            f"MS-SSIM needs at least {MS_SSIM_MIN_SIDE} pixels a side; the picture is {a.shape[2]}x{a.shape[1]}"
-        )
-    xp = jnp if isinstance(a, jax.Array) or isinstance(b, jax.Array) else np
+    xp = library_of(a, b, "MS-SSIM", MS_SSIM_MIN_SIDE)
     product = 1.0
     for scale, weight in enumerate(_WEIGHTS):
         last = scale == len(_WEIGHTS) - 1
@@ -54,6 +49,18 @@ def ms_ssim(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray) -> jax.Array |
         if not last:
             a, b = _halve(a, xp), _halve(b, xp)
     return product.mean(-1)
+
+
+def library_of(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray, metric: str, least: int) -> Any:
+    """`jax.numpy` if one of two pictures [B, H, W, C] is a JAX array, else `numpy`: what `metric` computes with.
+
+    Raises ImageError if the shapes differ or a side has fewer than `least` pixels.
+    """
+    if a.shape != b.shape:
+        raise ImageError(f"pictures of shapes {a.shape} and {b.shape} cannot be compared")
+    if min(a.shape[1:3]) < least:
+        raise ImageError(f"{metric} needs at least {least} pixels a side; the picture is {a.shape[2]}x{a.shape[1]}")
+    return jnp if isinstance(a, jax.Array) or isinstance(b, jax.Array) else np
 
 
 def ms_ssim_db(value: float) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from tcm_jax.errors import ImageError, TcmError, TcmWarning
-from tcm_jax.images import containers, formats, metadata, png
+from tcm_jax.images import formats, metadata, png, repair
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.metadata import EXIF_PREFIX, UnusableError
 from tcm_jax.images.samples import planes
@@ -136,7 +136,7 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS, allow_t
         raise ImageError(f"{name} has too many pixels: {error}") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file led them into.
         reason = str(error) or type(error).__name__
-        if containers.ends_early(data, reason):
+        if repair.ends_early(data, reason):
             if allow_truncated:
                 return _decode_cut(data, name, max_pixels, reason)
             reason += "; tcm compress --allow-truncated reads what is there"
@@ -147,7 +147,7 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS, allow_t
 
 def _decode_cut(data: bytes, name: str, max_pixels: int, reason: str) -> Picture:
     try:
-        picture = _decode(containers.completed(data), name, max_pixels)
+        picture = _decode(repair.completed(data), name, max_pixels)
     except Exception as error:
         raise ImageError(f"{name} is broken: {reason}") from error
     return dataclasses.replace(picture, left_out=(*picture.left_out, f"end ({reason})"))
@@ -165,7 +165,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
         raise
     except Exception as error:
         with contextlib.suppress(Exception):
-            pixels, info = containers.without_metadata(data)
+            pixels, info = repair.without_metadata(data)
             return _open(pixels, name, max_pixels, info, [f"other metadata ({error})"])
         raise
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.errors import ImageError
+from tcm_jax.images.metrics import library_of
 
 MIN_SIDE = 8  # pixels a side below which a scale, and so a picture, is not measured
 _SCALES = 6  # each of half the size of the one before
@@ -62,13 +62,7 @@ def ssimulacra2(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray) -> jax.Arr
 
     Raises ImageError if the shapes differ or a side has fewer than `MIN_SIDE` pixels.
     """
-    if a.shape != b.shape:
-        raise ImageError(f"pictures of shapes {a.shape} and {b.shape} cannot be compared")
-    if min(a.shape[1:3]) < MIN_SIDE:
-        raise ImageError(
-            f"SSIMULACRA 2 needs at least {MIN_SIDE} pixels a side; the picture is {a.shape[2]}x{a.shape[1]}"
-        )
-    xp = jnp if isinstance(a, jax.Array) or isinstance(b, jax.Array) else np
+    xp = library_of(a, b, "SSIMULACRA 2", MIN_SIDE)
     a, b = _linear(a, xp), _linear(b, xp)
     errors = []
     for _ in range(_SCALES):

@@ -1,4 +1,4 @@
-"""Files of pictures without what stands beside the pixels, for readers that stumble over it; and made whole at the end.
+"""Picture files that Pillow refuses, made readable: without metadata that it stumbles over, or whole at the end.
 
 PNG has a module of its own, as it is always read this way.
 """
