@@ -3,8 +3,8 @@
 import sys
 
 from tcm_jax.evaluation.command import main
-from tcm_jax.system import program
+from tcm_jax.system import entry_point
 
 if __name__ == "__main__":
-    program.prepare()
+    entry_point.prepare()
     sys.exit(main())

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tcm_jax.errors import ConfigError, MissingExtraError, Preempted
-from tcm_jax.system import program
+from tcm_jax.system import entry_point
 from tcm_jax.system.extras import needed
 from tcm_jax.system.names import say
 
@@ -138,5 +138,5 @@ def run() -> int:
 
 
 if __name__ == "__main__":
-    program.prepare()
-    sys.exit(program.outcome(run))
+    entry_point.prepare()
+    sys.exit(entry_point.outcome(run))

@@ -1,4 +1,4 @@
-"""What our programs do with their process, and a library must not: standard streams, signals, the exit status."""
+"""What our entry points do with their process, and a library must not: standard streams, signals, the exit status."""
 
 import contextlib
 import os
