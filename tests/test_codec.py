@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tcm_jax.codec import boundaries as boundaries_module
+from tcm_jax.codec import guard_band as guard_band_module
 from tcm_jax.codec import tiled_network
 from tcm_jax.codec.codec import Codec, Encoded
 from tcm_jax.codec.container import MAX_GUARD_BAND, pack, parse
@@ -268,7 +268,7 @@ def test_one_scale_a_little_beyond_the_guard_band_is_found(tiny_weights, encoded
     with mock.patch.object(tiled_network, "_slice_params", moved):
         decoded = codec.decompress(encoded.data)
         assert np.abs(decoded.astype(int) - encoded.reconstruction).max() <= 1
-        with mock.patch.object(boundaries_module, "_TRIALS", 0), pytest.raises(ArithmeticMismatchError):
+        with mock.patch.object(guard_band_module, "_TRIALS", 0), pytest.raises(ArithmeticMismatchError):
             codec.decompress(encoded.data)
 
 
