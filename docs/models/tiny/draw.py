@@ -9,6 +9,7 @@ import functools
 import hashlib
 import io
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -116,18 +117,24 @@ def dark(photos: tarfile.TarFile, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray((pixels * rng.uniform(0.08, 0.4)).round().astype(np.uint8))
 
 
-def main(photos: str, output: str) -> None:
-    """Writes the tar and prints its SHA-256."""
-    with tarfile.open(photos) as source, tarfile.open(output, "w") as tar:
-        makers = {"page": page, "screen": screen, "lines": lines, "dark": functools.partial(dark, source)}
-        for kind, count in COUNTS.items():
-            for i in range(count):
-                image = makers[kind](np.random.default_rng([sum(map(ord, kind)), i]))
-                image.save(file := io.BytesIO(), "PNG", optimize=True)
-                entry = tarfile.TarInfo(f"{kind}_{i}.png")
-                entry.size = file.tell()
-                tar.addfile(entry, io.BytesIO(file.getvalue()))
+def write_tar(output: str, pictures: Iterable[tuple[str, Image.Image]]) -> None:
+    """Writes named pictures as PNGs of a tar, and prints its SHA-256."""
+    with tarfile.open(output, "w") as tar:
+        for name, image in pictures:
+            image.save(file := io.BytesIO(), "PNG", optimize=True)
+            entry = tarfile.TarInfo(name)
+            entry.size = file.tell()
+            tar.addfile(entry, io.BytesIO(file.getvalue()))
     print(hashlib.sha256(Path(output).read_bytes()).hexdigest(), output)
+
+
+def main(photos: str, output: str) -> None:
+    """Draws COUNTS of each kind."""
+    with tarfile.open(photos) as source:
+        makers = {"page": page, "screen": screen, "lines": lines, "dark": functools.partial(dark, source)}
+        numbered = ((kind, i) for kind, count in COUNTS.items() for i in range(count))
+        seeded = ((kind, i, np.random.default_rng([sum(map(ord, kind)), i])) for kind, i in numbered)
+        write_tar(output, ((f"{kind}_{i}.png", makers[kind](rng)) for kind, i, rng in seeded))
 
 
 if __name__ == "__main__":

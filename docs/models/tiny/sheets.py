@@ -8,8 +8,6 @@ A sheet depends on its number, the fonts, the icons, and the versions of Pillow,
 
 import argparse
 import ast
-import hashlib
-import io
 import sysconfig
 import tarfile
 from collections.abc import Callable
@@ -235,18 +233,14 @@ def sheet(material: Material, rng: np.random.Generator, size: tuple[int, int] = 
 
 
 def main(photos: str, output: str, assets: list[str], count: int) -> None:
-    """Writes the tar and prints its SHA-256."""
-    with tarfile.open(photos) as source, tarfile.open(output, "w") as tar:
+    """Draws `count` sheets."""
+    with tarfile.open(photos) as source:
         material = Material([*assets, str(Path(matplotlib.get_data_path()) / "fonts" / "ttf")], source)
         if not material.icons:
             raise SystemExit("no icons (.png) in --assets")
         draw.FONTS[:] = [path for path in material.fonts if path.suffix == ".ttf"]
-        for i in range(count):
-            sheet(material, np.random.default_rng([i, 28])).save(file := io.BytesIO(), "PNG", optimize=True)
-            entry = tarfile.TarInfo(f"sheet_{i:03}.png")
-            entry.size = file.tell()
-            tar.addfile(entry, io.BytesIO(file.getvalue()))
-    print(hashlib.sha256(Path(output).read_bytes()).hexdigest(), output)
+        numbered = ((i, np.random.default_rng([i, 28])) for i in range(count))
+        draw.write_tar(output, ((f"sheet_{i:03}.png", sheet(material, rng)) for i, rng in numbered))
 
 
 if __name__ == "__main__":
