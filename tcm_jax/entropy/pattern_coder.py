@@ -23,6 +23,7 @@ AHEAD = 2  # bytes that a decoder has read when it is done, beyond the two that 
 
 
 _part = njit(inline="never", nogil=True)
+_inlined = njit(inline="always", nogil=True)
 
 
 @_part
@@ -178,6 +179,66 @@ def _pixel(picture, at, width, channels):
     return pixel
 
 
+@_part
+def _opened(stream, encoding):
+    """State of the range coder: low, high, what a decoder has read ahead, position in the stream."""
+    coder = np.zeros(4, np.int64)
+    coder[1] = _MASK
+    if not encoding:
+        for i in range(4):
+            coder[2] = coder[2] << 8 | (stream[i] if i < stream.size else 0)
+        coder[3] = 4
+    return coder
+
+
+@_inlined
+def _certainty(table, place):
+    """How far a table's guess is to be trusted: how often it was met, and its chance in sixteenths; 0 .. 63."""
+    return min(table[place, 2], 4) - 1 << 4 | table[place, 1] >> 12
+
+
+@_part
+def _guessed(coder, stream, flags, guesses, certainties, pixel, west, north, pattern, encoding):
+    """(which of the guesses is right or -1, the pixel); those below 0 and those tried before are left out."""
+    for i in range(GUESSES):
+        guess = guesses[i]
+        tried = guess < 0
+        for j in range(i):
+            tried |= guesses[j] == guess
+        if tried:
+            continue
+        at = ((i * 64 + certainties[i]) * 4 + (guess == west) + 2 * (guess == north)) * 16 + pattern
+        if _bit(coder, stream, flags, at, int64(guess == pixel), encoding):
+            return i, guess
+    return -1, pixel
+
+
+@_part
+def _in_palette(coder, stream, tree, palette, bits, pixel, west, encoding):
+    """A pixel by its number in the palette, of so many bits."""
+    around = ((int64(west) * 0x2545F491 & _MASK) >> 24) << 8
+    index = 0
+    if encoding:
+        index = np.searchsorted(palette, pixel)
+    index = _tree(coder, stream, tree[around : around + 256], index, bits, encoding)
+    return int64(palette[min(index, palette.size - 1)])
+
+
+@_part
+def _new(coder, stream, cache, cached, in_cache, numbers, pixel, west, north, northwest, channels, pattern, encoding):
+    """A pixel as one of the colours that came last, or by its channels."""
+    place = _place(pixel)
+    known = _bit(coder, stream, in_cache, pattern, int64(cache[place] == pixel + 1), encoding)
+    if known:
+        around = ((int64(west) * 0x2545F491 & _MASK) >> 26) << CACHE_BITS
+        node = cached[around : around + (1 << CACHE_BITS)]
+        pixel = max(int64(cache[_tree(coder, stream, node, place, CACHE_BITS, encoding)]) - 1, 0)
+    else:
+        pixel = _colour(coder, stream, numbers, pixel, west, north, northwest, channels, encoding)
+    cache[_place(pixel)] = pixel + 1
+    return pixel
+
+
 @kept_njit(int64(types.Array(uint8, 3, "C"), types.Array(int32, 1, "C", readonly=True), types.Array(uint8, 1, "C"),
                  types.boolean))  # fmt: skip
 def code(picture, palette, stream, encoding):
@@ -189,20 +250,12 @@ def code(picture, palette, stream, encoding):
     rows = np.zeros((3, width + 2 * MARGIN), np.int32)
     pair_table, low_table = np.zeros((1 << PAIR_BITS, 3), np.int32), np.zeros((1 << LOW_BITS, 3), np.int32)
     high_table, matches = np.zeros((1 << HIGH_BITS, 3), np.int32), np.zeros(1 << MATCH_BITS, np.int32)
-    cache, cached = np.zeros(1 << CACHE_BITS, np.int32), _chances(_CACHE)
-    in_cache = _chances(16)
-    flags, tree = _chances(_FLAGS), _chances(_TREE)
-    numbers = _chances(_NUMBERS)
-    guesses = np.zeros(GUESSES, np.int64)
-    coder = np.zeros(4, np.int64)
-    coder[1] = _MASK
-    tree_bits = 0
-    while palette.size > 1 << tree_bits:
-        tree_bits += 1
-    if not encoding:
-        for i in range(4):
-            coder[2] = coder[2] << 8 | (stream[i] if i < stream.size else 0)
-        coder[3] = 4
+    cache, cached, in_cache = np.zeros(1 << CACHE_BITS, np.int32), _chances(_CACHE), _chances(16)
+    flags, tree, numbers = _chances(_FLAGS), _chances(_TREE), _chances(_NUMBERS)
+    guesses, certainties = np.zeros(GUESSES, np.int64), np.zeros(GUESSES, np.int64)
+    coder, bits = _opened(stream, encoding), 0
+    while palette.size > 1 << bits:
+        bits += 1
     history, length, source = 0, 0, int64(-1)
     for row in range(height):
         line, up, upup = rows[row % 3], rows[(row + 2) % 3], rows[(row + 1) % 3]
@@ -210,70 +263,33 @@ def code(picture, palette, stream, encoding):
             line[i] = up[MARGIN]
             line[MARGIN + width + i] = up[MARGIN + width - 1]
         for column in range(width):
-            c = column + MARGIN
-            pixel = 0
-            if encoding:
-                for i in range(channels):
-                    pixel = pixel << 8 | picture[row, column, i]
+            c, at = column + MARGIN, row * width + column
+            pixel = _pixel(picture, at, width, channels) if encoding else int64(0)
             pair, low, high, match = _hashes(line, up, upup, c)
             west, north, northwest, northeast = line[c - 1], up[c], up[c - 1], up[c + 1]
             if length == 0:
                 source = int64(matches[match]) - 1
-            guesses[0] = _pixel(picture, source, width, channels) if source >= 0 else -1
+            guesses[0] = _pixel(picture, source, width, channels) if source >= 0 else int64(-1)
             guesses[1], guesses[2] = high_table[high, 0] - 1, low_table[low, 0] - 1
             guesses[3] = pair_table[pair, 0] - 1
             guesses[4], guesses[5], guesses[6], guesses[7] = west, north, northeast, northwest
+            certainties[0] = 0
+            while length >> certainties[0] and certainties[0] < 15:
+                certainties[0] += 1
+            certainties[1], certainties[2] = _certainty(high_table, high), _certainty(low_table, low)
+            certainties[3] = _certainty(pair_table, pair)
+            certainties[4:] = history
             pattern = (west == north) | (west == northwest) << 1 | (north == northeast) << 2 | (history & 1) << 3
-            hit = -1
-            for i in range(GUESSES):
-                guess = guesses[i]
-                tried = guess < 0
-                for j in range(i):
-                    tried |= guesses[j] == guess
-                if tried:
-                    continue
-                if i == 0:
-                    sure = 0
-                    while length >> sure and sure < 15:
-                        sure += 1
-                elif i == 1:
-                    sure = min(high_table[high, 2], 4) - 1 << 4 | high_table[high, 1] >> 12
-                elif i == 2:
-                    sure = min(low_table[low, 2], 4) - 1 << 4 | low_table[low, 1] >> 12
-                elif i == 3:
-                    sure = min(pair_table[pair, 2], 4) - 1 << 4 | pair_table[pair, 1] >> 12
-                else:
-                    sure = history & 63
-                at = ((i * 64 + sure) * 4 + (guess == west) + 2 * (guess == north)) * 16 + pattern
-                if _bit(coder, stream, flags, at, int64(guess == pixel), encoding):
-                    hit = i
-                    pixel = guess
-                    break
-            if hit < 0:
-                if palette.size:
-                    around = ((int64(west) * 0x2545F491 & _MASK) >> 24) << 8
-                    index = 0
-                    if encoding:
-                        index = np.searchsorted(palette, pixel)
-                    index = _tree(coder, stream, tree[around : around + 256], index, tree_bits, encoding)
-                    pixel = int64(palette[min(index, palette.size - 1)])
-                else:
-                    place = _place(pixel)
-                    known = int64(cache[place] == pixel + 1)
-                    known = _bit(coder, stream, in_cache, pattern, known, encoding)
-                    if known:
-                        around = ((int64(west) * 0x2545F491 & _MASK) >> 26) << CACHE_BITS
-                        node = cached[around : around + (1 << CACHE_BITS)]
-                        pixel = int64(cache[_tree(coder, stream, node, place, CACHE_BITS, encoding)]) - 1
-                        pixel = max(pixel, 0)
-                    else:
-                        pixel = _colour(coder, stream, numbers, pixel, west, north, northwest, channels, encoding)
-                    cache[_place(pixel)] = pixel + 1
+            hit, pixel = _guessed(coder, stream, flags, guesses, certainties, pixel, west, north, pattern, encoding)
+            if hit < 0 and palette.size:
+                pixel = _in_palette(coder, stream, tree, palette, bits, pixel, west, encoding)
+            elif hit < 0:
+                pixel = _new(coder, stream, cache, cached, in_cache, numbers, pixel, west, north, northwest, channels,
+                             pattern, encoding)  # fmt: skip
             if source >= 0:
                 length = length + 1 if guesses[0] == pixel else 0
                 source += 1
-            here = row * width + column + 1
-            matches[match] = here
+            matches[match] = at + 1
             _learn(high_table, high, guesses[1], guesses[1] == pixel, pixel)
             _learn(low_table, low, guesses[2], guesses[2] == pixel, pixel)
             _learn(pair_table, pair, guesses[3], guesses[3] == pixel, pixel)
