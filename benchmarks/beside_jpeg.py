@@ -55,7 +55,11 @@ def made(photograph: np.ndarray) -> dict[str, np.ndarray]:
     pictures["grey noise"] = parts["noise"][..., 0]
     pictures["gradient with noise"] = np.clip(columns / 2 + rng.normal(0, 6, (SIDE, SIDE)), 0, 255).astype(np.uint8)
     for name, part in parts.items():
-        for share, side in (("half", (SIDE, SIDE // 2)), ("quarter", (SIDE // 2, SIDE // 2)), ("16th", (SIDE // 4,) * 2)):
+        for share, side in (
+            ("half", (SIDE, SIDE // 2)),
+            ("quarter", (SIDE // 2, SIDE // 2)),
+            ("16th", (SIDE // 4,) * 2),
+        ):
             mixed = photograph.copy()
             mixed[: side[0], : side[1]] = part[: side[0], : side[1]]
             pictures[f"{share} {name}"] = mixed
