@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFile, ImageFont
 
 from tcm_jax.codec import Codec
 from tcm_jax.images.metrics import psnr
@@ -92,6 +92,7 @@ def main() -> int:
     parser.add_argument("paths", nargs="*", type=Path)
     parser.add_argument("--qualities", default="61,70,80,90,95,97,99")
     args = parser.parse_args()
+    ImageFile.MAXBLOCK = 1 << 24  # bytes: JPEG of noise is larger than Pillow expects
     files = [file for path in args.paths for file in (sorted(path.glob("*.png")) if path.is_dir() else [path])]
     pictures = {file.name: read_picture(file).colour for file in files} | made(read_picture(args.photograph).colour)
     codec, worst = Codec(load_weights()), 0.0
