@@ -49,21 +49,22 @@ def help_latents(colour: np.ndarray, hat: np.ndarray, hundredths: int, budget: i
     pixels = colour.shape[0] * colour.shape[1]
     worth = _worth(hundredths)
     floor = _STEEPEST * colour.size / pixels / worth  # squared error below which bits are worth more
-    step = min(round((12 * floor) ** 0.5), 255)
+    coarse = min(round((12 * floor) ** 0.5), 255)
     failed = _expected_gain(colour, hat, floor) > _LEAST_GAIN * 8 * budget
     if not failed and not _may_pay(colour, budget):
         return None
 
-    def cost(choice: Help) -> float:
-        size = len(choice.layer.data) + (budget if choice.beside_latents else 0)
-        return 8 * size + worth * pixels * _squared_error(colour, choice.layer.decoded)
-
-    choices = [Help(encode_layer(colour), False)]
+    attempts = [(1, False)]
     if failed:
-        choices.append(Help(encode_layer(colour, None, step), False))
-        choices += [Help(encode_layer(colour, hat, step), True)] if over else []
-    best = min(choices, key=cost)
-    return best if cost(best) < 8 * budget + worth * pixels * _squared_error(colour, hat) else None
+        attempts += [(coarse, False), (coarse, True)] if over else [(coarse, False)]
+    best, least = None, 8 * budget + worth * pixels * _squared_error(colour, hat)
+    for step, beside in attempts:
+        layer = encode_layer(colour, hat if beside else None, step)
+        size = len(layer.data) + (budget if beside else 0)
+        cost = 8 * size + worth * pixels * _squared_error(colour, layer.decoded)
+        if cost < least:
+            best, least = Help(layer, beside), cost
+    return best
 
 
 def _worth(hundredths: int) -> float:
