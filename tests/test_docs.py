@@ -22,6 +22,7 @@ WORDS = {
     "docs/format.md": 1900,
     "docs/range_coder.md": 500,
     "docs/residual.md": 1200,
+    "docs/repeats.md": 1200,
     "docs/training.md": 1000,
     "docs/evaluation.md": 1000,
     "docs/performance.md": 700,

@@ -17,6 +17,7 @@ from tcm_jax.codec import search
 from tcm_jax.codec.codec import Codec
 from tcm_jax.codec.container import pack, parse
 from tcm_jax.codec.residual import plan
+from tcm_jax.codec.residual.layer import encode_layer
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, StreamError
 from tcm_jax.images.metrics import psnr
 from tcm_jax.images.pictures import Picture
@@ -175,6 +176,39 @@ def test_pillow_saves_without_loss():
     assert tcm_jax.compress(PHOTOGRAPH, lossless=True) == buffer.getvalue()
     near = tcm_jax.decompress(tcm_jax.compress(PHOTOGRAPH, max_error=2))
     assert 1 <= np.abs(near.astype(int) - PHOTOGRAPH).max() <= 2
+
+
+def test_a_layer_goes_over_latents_that_fail_in_a_part():
+    """Half of the picture is as latents should be, the other half is noise, of which they know nothing."""
+    picture, rng = photograph(96, 128), np.random.default_rng(0)
+    hat = np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
+    budget = picture.size // 30
+    assert plan.help_latents(picture, hat, 9000, budget, True) is None
+    picture[:, 64:] = rng.integers(0, 256, (96, 64, 3))
+    helped, alone = (plan.help_latents(picture, hat, 9000, budget, over) for over in (True, False))
+    assert (helped.beside_latents, alone.beside_latents) == (True, False)
+    assert psnr(picture, helped.layer.decoded) > 31 > 15 > psnr(picture, hat)
+    assert len(helped.layer.data) + budget < len(alone.layer.data)
+    coarser = plan.help_latents(picture, hat, 6100, budget, True)
+    assert len(coarser.layer.data) < len(helped.layer.data)
+
+
+def test_a_file_with_latents_that_fail_in_a_part(codec):
+    """What `help_latents` chooses is what the file holds, and decodes."""
+    image = PHOTOGRAPH.copy()
+    image[:, 45:] = np.random.default_rng(0).integers(0, 256, (60, 45, 3))
+    for beside in (True, False):
+        choice = plan.Help(encode_layer(image, None if not beside else _hat_of(codec, image), 20), beside)
+        with mock.patch.object(plan, "help_latents", lambda *_, c=choice: c):
+            encoded = codec.encode(image, 80)
+        assert parse(encoded.data).has_latents == beside
+        np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+        np.testing.assert_array_equal(encoded.reconstruction, choice.layer.decoded)
+
+
+def _hat_of(codec, image):
+    with mock.patch.object(plan, "help_latents", lambda *_: None):
+        return codec.encode(image, 80).reconstruction
 
 
 def test_a_layer_is_tried_where_it_may_pay():

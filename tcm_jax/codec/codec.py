@@ -209,8 +209,12 @@ class Codec:
         measured.kept = True
         container = self._latents(picture, hundredths, measured)
         hat = self._synthesize(container, measured.coded, self.tile)
-        layer = plan.in_place_of_latents(picture.colour, hat, hundredths, len(container.stream))
-        return (container, hat) if layer is None else (self._alone(picture, layer.data), layer.decoded)
+        help_ = plan.help_latents(picture.colour, hat, hundredths, len(container.stream), self._is_reference)
+        if help_ is None:
+            return container, hat
+        if help_.beside_latents:
+            return dataclasses.replace(container, layer=help_.layer.data), help_.layer.decoded
+        return self._alone(picture, help_.layer.data), help_.layer.decoded
 
     def _layered(self, picture: Picture, step: int, measured: Measured) -> tuple[Container, np.ndarray]:
         """With a layer of that step, beside latents where they pay."""

@@ -1,6 +1,6 @@
 """Numba kernel for pictures that repeat themselves: a pixel followed the same neighbours before, or is new.
 
-docs/format.md specifies the arithmetic. Encoder and decoder are one function, so that they cannot differ. A pixel is
+docs/repeats.md specifies the arithmetic. Encoder and decoder are one function, so that they cannot differ. A pixel is
 one integer, red << 16 | green << 8 | blue, or the grey sample. Guesses are tried one after the other; whether one is
 right is an adaptive bit.
 """

@@ -17,7 +17,7 @@ _RIDGE = 0.05  # squared levels a pixel: keeps coefficients small that make no d
 _FLOOR = 0.05  # squared levels: errors below it do not count
 _SAMPLE = 1 << 20  # pixels that a larger picture's model is fitted to
 _BAND = 4 * BLOCK  # rows of them that hang together
-_FITTED = 300_000  # samples of a channel whose errors are looked at
+_FITTED = 50_000  # samples of a channel whose errors are looked at
 # Coefficients are sought for differences, so that a prediction moves with the brightness: the first tap of a group has
 # what the others leave of the group's sum, 1 for samples of the channel (x_hat's among them), 0 for another channel's.
 _OWN, _BEFORE, _FIRST = (2, 0, 1, 3, 4, 5, 6, 7, 8), (12, 9, 10, 11, 13, 14), (18, 15, 16, 17, 19, 20)
