@@ -166,7 +166,7 @@ def _learn(table, place, guess, right, pixel):
 
 @_part
 def _place(pixel):
-    """Of a colour in the cache."""
+    """Where a colour stands in the cache, if it does."""
     return (int64(pixel) * 0x1E35A7BD & _MASK) >> 32 - CACHE_BITS
 
 
