@@ -1,7 +1,8 @@
-"""`tcm compress` and `tcm decompress`: which files, by which engine."""
+"""`tcm compress` and `tcm decompress`: which files, by which engine; and `tcm convert`."""
 
 import argparse
 import functools
+import sys
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from tcm_jax.cli.stages import Stages
 from tcm_jax.cli.transcode import COMPRESS, DECOMPRESS, Command, open_codecs, work
 from tcm_jax.errors import ConfigError
 from tcm_jax.images.formats import suffixes
+from tcm_jax.system.files import descriptor
+from tcm_jax.system.names import printable, say
 
 
 def compress(args: argparse.Namespace) -> int:
@@ -20,6 +23,20 @@ def compress(args: argparse.Namespace) -> int:
 def decompress(args: argparse.Namespace) -> int:
     """`.tcm` files to PNG; the exit status."""
     return _run(args, DECOMPRESS, frozenset({".tcm"}), ".png")
+
+
+def convert(args: argparse.Namespace) -> None:
+    """A PyTorch checkpoint to a weight file."""
+    output = args.output
+    if not args.overwrite:
+        files.free(str(output))
+    from tcm_jax.weights import pytorch
+    from tcm_jax.weights.files import make_weights, save_weights
+
+    weights = make_weights(*pytorch.convert(args.input), {"name": printable(args.input.name)})
+    size = save_weights(output, weights)
+    out = sys.stderr if descriptor(output) == 1 else sys.stdout
+    say(f"{output}: {size:,} bytes, model {weights.identity[:16]}", out)
 
 
 def _run(args: argparse.Namespace, command: Command, wanted: frozenset[str], new_suffix: str) -> int:

@@ -1,7 +1,6 @@
 """The command line's grammar. Importing it loads little but argparse, so that help comes at once."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from tcm_jax.images.limits import MAX_PIXELS
@@ -173,19 +172,9 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> None:
-    from tcm_jax.cli.files import free
-    from tcm_jax.system.files import descriptor
-    from tcm_jax.system.names import printable, say
+    from tcm_jax.cli.commands import convert
 
-    output = args.output
-    if not args.overwrite:
-        free(str(output))
-    from tcm_jax.weights import files, pytorch
-
-    weights = files.make_weights(*pytorch.convert(args.input), {"name": printable(args.input.name)})
-    size = files.save_weights(output, weights)
-    out = sys.stderr if descriptor(output) == 1 else sys.stdout
-    say(f"{output}: {size:,} bytes, model {weights.identity[:16]}", out)
+    convert(args)
 
 
 def _complete(parser: argparse.ArgumentParser, shell: str) -> None:

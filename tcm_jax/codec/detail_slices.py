@@ -1,4 +1,4 @@
-"""What was coded of a picture slice by slice, and the detail slices after those of y (docs/format.md)."""
+"""The detail slices after those of y, and what was coded so far, which they depend on (docs/format.md)."""
 
 import dataclasses
 from collections.abc import Callable, Iterable

@@ -178,7 +178,7 @@ def _position(quality: int, levels: int) -> float:
 
 
 def _rounded(residual: np.ndarray) -> np.ndarray:
-    """To integers, int32."""
+    """The nearest integers, int32. Raises WeightsError for some that no trained network has."""
     if not -_LARGEST_SYMBOL <= residual.min(initial=0) <= residual.max(initial=0) <= _LARGEST_SYMBOL:  # nor for NaN
         raise WeightsError("these weights give latents that cannot be coded: they are not trained, or are damaged")
     return np.rint(residual, out=np.empty(residual.shape, np.int32), casting="unsafe")

@@ -30,7 +30,7 @@ class StreamWriter:
 
 
 class StreamReader:
-    """The same for a decoder, which knows by the checksums whether it has the right tables."""
+    """A decoder of that stream, which knows by the checksums whether it has the right tables."""
 
     def __init__(self, file: Container, tables: RangeTables, engine: str):
         self._file, self._decoder = file, engines.decoder(tables, file.stream, engine)

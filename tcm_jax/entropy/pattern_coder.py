@@ -10,7 +10,7 @@ from numba import int32, int64, njit, types, uint8
 
 from tcm_jax.system.cache import kept_njit
 
-MARGIN = 6
+MARGIN = 6  # columns of a buffer beside the picture
 PAIR_BITS, LOW_BITS, HIGH_BITS, MATCH_BITS = 14, 16, 18, 16  # of the tables of what followed 2, 4, 10, 15 neighbours
 CACHE_BITS = 10  # of the colours that came last
 GUESSES = 8  # a match that goes on, three tables, W, N, NE, NW
@@ -166,7 +166,7 @@ def _learn(table, place, guess, right, pixel):
 
 @_part
 def _place(pixel):
-    """Of a colour in the cache."""
+    """Where a colour stands in the cache, if it does."""
     return (int64(pixel) * 0x1E35A7BD & _MASK) >> 32 - CACHE_BITS
 
 

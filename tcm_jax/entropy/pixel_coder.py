@@ -18,15 +18,17 @@ BIAS = 16  # the constant that the last tap multiplies
 ACTIVITIES = 14  # what the expected error is a sum of
 PHASES = 4  # positions of a prediction between two integers
 LEVELS = 26  # contexts by expected error
-U_FRACTION = 8
-FREQUENCY_BITS = 15
-BUCKET_BITS = 7
+U_FRACTION = 8  # bits of the activities' weights behind the point
+FREQUENCY_BITS = 15  # the frequencies of a table sum to 2**15
+BUCKET_BITS = 7  # of a cumulative frequency, which a search within a bucket finds
 BUCKETS = 1 << FREQUENCY_BITS - BUCKET_BITS
 LEAST = 1 << 16  # a state of the coder lies in [LEAST, LEAST << 16)
 ESCAPE_BITS = 9
 ESCAPE = 256  # an escaped symbol k is sent as k + ESCAPE
-MAX_LEVEL_INDEX = 1023
+MAX_LEVEL_INDEX = 1023  # of an expected error, in sixteenths of a level
 SPARE = 2 * BLOCK + 8  # words behind a stream that a decoder may touch before it notices the end
+
+_FREQUENCIES, _ESCAPES = (1 << FREQUENCY_BITS) - 1, (1 << ESCAPE_BITS) - 1  # masks
 
 OK, PAST_END = 0, 1
 
@@ -63,7 +65,7 @@ def _extend(row, width):
 
 @_part
 def _predict(base, up, upup, a, a_up, b, b_up, x_up, x, x_down, w, first, last, references, with_hat):
-    """What the taps that are known before a row is decoded add up to, for columns first .. last - 1."""
+    """What the taps that are known before a row is decoded add up to, for columns first .. last - 1, to `base`."""
     n = last - first
     base, up1, up2 = base[first:last], up[first : last + 2 * MARGIN], upup[first : last + 2 * MARGIN]
     w2, w3, w4, w5, w6, w7, w8 = w[2], w[3], w[4], w[5], w[6], w[7], w[8]
@@ -90,7 +92,7 @@ def _predict(base, up, upup, a, a_up, b, b_up, x_up, x, x_down, w, first, last, 
 
 @_part
 def _expect(ubase, e_up, e_upup, ea, eb, up, a, x_up, x, x_down, v, width, references, with_hat):
-    """What the activities that are known before a row is decoded add up to."""
+    """What the activities that are known before a row is decoded add up to, to `ubase`."""
     v2, v3, v4, v5, v11, bias = v[2], v[3], v[4], v[5], v[11], v[13] * BIAS
     for c in range(width):
         gradient = abs(up[c + 4] - up[c + 3]) + abs(up[c + 4] - up[c + 5])
@@ -175,6 +177,7 @@ def _prepare(base, ubase, vals, errs, hat, coefs, weights, classes, row, ch, wid
 @_part
 def _decode_row(base, ubase, line, errors, coefs, weights, classes, hat, with_hat, level_of, buckets, cumulative,
                 lowest, escapes, words, ch, row, width, step, x, position, limit):  # fmt: skip
+    """Decodes one channel of a row to `line`, its errors to `errors`; returns the coder's state and position."""
     v0, v1 = int64(weights[0]), int64(weights[1])
     west, westwest = int64(line[MARGIN - 1]), int64(line[MARGIN - 2])
     e_west, e_westwest = int64(errors[MARGIN - 1]), int64(errors[MARGIN - 2])
@@ -189,7 +192,7 @@ def _decode_row(base, ubase, line, errors, coefs, weights, classes, hat, with_ha
             whole, phase = _lattice(fine, int64(hat[c + MARGIN]), step, with_hat)
             u = min(max((ubase[c] + v0 * e_west + v1 * e_westwest) >> U_FRACTION, 0), MAX_LEVEL_INDEX)
             table = ((ch * LEVELS + level_of[u]) << 2) + phase
-            target = x & 0x7FFF
+            target = x & _FREQUENCIES
             symbol = int64(buckets[table, target >> BUCKET_BITS])
             while cumulative[table, symbol + 1] <= target:
                 symbol += 1
@@ -200,7 +203,7 @@ def _decode_row(base, ubase, line, errors, coefs, weights, classes, hat, with_ha
                 position += 1
             k = symbol + lowest[table]
             if symbol == escapes[table]:
-                k = (x & 511) - ESCAPE
+                k = (x & _ESCAPES) - ESCAPE
                 x >>= ESCAPE_BITS
                 if x < LEAST:
                     x = (x << 16) | words[position]

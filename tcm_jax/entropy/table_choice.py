@@ -65,7 +65,7 @@ def _cells(guard_band: float) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _bands(guard_band: float) -> tuple[np.ndarray, np.ndarray]:
-    """Of each table the last float32 in the band of the boundary below, and the first in that of the one above.
+    """(last float32 in the band of the boundary below, first in that of the one above) of each table, [64] each.
 
     NaN, which nothing is beyond, where there is no boundary, and everywhere without a band.
     """

@@ -1,4 +1,4 @@
-"""Integer probability tables and the choice of a table for each symbol.
+"""Integer probability tables: Gaussians or fitted ones for y, and those of the factorized prior for z.
 
 Tables 0..63 are zero-mean Gaussians, one for each step of `scale_table`; tables 64.. are the channels of the
 factorized prior. They are computed once, when weights are exported, and stored with them.
@@ -90,7 +90,7 @@ def _gaussians():
 
 
 def _fitted(counts: np.ndarray):
-    """The same of each table by what was counted and `_PRIOR_COUNT` symbols of its Gaussian."""
+    """Lowest symbol and masses (in units of 2**-40) of each table by `counts` and `_PRIOR_COUNT` of its Gaussian."""
     for (low, masses), counted in zip(_gaussians(), counts, strict=True):
         gaussian = np.zeros(counted.size)
         gaussian[REACH + low :][: len(masses)] = masses

@@ -1,4 +1,4 @@
-"""Bjøntegaard deltas by the package `bjontegaard`, with what a reader needs to judge them: points, overlap, method."""
+"""BD-rates by the package `bjontegaard`, with what a reader needs to judge them: points, overlap, method."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -154,7 +154,7 @@ def _decode_cut(data: bytes, name: str, max_pixels: int, reason: str) -> Picture
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
-    """Of the pixels alone where the metadata hinders Pillow. Raises ImageError, and whatever Pillow raises."""
+    """The picture of a file, of its pixels alone where the metadata hinders Pillow. Raises what Pillow raises, too."""
     if data.startswith(png.SIGNATURE):
         pixels, info, damaged = png.without_metadata(data)
         return _open(pixels, name, max_pixels, info, damaged)
@@ -208,7 +208,7 @@ def _file_of_png(image: Image.Image) -> bytes:
 
 
 def _from_pil(image: Image.Image, name: str, data: bytes, left_out: list[str]) -> Picture:
-    """Of a loaded image; `data` is its file, if that is known. `left_out` is added to."""
+    """The picture of a loaded image; `data` is its file, if that is known. `left_out` is added to."""
     exif = metadata.strip_prefix(metadata.as_bytes(image.info.get("exif")))
     # Pillow turns a TIFF when it loads it, whose XMP it leaves as it was.
     turn = _TURNS.get(1 if image.format == "TIFF" else metadata.orientation(image.info, exif))

@@ -39,7 +39,7 @@ def planes(
 
 
 def _array(image: Image.Image) -> np.ndarray:
-    """Of mode L or RGB as uint8; by strips, as Pillow would hold a large picture three times on the way."""
+    """An image of mode L or RGB as uint8; by strips, as Pillow would hold a large picture three times on the way."""
     array = np.empty((image.height, image.width, 3) if image.mode == "RGB" else (image.height, image.width), np.uint8)
     for top in range(0, image.height, _STRIP):
         bottom = min(top + _STRIP, image.height)

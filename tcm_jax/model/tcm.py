@@ -1,4 +1,4 @@
-"""The TCM network: transforms, slice parameters and the training forward (Fig. 2 of the paper; docs/architecture.md).
+"""The TCM network: transforms, slice parameters, LRP, training forward (Fig. 2 of the paper; docs/architecture.md).
 
 One call of `TCM.slice_params` and `TCM.slice_latents` a slice serves training, encoder and decoder alike: two
 separately written programs would differ in the last bits, and one differing scale index destroys a stream.

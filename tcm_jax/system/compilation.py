@@ -64,7 +64,7 @@ def _usable_folder() -> Path | None:
 
 
 def _remove_damaged(folder: Path) -> None:
-    """Of JAX's own cache: JAX would warn of such a file in every process, and not write it again.
+    """Clears JAX's own cache of damaged files: JAX would warn of one in every process, and not write it again.
 
     What was found sound before is not read again, unless its size or time has changed.
     """

@@ -1,4 +1,4 @@
-"""What a training run shows and writes down while it runs."""
+"""What a training run shows and writes down: the progress bar, metrics.jsonl, validation.jsonl, TensorBoard."""
 
 import json
 import logging

@@ -156,7 +156,7 @@ def _solved(moments: np.ndarray, pixels: float) -> np.ndarray:
 
 
 def _squared_errors(moments: np.ndarray, coefs: np.ndarray) -> np.ndarray:
-    """Of each block's moments by each of `coefs` [classes, TAPS]: [blocks, classes]."""
+    """Sum of squared errors of each block, from its moments, by each of `coefs` [classes, TAPS]: [blocks, classes]."""
     error = np.concatenate([-coefs, np.ones((len(coefs), 1))], 1)
     product = np.matmul(moments.reshape(-1, TAPS + 1), error.T).reshape(len(moments), TAPS + 1, len(error))
     return np.maximum(np.einsum("ntk,kt->nk", product, error), 0)

@@ -17,7 +17,7 @@ ANALYSIS_PIXELS = 2**23  # the picture goes through in one piece
 
 @dataclasses.dataclass(frozen=True)
 class LatentMaps:
-    """Of one picture [H, W]: maps of the padded picture, cut to the positions that the picture touches.
+    """Maps of the latents of one picture [H, W], cut to the positions that it touches.
 
     y, y_hat, means, scales, symbols float32 [ceil(H/16), ceil(W/16), C]; bits_y the information content of each symbol
     under the float distributions, of the same shape; bits_z float32 [ceil(H/64), ceil(W/64), C_z].

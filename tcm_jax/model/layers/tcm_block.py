@@ -38,5 +38,5 @@ class TCMBlock(nn.Module):
         return ResidualBlock(name=name)(x) + x
 
     def attend(self, x: jax.Array, name: str) -> jax.Array:
-        """The Swin block."""
+        """The Swin block of one half."""
         return SwinBlock(self.head_dim, self.window, self.shifted, name=name)(x)
