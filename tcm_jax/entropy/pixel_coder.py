@@ -12,7 +12,6 @@ from tcm_jax.system.cache import kept_njit
 MARGIN = 4  # columns of a buffer beside the picture
 BLOCK = 16  # pixels a side that share their predictors
 TAPS = 27  # W WW | N NW NE NN NNE NNW NEE | C W E N NW NE of the channel before | of the one before that | ...
-SERIAL = 2  # the first taps are of the row being decoded
 FRACTION = 8  # bits of a predictor's coefficients behind the point
 BIAS = 16  # the constant that the last tap multiplies
 ACTIVITIES = 14  # what the expected error is a sum of

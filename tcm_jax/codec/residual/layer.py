@@ -20,7 +20,6 @@ from tcm_jax.errors import StreamError
 
 PREDICTED, PATTERNS, STORED = range(3)
 STRIP = 128  # rows that are a stream of their own
-MOST_STEP = 255
 _FEW_REPEATS = 0.1  # share of pixels equal to a neighbour, below which nothing is tried but prediction
 _SMALL = 40  # times smaller than its samples: what repeats make of a picture for which prediction is not tried
 _ALTERED = "the .tcm file is altered: its residual layer "
