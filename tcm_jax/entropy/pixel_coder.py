@@ -1,7 +1,7 @@
 """Numba kernels of the residual layer: linear prediction of pixels, contexts from errors, and a range coder (rANS).
 
-docs/format.md specifies the arithmetic: integers alone, so that every machine computes the same. Rows of samples lie in
-buffers with MARGIN columns on either side, three rows a channel: the current row r at r % 3.
+docs/residual.md specifies the arithmetic: integers alone, so that every machine computes the same. Rows of samples lie
+in buffers with MARGIN columns on either side, three rows a channel: the current row r at r % 3.
 """
 
 import numpy as np

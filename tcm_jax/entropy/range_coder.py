@@ -1,6 +1,6 @@
 """Numba kernels of the range coder: intervals, carry and escapes; `engines.py` alone imports this module.
 
-The arithmetic is tensorflow-compression's (docs/format.md). Every integer is int64: Numba turns a mix of int64 and
+The arithmetic is tensorflow-compression's (docs/range_coder.md). Every integer is int64: Numba turns a mix of int64 and
 uint64 into float64, and no product here exceeds 2**48.
 """
 

@@ -1,6 +1,6 @@
 """The residual layer of a file: what the latents miss of a picture, or all of it, exactly or within a bound.
 
-`docs/format.md` specifies the bytes. Pictures are uint8 [H, W] or [H, W, 3]; `hat` is what the latents decode to, of
+docs/residual.md specifies the bytes. Pictures are uint8 [H, W] or [H, W, 3]; `hat` is what the latents decode to, of
 the same shape, or None where there are none.
 """
 

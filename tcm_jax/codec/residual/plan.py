@@ -1,4 +1,4 @@
-"""When the residual layer is used, and how finely; docs/format.md says nothing of it, as decoders need not know."""
+"""When the residual layer is used, and how finely; docs/residual.md says nothing of it, as decoders need not know."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The integer tables of the residual layer, of what a file says of them (docs/format.md)."""
+"""The integer tables of the residual layer, of what a file says of them (docs/residual.md)."""
 
 import functools
 
