@@ -35,6 +35,8 @@ def compress(
     weights: str | PathLike[str] | None = None,
     lossless: bool = False,
     max_error: int | None = None,
+    effort: int = 0,
+    tune: str = "psnr",
 ) -> bytes:
     """A picture to the bytes of a `.tcm` file.
 
@@ -45,16 +47,20 @@ def compress(
         weights: a `.safetensors` file; None is the embedded model.
         lossless: every sample comes back as it is.
         max_error: no sample is off by more than so many levels, 0 to 127.
+        effort: 0 to 9, how long to search for latents that code the picture better; each step doubles the time.
+        tune: what the search is for, "psnr", "ms-ssim" or "ssimulacra2".
 
     Raises:
         TcmError: a subclass says which of these cannot be used, and why.
     """
     from PIL import Image
 
+    from tcm_jax.codec.effort import Effort
     from tcm_jax.images.pictures import from_pil
 
     picture = from_pil(image) if isinstance(image, Image.Image) else image
-    return _codec(weights).compress(picture, quality, max_error=0 if lossless else max_error)
+    error = 0 if lossless else max_error
+    return _codec(weights).compress(picture, quality, max_error=error, effort=Effort(effort, tune))
 
 
 @overload

@@ -6,9 +6,10 @@
     Image.open("photo.jpg").save("photo.tcm")
     Image.open("photo.tcm").show()
 
-`save` takes `quality` (1 to 100, of variable-rate weights), `lossless`, `max_error` (in levels), `icc_profile` and
-`exif` (b"" leaves them out); any other option is a ConfigError. Damaged files are a StreamError, which is an OSError as
-Pillow's own errors are. Pillow has no entry point that would find the module by itself.
+`save` takes `quality` (1 to 100, of variable-rate weights), `lossless`, `max_error` (in levels), `effort` (0 to 9),
+`tune`, `icc_profile` and `exif` (b"" leaves them out); any other option is a ConfigError. Damaged files are a
+StreamError, which is an OSError as Pillow's own errors are. Pillow has no entry point that would find the module by
+itself.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from tcm_jax.errors import ConfigError
 from tcm_jax.images.pictures import EXIF_PREFIX, from_pil
 
 _MODES = {(True, False): "L", (True, True): "LA", (False, False): "RGB", (False, True): "RGBA"}
-_OPTIONS = ("quality", "lossless", "max_error", "icc_profile", "exif")
+_OPTIONS = ("quality", "lossless", "max_error", "effort", "tune", "icc_profile", "exif")
 _weights: str | None = None
 
 
@@ -78,8 +79,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         exif = options["exif"]
         exif = _bytes(exif.tobytes() if isinstance(exif, Image.Exif) else exif, "exif")
         picture = dataclasses.replace(picture, exif=exif.removeprefix(EXIF_PREFIX))
-    lossless, max_error = bool(options.get("lossless")), options.get("max_error")
-    file.write(tcm_jax.compress(picture, options.get("quality"), _weights, lossless, max_error))
+    taken = {name: options[name] for name in ("quality", "max_error", "effort", "tune") if name in options}
+    file.write(tcm_jax.compress(picture, weights=_weights, lossless=bool(options.get("lossless")), **taken))
 
 
 def _bytes(value: Any, option: str) -> bytes:

@@ -23,6 +23,7 @@ WORDS = {
     "docs/range_coder.md": 500,
     "docs/residual.md": 1200,
     "docs/repeats.md": 1200,
+    "docs/effort.md": 700,
     "docs/training.md": 1000,
     "docs/evaluation.md": 1000,
     "docs/performance.md": 700,
@@ -103,8 +104,9 @@ def test_python_examples_run(here, page):
 
 
 @pytest.mark.slow
-def test_the_research_page_runs(here):
-    run_blocks("docs/research.md")
+@pytest.mark.parametrize("page", ["docs/research.md", "docs/effort.md"])
+def test_longer_examples_run(here, page):
+    run_blocks(page)
 
 
 def test_commands_print_what_readme_shows(here, capsys):

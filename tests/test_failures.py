@@ -136,7 +136,7 @@ def test_jpeg_xl_at_quality_100_is_lossless(folder):
 def test_our_own_failures_are_rows_too(folder, tmp_path, monkeypatch):
 
     class Meter:
-        def measure(self, name, image, quality):
+        def measure(self, name, image, quality, effort):
             raise TcmError("no")
 
     monkeypatch.setattr(sweep, "_meter", lambda *_: Meter())
@@ -149,8 +149,8 @@ def test_the_gallery_leaves_a_broken_codec_out(broken, monkeypatch):
     broken()
     image = np.zeros((40, 50, 3), np.uint8)
     encoded = types.SimpleNamespace(data=bytes(900), reconstruction=image)
-    codec = types.SimpleNamespace(encode=lambda _: encoded)
-    monkeypatch.setattr(gallery, "loaded_weights", lambda _: types.SimpleNamespace(name="ours"))
+    codec = types.SimpleNamespace(encode=lambda image, quality, effort: encoded)
+    monkeypatch.setattr(gallery, "model_name", lambda _: "ours")
     monkeypatch.setattr(gallery, "_bits", lambda *_: None)
     shown = [codecs.OTHER_CODECS[name] for name in ("webp", "jpeg")]
     entry = gallery._entry(codec, Point("tcm"), shown, image)

@@ -33,7 +33,8 @@ def convert(args: argparse.Namespace) -> None:
     from tcm_jax.weights import pytorch
     from tcm_jax.weights.files import make_weights, save_weights
 
-    weights = make_weights(*pytorch.convert(args.input), {"name": printable(args.input.name)})
+    trained = {} if args.lam is None else {"lambda": f"{args.lam:g}", "distortion": args.distortion}
+    weights = make_weights(*pytorch.convert(args.input), {"name": printable(args.input.name)} | trained)
     size = save_weights(output, weights)
     out = sys.stderr if descriptor(output) == 1 else sys.stdout
     say(f"{output}: {size:,} bytes, model {weights.identity[:16]}", out)
@@ -53,6 +54,7 @@ def _run_on(args: argparse.Namespace, command: Command, wanted: frozenset[str], 
         if ending != new_suffix and (ending == ".tcm" or ending in suffixes()):
             raise ConfigError(f"this writes {new_suffix} files; give {Path(job.target).name} the ending {new_suffix}")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; what matters is in the records
+    args.steps_shown = not (plan.many or args.json)  # of many files the bar counts files
     stages = Stages()
     codecs = open_codecs(args, stages)
     weights = codecs[0].weights

@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   tcm compress s3://from/photos -o s3://to/small --engine ray --manifest failed.jsonl
   tcm compress photo.jpg --quality 30            of variable-rate weights, 1 to 100
   tcm compress photo.jpg --target-bpp 0.3        the best quality that fits
+  tcm compress photo.jpg --effort 5              fewer bits for as much, by trying harder
   tcm compress drawing.png --lossless            every sample comes back as it is
   cat photo.jpg | tcm compress - | ssh there 'tcm decompress - -o photo.png'
   tcm info photo.tcm --json
@@ -81,6 +82,10 @@ def _add_compress(parser: argparse.ArgumentParser) -> None:
                       "it is; any weights")  # fmt: skip
     rate.add_argument("--max-error", type=int, metavar="N", help="no sample is off by more than N levels, 0 to 127; "
                       "any weights")  # fmt: skip
+    parser.add_argument("--effort", type=int, default=0, choices=range(10), metavar="N", help="0 to 9: how long to "
+                        "search for latents that code the picture better; each doubles the time")  # fmt: skip
+    parser.add_argument("--tune", choices=("psnr", "ms-ssim", "ssimulacra2"), default="psnr", help="what an effort is "
+                        "for; default: psnr")  # fmt: skip
     parser.add_argument("--allow-truncated", action="store_true", help="of a picture whose file ends early, compress "
                         "what is there; the rest is grey or black")  # fmt: skip
     parser.add_argument("--verify", action="store_true", help="decode and compare before the file is put in its place")
@@ -133,6 +138,10 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
 def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, metavar="IN.pth.tar")
     parser.add_argument("output", type=Path, metavar="OUT.safetensors")
+    parser.add_argument("--lambda", dest="lam", type=_positive, metavar="L", help="what the weights were trained with: "
+                        "efforts need it")  # fmt: skip
+    parser.add_argument("--distortion", choices=("mse", "ms_ssim"), default="mse", help="what that lambda weighs; "
+                        "default: mse")  # fmt: skip
     _add_overwrite(parser)
     parser.set_defaults(run=_convert)
 

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tcm_jax.cli import files
+from tcm_jax.cli.effort_bar import effort_bar
 from tcm_jax.cli.files import STANDARD, Job
 from tcm_jax.cli.stages import Stages
 from tcm_jax.cli.startup import quick_imports
@@ -71,17 +72,24 @@ def _compress(args: argparse.Namespace, codec: Any, data: bytes, source: str) ->
 
 
 def _code(args: argparse.Namespace, codec: Any, picture: Picture) -> bytes:
+    from tcm_jax.codec.effort import Effort
+
+    with effort_bar(args.effort > 0 and args.steps_shown) as on_step:
+        return _coded(args, codec, picture, Effort(args.effort, args.tune, on_step))
+
+
+def _coded(args: argparse.Namespace, codec: Any, picture: Picture, effort: Any) -> bytes:
     from tcm_jax.codec import search
 
     quality = args.quality
     if args.target_bpp:
-        data, quality = search.compress_to_bpp(codec, picture, args.target_bpp, args.max_pixels)
+        data, quality = search.compress_to_bpp(codec, picture, args.target_bpp, args.max_pixels, effort)
     elif args.target_psnr:
-        data, quality = search.compress_to_psnr(codec, picture, args.target_psnr, args.max_pixels)
+        data, quality = search.compress_to_psnr(codec, picture, args.target_psnr, args.max_pixels, effort)
     elif not args.verify:
-        data = codec.compress(picture, quality, args.max_pixels, args.max_error)
+        data = codec.compress(picture, quality, args.max_pixels, args.max_error, effort)
     if args.verify:
-        encoded = codec.encode(picture, quality, args.max_pixels, args.max_error)
+        encoded = codec.encode(picture, quality, args.max_pixels, args.max_error, effort)
         data, decoded = encoded.data, codec.decode(encoded.data, args.max_pixels)
         same_metadata = (decoded.icc, decoded.exif) == (picture.icc, picture.exif)
         if not (np.array_equal(decoded.array, encoded.reconstruction) and same_metadata):

@@ -15,6 +15,7 @@ import numpy as np
 from tcm_jax.codec.alpha_and_metadata import pack_metadata, pack_plane, unpack_metadata, unpack_plane
 from tcm_jax.codec.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack, parse
 from tcm_jax.codec.detail_slices import CodedSlices
+from tcm_jax.codec.effort import Effort
 from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import ChecksumError, decode_layer, encode_layer
@@ -87,16 +88,18 @@ class Codec:
         quality: float | None = None,
         max_pixels: int = MAX_PIXELS,
         max_error: int | None = None,
+        effort: int | Effort = 0,
     ) -> bytes:
         """A picture of any size from 1x1 to the bytes of a `.tcm` file.
 
         `image` is uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha, or a
         `Picture`, which has metadata too. `quality`, 1 to 100 in steps of 0.01 (50 if None), is for variable-rate
         weights; 100 is exact. `max_error` is what no sample is off by more than, in levels: 0 is exact, with any
-        weights. Raises ImageError for other arrays and too many pixels, ConfigError for a quality or an error that is
-        out of range, for both, and for a quality that these weights do not have.
+        weights. `effort`, 0 to 9 or an `Effort`, searches for latents that code the picture better. Raises ImageError
+        for other arrays and too many pixels, ConfigError for a quality, an error or an effort that is out of range, for
+        a quality and an error, and for a quality or an effort that these weights do not have.
         """
-        return pack(self._encode(Picture.of(image), quality, max_pixels, max_error, Measured())[0])
+        return pack(self._encode(Picture.of(image), quality, max_pixels, max_error, Effort.of(effort), Measured())[0])
 
     @with_pinned
     def encode(
@@ -105,10 +108,11 @@ class Codec:
         quality: float | None = None,
         max_pixels: int = MAX_PIXELS,
         max_error: int | None = None,
+        effort: int | Effort = 0,
     ) -> Encoded:
         """As `compress`, with the decoder's picture and where the bytes go; takes about a decoding longer."""
         picture, measured = Picture.of(image), Measured(bits=True, kept=True)
-        container, colour = self._encode(picture, quality, max_pixels, max_error, measured)
+        container, colour = self._encode(picture, quality, max_pixels, max_error, Effort.of(effort), measured)
         data = pack(container)
         if colour is None:
             colour = self._synthesize(container, measured.coded, self.tile)
@@ -193,21 +197,27 @@ class Codec:
         return round(100 * quality)
 
     def _encode(
-        self, picture: Picture, quality: float | None, max_pixels: int, max_error: int | None, measured: Measured
+        self,
+        picture: Picture,
+        quality: float | None,
+        max_pixels: int,
+        max_error: int | None,
+        effort: Effort,
+        measured: Measured,
     ) -> tuple[Container, np.ndarray | None]:
         """(what the file says, the decoded colours if they are known)."""
         _check_size(picture, max_pixels)
         if max_error is not None:
             if quality is not None:
                 raise ConfigError("give either a quality or the largest error")
-            return self._layered(picture, plan.step_of_error(max_error), measured)
+            return self._layered(picture, plan.step_of_error(max_error), effort, measured)
         hundredths = self._quality(quality)
         if hundredths is not None and hundredths > plan.LAYER_FROM:
-            return self._layered(picture, plan.step_of_quality(hundredths), measured)
+            return self._layered(picture, plan.step_of_quality(hundredths), effort, measured)
         if hundredths is None or hundredths <= plan.HELPED_FROM:
-            return self._latents(picture, hundredths, measured), None
+            return self._latents(picture, hundredths, effort, measured), None
         measured.kept = True
-        container = self._latents(picture, hundredths, measured)
+        container = self._latents(picture, hundredths, effort, measured)
         hat = self._synthesize(container, measured.coded, self.tile)
         help_ = plan.help_latents(picture.colour, hat, hundredths, len(container.stream), self._is_reference)
         if help_ is None:
@@ -216,14 +226,14 @@ class Codec:
             return dataclasses.replace(container, layer=help_.layer.data), help_.layer.decoded
         return self._alone(picture, help_.layer.data), help_.layer.decoded
 
-    def _layered(self, picture: Picture, step: int, measured: Measured) -> tuple[Container, np.ndarray]:
+    def _layered(self, picture: Picture, step: int, effort: Effort, measured: Measured) -> tuple[Container, np.ndarray]:
         """With a layer of that step, beside latents where they pay."""
         layer = encode_layer(picture.colour, None, step)
         alone = self._alone(picture, layer.data), layer.decoded
         if step < plan.LATENTS_FROM or not self._is_reference:
             return alone
         measured.kept = True
-        container = self._latents(picture, 10_000 if self.weights.config.levels else None, measured)
+        container = self._latents(picture, 10_000 if self.weights.config.levels else None, effort, measured)
         hat = self._synthesize(container, measured.coded, container.tile)
         layer = encode_layer(picture.colour, hat, step)
         if len(container.stream) + len(layer.data) >= len(alone[0].layer):
@@ -248,11 +258,12 @@ class Codec:
             **_extras(picture),
         )
 
-    def _latents(self, picture: Picture, hundredths: int | None, measured: Measured) -> Container:
+    def _latents(self, picture: Picture, hundredths: int | None, effort: Effort, measured: Measured) -> Container:
         """A file of latents alone."""
         height, width = picture.colour.shape[:2]
         colour = _three_channels(picture.colour)
-        writer, sides = self._slices.encode(colour, hundredths, self.guard_band, self.tile, measured)
+        improve = self._slices.improvement(picture.colour, hundredths, effort)
+        writer, sides = self._slices.encode(colour, hundredths, self.guard_band, self.tile, measured, improve)
         return Container(
             width=width,
             height=height,

@@ -52,11 +52,17 @@ class Program:
     """A function of a configuration, its parameters, maybe a number, and grids, compiled for each of their shapes.
 
     The configuration and Python integers are static. `precise` computes matrix products in full float32, for what
-    encoder and decoder must agree on, and the same for any number of threads.
+    encoder and decoder must agree on, and the same for any number of threads. `target` says, of a platform, what is
+    traced for: the codec's kernels have no gradients.
     """
 
-    def __init__(self, function: Callable[..., Any], precise: bool = False):
-        self.function, self.precise = function, precise
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        precise: bool = False,
+        target: Callable[[str], ops.Target] = ops.codec_target,
+    ):
+        self.function, self.precise, self.target = function, precise, target
         self._compiled: dict[Any, Executable] = {}
         self._lock = threading.Lock()
 
@@ -81,7 +87,7 @@ class Program:
 
     def _make(self, key: Any, params: Parameters, grids: Any) -> Executable:
         config, device, static, tree, shapes = key
-        target = ops.codec_target(device.platform)  # XLA must know the kernels to load a program, too
+        target = self.target(device.platform)  # XLA must know the kernels to load a program, too
         function = self.traced(target, config, params.structure, static)
         where = f"{device.platform} {device.client.platform_version} {device.device_kind} {device.id}"
         path = kept(f"{self.function.__name__} {config.to_json()} {where} {target} {static} {tree} {shapes}")

@@ -1,10 +1,12 @@
 """The quality of a variable-rate model that meets a target, by bisection."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 
 from tcm_jax.codec import Codec
+from tcm_jax.codec.effort import Effort
 from tcm_jax.errors import ConfigError
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.metrics import psnr
@@ -13,40 +15,69 @@ from tcm_jax.images.pictures import Picture
 LOWEST, HIGHEST = 100, 10_000  # hundredths of quality
 BPP_TOLERANCE = 0.01  # relative: a file this little below its target is not made larger
 PSNR_TOLERANCE = 0.02  # dB
+ATTEMPTS = 3  # at a target with an effort, and more only until one meets it
+
+Measured = tuple[bytes, float]  # a file, and its bits a pixel or PSNR
+Measure = Callable[[int, Effort], Measured]  # of a quality in hundredths
 
 
-def compress_to_bpp(codec: Codec, picture: Picture, bpp: float, max_pixels: int = MAX_PIXELS) -> tuple[bytes, float]:
+@dataclasses.dataclass(frozen=True)
+class _Goal:
+    """A target and the qualities of which the files get worse from `good`, which meets it first, to `bad`."""
+
+    good: int
+    bad: int
+    fits: Callable[[float, float], bool]  # a value and its target
+    close: Callable[[float, float], bool]
+    corrected: Callable[[float, float, float], float]  # what the plain encoder aimed at, target, value: its next aim
+
+
+def compress_to_bpp(
+    codec: Codec, picture: Picture, bpp: float, max_pixels: int = MAX_PIXELS, effort: int | Effort = 0
+) -> tuple[bytes, float]:
     """(file, quality): the highest quality whose file has at most `bpp` bits a pixel, within 1 %.
 
     Raises ConfigError if the lowest quality needs more, or the weights have one rate.
     """
     pixels = picture.colour.shape[0] * picture.colour.shape[1]
 
-    def measure(quality: int) -> tuple[bytes, float]:
-        data = codec.compress(picture, quality / 100, max_pixels)
+    def measure(quality: int, effort: Effort) -> Measured:
+        data = codec.compress(picture, quality / 100, max_pixels, effort=effort)
         return data, 8 * len(data) / pixels
 
-    data, quality, reached = _bisect(
-        codec, measure, LOWEST, HIGHEST, lambda value: value <= bpp, lambda value: value >= bpp * (1 - BPP_TOLERANCE)
+    goal = _Goal(
+        LOWEST,
+        HIGHEST,
+        lambda value, aim: value <= aim,
+        lambda value, aim: value >= aim * (1 - BPP_TOLERANCE),
+        lambda aim, target, value: aim * target * (1 - BPP_TOLERANCE / 2) / value,
     )
+    data, quality, reached = _search(codec, measure, goal, bpp, Effort.of(effort))
     if reached > bpp:
         raise ConfigError(f"even quality 1 needs {reached:.4f} bpp, more than the {bpp:g} asked for")
     return data, quality
 
 
-def compress_to_psnr(codec: Codec, picture: Picture, db: float, max_pixels: int = MAX_PIXELS) -> tuple[bytes, float]:
+def compress_to_psnr(
+    codec: Codec, picture: Picture, db: float, max_pixels: int = MAX_PIXELS, effort: int | Effort = 0
+) -> tuple[bytes, float]:
     """(file, quality): the lowest quality whose colours have a PSNR of at least `db`, within 0.02 dB.
 
     Raises ConfigError if the highest quality does not reach it, or the weights have one rate.
     """
 
-    def measure(quality: int) -> tuple[bytes, float]:
-        encoded = codec.encode(picture, quality / 100, max_pixels)
+    def measure(quality: int, effort: Effort) -> Measured:
+        encoded = codec.encode(picture, quality / 100, max_pixels, effort=effort)
         return encoded.data, psnr(picture.colour, _colour(encoded.reconstruction, picture))
 
-    data, quality, reached = _bisect(
-        codec, measure, HIGHEST, LOWEST, lambda value: value >= db, lambda value: value <= db + PSNR_TOLERANCE
+    goal = _Goal(
+        HIGHEST,
+        LOWEST,
+        lambda value, aim: value >= aim,
+        lambda value, aim: value <= aim + PSNR_TOLERANCE,
+        lambda aim, target, value: aim + target + PSNR_TOLERANCE / 2 - value,
     )
+    data, quality, reached = _search(codec, measure, goal, db, Effort.of(effort))
     if reached < db:
         raise ConfigError(f"quality 100 reaches {reached:.2f} dB, less than the {db:g} asked for")
     return data, quality
@@ -56,25 +87,49 @@ def _colour(array: np.ndarray, picture: Picture) -> np.ndarray:
     return array if picture.alpha is None else Picture.of(array).colour
 
 
-def _bisect(
-    codec: Codec,
-    measure: Callable[[int], tuple[bytes, float]],
-    good: int,
-    bad: int,
-    fits: Callable[[float], bool],
-    close: Callable[[float], bool],
-) -> tuple[bytes, float, float]:
-    """(file, quality, measured value) of the quality nearest to `bad` that fits; of `good` itself if that does not."""
+def _search(codec: Codec, measure: Measure, goal: _Goal, target: float, effort: Effort) -> tuple[bytes, float, float]:
+    """(file, quality, measured value) of the quality nearest to `bad` that fits; of `good` itself if that does not.
+
+    With an effort qualities are those at which the plain encoder, which is quick, meets an aim. The aim moves from the
+    target by what the effort gained at the last attempt.
+    """
     if not codec.weights.config.levels:
         raise ConfigError(f"the weights {codec.weights.name} have one rate, so there is no quality to search")
+    plain = dataclasses.replace(effort, level=0)
+    found: dict[int, Measured] = {}
+
+    def measure_plain(quality: int) -> Measured:
+        if quality not in found:
+            found[quality] = measure(quality, plain)
+        return found[quality]
+
+    data, quality, reached = _bisect(measure_plain, goal, target)
+    if not effort.level:
+        return data, quality / 100, reached
+    best, aim, attempts = None, target, 0
+    while True:
+        data, reached = measure(quality, effort)
+        fits, attempts = goal.fits(reached, target), attempts + 1
+        if fits and (best is None or goal.fits(best[2], reached)):
+            best = data, quality / 100, reached
+        at_last = quality == goal.good or (best is not None and (attempts >= ATTEMPTS or quality == goal.bad))
+        if at_last or (fits and goal.close(reached, target)):
+            return best or (data, quality / 100, reached)
+        aim = goal.corrected(aim, target, reached)
+        quality = _bisect(measure_plain, goal, aim)[1]
+
+
+def _bisect(measure: Callable[[int], Measured], goal: _Goal, aim: float) -> tuple[bytes, int, float]:
+    """(file, quality in hundredths, measured value), as `_search` of the plain encoder."""
+    good, bad = goal.good, goal.bad
     far, near = measure(bad), measure(good)
-    if fits(far[1]):
-        return far[0], bad / 100, far[1]
-    while fits(near[1]) and abs(bad - good) > 1 and not close(near[1]):
+    if goal.fits(far[1], aim):
+        return far[0], bad, far[1]
+    while goal.fits(near[1], aim) and abs(bad - good) > 1 and not goal.close(near[1], aim):
         middle = (good + bad) // 2
         result = measure(middle)
-        if fits(result[1]):
+        if goal.fits(result[1], aim):
             good, near = middle, result
         else:
             bad = middle
-    return near[0], good / 100, near[1]
+    return near[0], good, near[1]

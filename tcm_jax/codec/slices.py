@@ -1,6 +1,7 @@
 """The latents of a picture as symbols, slice by slice, in the order that encoder and decoder share (docs/format.md)."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,13 +9,14 @@ import numpy as np
 
 from tcm_jax.codec.container import Container
 from tcm_jax.codec.detail_slices import CodedSlices, decode_detail_slices, encode_detail_slices
+from tcm_jax.codec.effort import Effort, lambda_of, refine
 from tcm_jax.codec.guard_band import SideWriter, possible_indexes
 from tcm_jax.codec.streams import StreamReader, StreamWriter
 from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.codec.tiles import Grid
 from tcm_jax.entropy import engines
 from tcm_jax.entropy.tables import scale_table
-from tcm_jax.errors import ArithmeticMismatchError, StreamError, WeightsError
+from tcm_jax.errors import ArithmeticMismatchError, ConfigError, StreamError, WeightsError
 from tcm_jax.model.config import HYPER_STRIDE, ModelConfig, padded_size
 from tcm_jax.weights.weights import Weights
 
@@ -49,16 +51,39 @@ class SliceCoder:
         config = self.weights.config
         return 0 if quality is None else config.detail_slices(_position(quality, config.levels))
 
+    def improvement(
+        self, picture: np.ndarray, quality: int | None, effort: Effort
+    ) -> Callable[[list[np.ndarray], list[Grid]], float] | None:
+        """What `encode` takes as `improve` for this effort; None for none. Raises ConfigError where there is no way."""
+        if not effort.steps:
+            return None
+        if self.detail_count(quality):
+            raise ConfigError("an effort is for qualities without detail slices, which these weights have at this one")
+        level = self.level(quality)
+        lam = lambda_of(self.weights, None if level is None else float(level[0]))
+        return functools.partial(refine, self.network, picture, level, lam, effort)
+
     def encode(
-        self, colour: np.ndarray, quality: int | None, guard_band: float, tile: int, measured: Measured
+        self,
+        colour: np.ndarray,
+        quality: int | None,
+        guard_band: float,
+        tile: int,
+        measured: Measured,
+        improve: Callable[[list[np.ndarray], list[Grid]], object] | None = None,
     ) -> tuple[StreamWriter, bytes | None]:
-        """A picture uint8 [H, W, 3] to (stream and checksums of z and every slice, the file's sides)."""
+        """A picture uint8 [H, W, 3] to (stream and checksums of z and every slice, the file's sides).
+
+        `improve(y, context)` may replace the slices of y, in place, before they are coded.
+        """
         level, detail_count, tables = self.level(quality), self.detail_count(quality), self.weights.tables
         y, latent_z = self.network.analyze(colour, level, tile)
         writer, z = StreamWriter(tables, self.engine), _rounded(latent_z)
         indexes = _hyper_indexes(z.shape)
         writer.write(indexes, z)
         context = self.network.hyper(z, level, tile)
+        if improve is not None:
+            improve(y, context)
         coded, sides = CodedSlices(), SideWriter(guard_band)
         if measured.bits:
             measured.table_bits += engines.information_content(tables, indexes, z)

@@ -111,7 +111,7 @@ class TiledNetwork:
         size = padded_size(*image.shape[:2])
         y = np.empty((size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE, self.config.latent_channels), np.float32)
         for rows, columns in tiles(size, side, ANALYSIS_HALO):
-            tile = np.asarray(_analysis(self.config, self.params, _cut(image, rows, columns), level))
+            tile = np.asarray(_analysis(self.config, self.params, cut(image, rows, columns), level))
             inner = tile[rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)]
             y[rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)] = inner
 
@@ -146,7 +146,7 @@ class TiledNetwork:
         found = [np.empty((*y_hat[0].shape[:2], channels), np.float32) for _ in range(count)]
         for rows, columns in tiles(size, side, SYNTHESIS_HALO):
             pieces = [part(grid, rows, columns, LATENT_STRIDE) for grid in y_hat]
-            slices = _detail_analysis(self.config, self.params, _cut(image, rows, columns), pieces, level)
+            slices = _detail_analysis(self.config, self.params, cut(image, rows, columns), pieces, level)
             for whole, tile in zip(found, slices, strict=False):
                 inner = np.asarray(tile)[rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)]
                 whole[rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)] = inner
@@ -229,7 +229,7 @@ def _sum_by_chunks(function, *arrays: np.ndarray) -> float:
     return total
 
 
-def _cut(image: np.ndarray, rows, columns) -> np.ndarray:
+def cut(image: np.ndarray, rows, columns) -> np.ndarray:
     """A tile of the picture, which goes on beyond its last row and column by repeating them."""
     tile = image[rows.start : rows.stop, columns.start : columns.stop]
     missing = (rows.stop - rows.start - tile.shape[0], columns.stop - columns.start - tile.shape[1])

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tcm_jax.codec.annealing import TUNES
+from tcm_jax.codec.effort import Effort
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.evaluation import bdrate, results
 from tcm_jax.evaluation.codecs import OTHER_CODECS, other_codec
@@ -31,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "checkpoints or a reference .pth.tar; each a point; default: the embedded model")  # fmt: skip
     parser.add_argument("--qualities", type=_numbers, metavar="Q,Q,...", help="1 to 100, of variable-rate weights and "
                         "of the other codecs; default: a ladder of six for each")  # fmt: skip
+    parser.add_argument("--efforts", type=_numbers, default=[0.0], metavar="N,N,...", help="0 to 9, of the models: how "
+                        "long the encoder searches; a curve each (default: 0)")  # fmt: skip
+    parser.add_argument("--tune", choices=TUNES, default="psnr", help="what efforts are for (default: psnr)")
     parser.add_argument("--codecs", type=_names, default=[], metavar="NAME,...",
                         help=f"other codecs to measure: {', '.join(OTHER_CODECS)}")  # fmt: skip
     parser.add_argument("--anchor", default="vtm", help="of the BD-rates: a published curve or a codec (default: vtm)")
@@ -56,16 +61,26 @@ def _numbers(text: str) -> list[float]:
 
 
 def operating_points(
-    weights: Sequence[str | None], codecs: Sequence[str], qualities: Sequence[float] | None, coder: str = "auto"
+    weights: Sequence[str | None],
+    codecs: Sequence[str],
+    qualities: Sequence[float] | None,
+    coder: str = "auto",
+    efforts: Sequence[float] = (0.0,),
+    tune: str = "psnr",
 ) -> list[Point]:
-    """Every point to measure. Raises ConfigError for qualities out of range and for codecs that do not exist."""
+    """Every point to measure.
+
+    Raises ConfigError for qualities and efforts out of range and for codecs that do not exist.
+    """
     for quality in qualities or ():
         if not 1 <= quality <= 100 or (codecs and quality != round(quality)):
             raise ConfigError(f"quality {quality:g} is no whole number from 1 to 100")
     points = []
     for path in weights:
         ladder = (qualities or LADDER) if loaded_weights(path).config.levels else (None,)
-        points += [Point("tcm", quality, path, coder) for quality in ladder]
+        for level in efforts:
+            effort = Effort(int(level) if level == int(level) else level, tune)  # type: ignore[arg-type]
+            points += [Point("tcm", quality, path, coder, effort.level, tune) for quality in ladder]
     for name in codecs:
         points += [Point(name, float(quality)) for quality in qualities or other_codec(name).ladder]
     return list(dict.fromkeys(points))
@@ -86,7 +101,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     bdrate.check()
     for spec in args.data:
         dataset(spec)
-    points = operating_points(args.weights, args.codecs, args.qualities, args.coder)
+    points = operating_points(args.weights, args.codecs, args.qualities, args.coder, args.efforts, args.tune)
     results.make_folder(args.output)  # Before the work, not after an hour of it.
     console = Console()
     _say_rates(args, console)
@@ -117,6 +132,7 @@ def _write_report(args: argparse.Namespace, points: list[Point], result: dict[st
 
     cache = args.output / "cache"
     first = [point for point in points if point.codec == "tcm" and point.weights == args.weights[0]]
+    first = [point for point in first if point.effort == first[0].effort]
     with console.status("report") as status:
         shown = galleries(args.data, first[len(first) // 2], args.codecs, cache, args.report_pictures,
                           lambda name: status.update(f"pictures of the report: {escape(name)}"))  # fmt: skip

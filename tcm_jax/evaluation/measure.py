@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tcm_jax.codec.effort import NO_EFFORT, Effort
 from tcm_jax.errors import StreamError
 from tcm_jax.evaluation.codecs import OtherCodec
 from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr
@@ -42,18 +43,26 @@ class TcmMeter:
     """Measures a `Codec`; notes which padded shapes it has compiled for, and the seconds that compilation took."""
 
     codec: Any
-    warm: set[tuple[int, ...]] = dataclasses.field(default_factory=set)
+    warm: set[Any] = dataclasses.field(default_factory=set)
 
-    def measure(self, name: str, image: np.ndarray, quality: float | None) -> tuple[dict[str, Any], float]:
+    def measure(
+        self, name: str, image: np.ndarray, quality: float | None, effort: Effort = NO_EFFORT
+    ) -> tuple[dict[str, Any], float]:
         """(the row of a picture with the keys COLUMNS, what a first run took longer than a second).
 
+        With an effort the first run has the least one, and the seconds of encoding hold those of the reconstruction.
         Raises StreamError if the decoded picture is not the encoder's own reconstruction.
         """
         shape = padded_size(*image.shape[:2])  # for which programs are compiled
-        first_seconds = 0.0 if shape in self.warm else sum(self._round_trip(image, quality)[2:])
-        self.warm.add(shape)
-        data, decoded, *seconds = self._round_trip(image, quality)
-        encoded = self.codec.encode(image, **_quality(quality))
+        settings: dict[str, Any] = {} if quality is None else {"quality": quality}
+        least = dataclasses.replace(effort, level=min(effort.level, 1))
+        first_seconds = 0.0
+        if (shape, least) not in self.warm:
+            first_seconds = sum(self._round_trip(image, settings, least)[2:])
+            self.warm.add((shape, least))
+        coded, decoded, *seconds = self._round_trip(image, settings, effort)
+        encoded = coded if effort.level else self.codec.encode(image, **settings)
+        data = coded.data if effort.level else coded
         if encoded.data != data or not np.array_equal(decoded, encoded.reconstruction):
             raise StreamError(f"{name}: the decoded picture is not what the encoder reconstructs; please report this")
         bits = {
@@ -65,17 +74,18 @@ class TcmMeter:
         row = _row(name, image, decoded, data, bits, seconds)
         return row, max(first_seconds - sum(seconds), 0.0)
 
-    def _round_trip(self, image: np.ndarray, quality: float | None) -> tuple[bytes, np.ndarray, float, float]:
-        """The file, the decoded picture, and the seconds that each took."""
+    def _round_trip(
+        self, image: np.ndarray, settings: dict[str, Any], effort: Effort
+    ) -> tuple[Any, np.ndarray, float, float]:
+        """The file, or with an effort the codec's `Encoded`; the decoded picture, and the seconds that each took."""
         start = time.perf_counter()
-        data = self.codec.compress(image, **_quality(quality))
+        if effort.level:
+            coded = self.codec.encode(image, **settings, effort=effort)
+        else:
+            coded = self.codec.compress(image, **settings)
         middle = time.perf_counter()
-        decoded = self.codec.decompress(data)
-        return data, decoded, middle - start, time.perf_counter() - middle
-
-
-def _quality(quality: float | None) -> dict[str, float]:
-    return {} if quality is None else {"quality": quality}
+        decoded = self.codec.decompress(coded.data if effort.level else coded)
+        return coded, decoded, middle - start, time.perf_counter() - middle
 
 
 def _row(name, image, decoded, data, bits, seconds) -> dict[str, Any]:

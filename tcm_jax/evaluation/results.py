@@ -13,7 +13,7 @@ from tcm_jax.errors import TcmError
 from tcm_jax.evaluation import anchors, bdrate
 from tcm_jax.evaluation.codecs import other_codec
 from tcm_jax.evaluation.measure import COLUMNS
-from tcm_jax.evaluation.sweep import Point, aggregate, loaded_weights
+from tcm_jax.evaluation.sweep import Point, aggregate, loaded_weights, model_name
 from tcm_jax.images.datasets import short_name
 from tcm_jax.system.files import atomic_write
 from tcm_jax.system.names import encoded, printable
@@ -59,9 +59,10 @@ def _curves(measured: dict[Point, list[dict[str, Any]]]) -> list[dict[str, Any]]
         rows = [entry["row"] for entry in entries]
         if point.codec == "tcm":
             weights = loaded_weights(point.weights)
-            key = weights.identity if weights.config.levels else weights.config
-            model = {"name": weights.name, "identity": weights.identity, **weights.metadata}
-            fresh = {"name": weights.name, "label": weights.name, "kind": "tcm", "settings": "docs/format.md"}
+            key = (weights.identity if weights.config.levels else weights.config, point.effort, point.tune)
+            name = model_name(point)
+            model = {**weights.metadata, "name": name, "identity": weights.identity}
+            fresh = {"name": name, "label": name, "kind": "tcm", "settings": "docs/format.md"}
             lam = weights.metadata.get("lambda")
             label = f"quality {point.quality:g}" if point.quality else f"lambda {lam}" if lam else weights.name
         else:

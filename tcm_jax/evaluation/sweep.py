@@ -17,6 +17,7 @@ import numpy as np
 
 from tcm_jax import ops
 from tcm_jax.codec import Codec
+from tcm_jax.codec.effort import Effort
 from tcm_jax.evaluation.codecs import other_codec
 from tcm_jax.evaluation.measure import COLUMNS, TcmMeter, failed_row, measure_other
 from tcm_jax.evaluation.provenance import source_digest
@@ -37,12 +38,17 @@ _CODING = ("codec", "weights", "model", "entropy", "ops", "system")
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """An operating point: `codec` is "tcm", with `weights` as `open_weights` takes them, or another codec's name."""
+    """An operating point: `codec` is "tcm", with `weights` as `open_weights` takes them, or another codec's name.
+
+    `effort` and `tune` are those of `codec.effort.Effort`.
+    """
 
     codec: str
     quality: float | None = None
     weights: str | None = None
     coder: str = "auto"
+    effort: int = 0
+    tune: str = "psnr"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Rows:
     def file(self, point: Point, image: np.ndarray) -> Path:
         """Where the row of a picture at a point is, or would be."""
         key = [coder_key(point.codec, point.weights), point.quality, *image.shape, hashlib.sha256(image).hexdigest()]
+        key += [point.effort, point.tune] if point.effort else []
         return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:40]}.json"
 
 
@@ -79,6 +86,13 @@ def coder_key(codec: str, weights: str | None) -> str:
 def loaded_weights(path: str | None) -> Any:
     """`open_weights`, once a process."""
     return open_weights(path)
+
+
+def model_name(point: Point) -> str:
+    """What a point's weights, and the effort with them, are called."""
+    effort = f", effort {point.effort}" if point.effort else ""
+    tune = f" for {point.tune}" if effort and point.tune != "psnr" else ""
+    return loaded_weights(point.weights).name + effort + tune
 
 
 @functools.lru_cache(maxsize=8)
@@ -182,7 +196,9 @@ def _measure(job: _Job, image: np.ndarray) -> tuple[dict[str, Any], float]:
     """(the row of a picture at a point, seconds of compilation)."""
     point = job.point
     if point.codec == "tcm":
-        return _meter(point.weights, point.coder).measure(job.name, image, point.quality)
+        return _meter(point.weights, point.coder).measure(
+            job.name, image, point.quality, Effort(point.effort, point.tune)
+        )
     return measure_other(other_codec(point.codec), job.name, image, round(point.quality)), 0.0
 
 

@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image
 
 from tcm_jax.codec import Codec
+from tcm_jax.codec.effort import Effort
 from tcm_jax.evaluation.analysis.latents import ANALYSIS_PIXELS, latent_maps
 from tcm_jax.evaluation.codecs import OTHER_CODECS, OtherCodec, file_of_size
 from tcm_jax.evaluation.measure import quality_of
 from tcm_jax.evaluation.provenance import source_digest
-from tcm_jax.evaluation.sweep import Point, coder_key, dataset, loaded_weights
+from tcm_jax.evaluation.sweep import Point, coder_key, dataset, loaded_weights, model_name
 from tcm_jax.images.datasets import short_name, short_names
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.system.cache import kept_json
@@ -38,6 +39,7 @@ def galleries(
     found: dict[str, list[dict[str, Any]]] = {}
     key = [coder_key("tcm", point.weights), point.quality, *(coder_key(name, None) for name in codecs),
            source_digest("evaluation/report/gallery.py", "evaluation/analysis/latents.py")]  # fmt: skip
+    key += [point.effort, point.tune] if point.effort else []
     for spec in data:
         pictures, entries = dataset(spec), []
         for index, name in list(enumerate(short_names(pictures)))[:limit]:
@@ -70,7 +72,7 @@ def _middle(image: np.ndarray) -> np.ndarray:
 
 
 def _entry(codec: Codec, point: Point, codecs: Sequence[OtherCodec], image: np.ndarray) -> dict[str, Any]:
-    encoded = codec.encode(image) if point.quality is None else codec.encode(image, quality=point.quality)
+    encoded = codec.encode(image, point.quality, effort=Effort(point.effort, point.tune))
     others = []
     for other in codecs:
         try:
@@ -82,7 +84,7 @@ def _entry(codec: Codec, point: Point, codecs: Sequence[OtherCodec], image: np.n
         label = f"{other.label}, quality {quality}"
         others.append({"codec": other.label, **_caption(image, decoded, label, len(file)), "uri": uri})
     picture = encoded.reconstruction
-    label = loaded_weights(point.weights).name + (f", quality {point.quality:g}" if point.quality else "")
+    label = model_name(point) + (f", quality {point.quality:g}" if point.quality else "")
     return {
         "width": image.shape[1],
         "height": image.shape[0],
