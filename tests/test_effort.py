@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from PIL import Image
 
 import tcm_jax
 from tcm_jax import cli, pillow_plugin
+from tcm_jax.cli.effort_bar import effort_bar
 from tcm_jax.codec import Codec, annealing, effort, search
 from tcm_jax.codec.container import parse
 from tcm_jax.codec.effort import Effort, lambda_of
@@ -270,6 +272,21 @@ def test_every_way_in_gives_the_same_file(codec, weights_file, tmp_path, capsys)
     assert cli.main([*argv, "--effort", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["bytes"] == len(data)
     assert (tmp_path / "a.tcm").read_bytes() == data
+
+
+def test_a_terminal_has_a_bar(capsys, monkeypatch):
+    with effort_bar(True) as on_step:
+        assert on_step is None  # this is none
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with effort_bar(False) as on_step:
+        assert on_step is None
+    with effort_bar(True) as on_step:
+        on_step(1, 8, 1.5)
+        on_step(2, 8, 1.25)
+    shown = capsys.readouterr().err
+    assert "2/8" in shown
+    assert "loss 1.2500" in shown
 
 
 def test_without_a_lambda_one_sentence_says_so(weights):
