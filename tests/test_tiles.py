@@ -42,8 +42,8 @@ def test_functions_of_bounded_reach_do_not_see_the_tiles(halo):
         mean = sum(padded[i : i + len(tile), j : j + tile.shape[1]] for i in range(3) for j in range(3))
         return [mean.repeat(2, 0).repeat(2, 1), mean]
 
-    whole = over_tiles(function, (1280, 896), 0, halo, [(grid, 16)], [8, 16])
-    tiled = over_tiles(function, (1280, 896), 512, halo, [(grid, 16)], [8, 16])
+    whole = over_tiles(function, (1280, 896), (0, 0), halo, [(grid, 16)], [8, 16])
+    tiled = over_tiles(function, (1280, 896), (512, 640), halo, [(grid, 16)], [8, 16])
     assert whole[0].shape == (160, 112, 2)
     for a, b in zip(whole, tiled, strict=True):
         np.testing.assert_array_equal(a, b)

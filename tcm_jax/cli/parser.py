@@ -115,8 +115,9 @@ def _add_files(parser: argparse.ArgumentParser, source: str, target: str) -> Non
 
 def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strip", action="store_true", help="leave out ICC profile and EXIF")
-    parser.add_argument("--tile", type=int, default=1024, metavar="N", help="work on larger pictures by tiles of N "
-                        "pixels a side, a multiple of 128 from 512; 0: in one piece; default: 1024")  # fmt: skip
+    parser.add_argument("--tile", type=_side, metavar="N", help="work on larger pictures by tiles of N pixels a side, "
+                        "a multiple of 128 from 512; 0: in one piece; default: auto, which costs least in bounded "
+                        "memory")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="files at a time on each device or worker; "
                         "default: 2")  # fmt: skip
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on the cluster that "
@@ -126,6 +127,11 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     _add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a file on stdout")
     parser.add_argument("--verbose", action="store_true", help="seconds of each stage, on stderr")
+
+
+def _side(text: str) -> int | None:
+    """A side, or None for `auto`."""
+    return None if text == "auto" else int(text)
 
 
 def _add_info(parser: argparse.ArgumentParser) -> None:

@@ -19,8 +19,11 @@ from tcm_jax.codec.effort import Effort
 from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import ChecksumError, decode_layer, encode_layer
-from tcm_jax.codec.slices import Measured, SliceCoder
+from tcm_jax.codec.slices import SliceCoder
+from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tiled_network import TiledNetwork
+from tcm_jax.codec.tiles import ENTROPY_HALO
+from tcm_jax.codec.tiling import entropy_side
 from tcm_jax.entropy import engines
 from tcm_jax.errors import (
     ArithmeticMismatchError,
@@ -37,7 +40,7 @@ from tcm_jax.system.devices import with_pinned
 from tcm_jax.weights.embedded import EARLIER_EMBEDDED
 from tcm_jax.weights.weights import Weights
 
-TILE = 1024  # pixels a side
+LAYERED_TILE = 1024  # pixels a side; below a layer g_s has the file's tiles, too
 DEFAULT_QUALITY = 50.0  # of a variable-rate model, 1 to 100
 
 
@@ -59,7 +62,8 @@ class Codec:
 
     `coder` is the range coder's engine (`auto`, `native`, `tfc`); `guard_band` how far, relatively, a decoder's scales
     may be off (0: only the same machine and software decode the file); `tile` the side in pixels of the pieces that
-    larger pictures are worked on in (0: every picture in one piece); `device` where the network runs.
+    larger pictures are worked on in (0: every picture in one piece; None: what costs least in bounded memory, as
+    `tiling.py` chooses it); `device` where the network runs.
     """
 
     @with_pinned
@@ -68,7 +72,7 @@ class Codec:
         weights: Weights,
         coder: str = "auto",
         guard_band: float = GUARD_BAND,
-        tile: int = TILE,
+        tile: int | None = None,
         device: jax.Device | None = None,
     ):
         self.weights, self.coder, self.guard_band, self.tile = weights, coder, guard_band, tile
@@ -215,13 +219,13 @@ class Codec:
         if hundredths is not None and hundredths > plan.LAYER_FROM:
             return self._layered(picture, plan.step_of_quality(hundredths), effort, measured)
         if hundredths is None or hundredths <= plan.HELPED_FROM:
-            return self._latents(picture, hundredths, effort, measured), None
+            return self._latents(picture, hundredths, effort, measured, self.tile), None
         measured.kept = True
-        container = self._latents(picture, hundredths, effort, measured)
-        hat = self._synthesize(container, measured.coded, self.tile)
+        container = self._latents(picture, hundredths, effort, measured, self._layered_tile(picture))
+        hat = self._synthesize(container, measured.coded, container.tile)
         help_ = plan.help_latents(picture.colour, hat, hundredths, len(container.stream), self._is_reference)
         if help_ is None:
-            return container, hat
+            return container, None if container.tile and self.tile is None else hat  # without a layer g_s chooses
         if help_.beside_latents:
             return dataclasses.replace(container, layer=help_.layer.data), help_.layer.decoded
         return self._alone(picture, help_.layer.data), help_.layer.decoded
@@ -233,7 +237,8 @@ class Codec:
         if step < plan.LATENTS_FROM or not self._is_reference:
             return alone
         measured.kept = True
-        container = self._latents(picture, 10_000 if self.weights.config.levels else None, effort, measured)
+        hundredths = 10_000 if self.weights.config.levels else None
+        container = self._latents(picture, hundredths, effort, measured, self._layered_tile(picture))
         hat = self._synthesize(container, measured.coded, container.tile)
         layer = encode_layer(picture.colour, hat, step)
         if len(container.stream) + len(layer.data) >= len(alone[0].layer):
@@ -258,12 +263,24 @@ class Codec:
             **_extras(picture),
         )
 
-    def _latents(self, picture: Picture, hundredths: int | None, effort: Effort, measured: Measured) -> Container:
-        """A file of latents alone."""
+    def _layered_tile(self, picture: Picture) -> int | None:
+        """Side of tiles of a file that may get a layer: below that g_s has the entropy model's tiles, too."""
+        size = padded_size(*picture.colour.shape[:2])
+        return LAYERED_TILE if self.tile is None and not self.network.in_one_piece(size) else self.tile
+
+    def _latents(
+        self, picture: Picture, hundredths: int | None, effort: Effort, measured: Measured, side: int | None
+    ) -> Container:
+        """A file of latents alone, with tiles of that side (None: chosen)."""
         height, width = picture.colour.shape[:2]
+        size = padded_size(height, width)
+        if side is None:
+            tile = entropy_side(size, self.weights.config, ENTROPY_HALO)
+        else:
+            tile = side if max(size) > side else 0
         colour = _three_channels(picture.colour)
         improve = self._slices.improvement(picture.colour, hundredths, effort)
-        writer, sides = self._slices.encode(colour, hundredths, self.guard_band, self.tile, measured, improve)
+        writer, sides = self._slices.encode(colour, hundredths, self.guard_band, tile, self.tile, measured, improve)
         return Container(
             width=width,
             height=height,
@@ -272,13 +289,13 @@ class Codec:
             checksums=tuple(writer.checksums),
             stream=writer.encoder.finish(),
             quality=hundredths,
-            tile=self.tile if max(padded_size(height, width)) > self.tile else 0,
+            tile=tile,
             grey=picture.colour.ndim == 2,
             sides=sides,
             **_extras(picture),
         )
 
-    def _synthesize(self, file: Container, coded: CodedSlices, tile: int) -> np.ndarray:
+    def _synthesize(self, file: Container, coded: CodedSlices, tile: int | None) -> np.ndarray:
         """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""
         size, level = (file.height, file.width), self._slices.level(file.quality)
         colour = self.network.synthesize(coded.y_hat, coded.detail_symbols, level, size, tile)

@@ -19,8 +19,9 @@ class CodedSlices:
     sigmas: list[np.ndarray] = dataclasses.field(default_factory=list)
     detail_symbols: list[np.ndarray] = dataclasses.field(default_factory=list)
 
-    def keep(self, symbols: np.ndarray, sigma: np.ndarray) -> None:
-        """Appends what detail slices need of a slice of y."""
+    def keep(self, rows: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Appends what detail slices need of a slice of y: (symbols, sigma) of its rows, one after the other."""
+        symbols, sigma = (parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in zip(*rows, strict=True))
         self.symbols.append(symbols)
         self.sigmas.append(sigma)
 

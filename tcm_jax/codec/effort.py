@@ -99,7 +99,7 @@ def refine(
     """
     _check(picture, effort)
     size = padded_size(*picture.shape[:2])
-    covering, total = list(tiles(size, SIDE, HALO)), 0.0
+    covering, total = list(tiles(size, (SIDE, SIDE), HALO)), 0.0
     for index, (rows, columns) in enumerate(covering):
 
         def report(step: int, loss: Any, index: int = index) -> None:

@@ -1,6 +1,5 @@
 """The latents of a picture as symbols, slice by slice, in the order that encoder and decoder share (docs/format.md)."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -8,30 +7,19 @@ from typing import Any
 import numpy as np
 
 from tcm_jax.codec.container import Container
+from tcm_jax.codec.decoded_slice import DecodedSlice
 from tcm_jax.codec.detail_slices import CodedSlices, decode_detail_slices, encode_detail_slices
 from tcm_jax.codec.effort import Effort, lambda_of, refine
-from tcm_jax.codec.guard_band import SideWriter, possible_indexes
-from tcm_jax.codec.streams import StreamReader, StreamWriter
+from tcm_jax.codec.streams import StreamWriter
+from tcm_jax.codec.symbols import Measured, SymbolReader, SymbolWriter
 from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.codec.tiles import Grid
-from tcm_jax.entropy import engines
 from tcm_jax.entropy.tables import scale_table
-from tcm_jax.errors import ArithmeticMismatchError, ConfigError, StreamError, WeightsError
-from tcm_jax.model.config import HYPER_STRIDE, ModelConfig, padded_size
+from tcm_jax.errors import ConfigError, StreamError, WeightsError
+from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig, padded_size
 from tcm_jax.weights.weights import Weights
 
 _LARGEST_SYMBOL = 2**20  # of a trained network: larger ones say that the weights are none
-
-
-@dataclasses.dataclass
-class Measured:
-    """What is found out beside the coding, where it is wanted: bits, and (`kept`) the decoded slices."""
-
-    bits: bool = False
-    kept: bool = False
-    estimated_bits: float = 0.0
-    table_bits: float = 0.0
-    coded: CodedSlices = dataclasses.field(default_factory=CodedSlices)
 
 
 class SliceCoder:
@@ -69,122 +57,124 @@ class SliceCoder:
         quality: int | None,
         guard_band: float,
         tile: int,
+        side: int | None,
         measured: Measured,
         improve: Callable[[list[np.ndarray], list[Grid]], object] | None = None,
     ) -> tuple[StreamWriter, bytes | None]:
         """A picture uint8 [H, W, 3] to (stream and checksums of z and every slice, the file's sides).
 
+        `tile` is the side of the entropy model's tiles, `side` that of the transforms' (None: see `TiledNetwork`).
         `improve(y, context)` may replace the slices of y, in place, before they are coded.
         """
-        level, detail_count, tables = self.level(quality), self.detail_count(quality), self.weights.tables
-        y, latent_z = self.network.analyze(colour, level, tile)
-        writer, z = StreamWriter(tables, self.engine), _rounded(latent_z)
-        indexes = _hyper_indexes(z.shape)
-        writer.write(indexes, z)
+        level, detail_count = self.level(quality), self.detail_count(quality)
+        y, latent_z = self.network.analyze(colour, level, side)
+        writer = SymbolWriter(self.network, self.weights.tables, self.engine, guard_band, measured)
+        z, coded = _rounded(latent_z), CodedSlices()
+        writer.write_hyper(_hyper_indexes(z.shape), z)
         context = self.network.hyper(z, level, tile)
         if improve is not None:
             improve(y, context)
-        coded, sides = CodedSlices(), SideWriter(guard_band)
-        if measured.bits:
-            measured.table_bits += engines.information_content(tables, indexes, z)
-            measured.estimated_bits += self.network.hyper_information(z)
         if measured.kept:
             measured.coded = coded
-
-        def write(symbols: np.ndarray, sigma: np.ndarray) -> None:
-            indexes = sides.indexes(sigma)
-            writer.write(indexes, symbols)
-            if measured.bits:
-                measured.table_bits += engines.information_content(tables, indexes, symbols)
-                measured.estimated_bits += self.network.slice_information(symbols, sigma)
-
-        keep = detail_count > 0
         for i in range(self.weights.config.num_slices):
-            self._encode_slice(i, y.pop(0), context, coded, tile, write, keep, keep or measured.kept)
+            goes_on = detail_count > 0 or measured.kept or i < self.weights.config.num_slices - 1
+            self._encode_slice(i, y.pop(0), context, coded, tile, writer, detail_count > 0, goes_on)
         if level is not None and detail_count:
-            slices = self.network.analyze_details(colour, coded.y_hat, detail_count, level, tile)
-            encode_detail_slices(self.network, map(_rounded, slices), coded, level, tile, write)
-        return writer, sides.pack()
+            slices = self.network.analyze_details(colour, coded.y_hat, detail_count, level, side)
+            encode_detail_slices(self.network, map(_rounded, slices), coded, level, tile, writer.write_part)
+        return writer.stream, writer.sides.pack()
 
     def _encode_slice(
         self,
         i: int,
-        y_slice: np.ndarray,
+        y: np.ndarray,
         context: list[Grid],
         coded: CodedSlices,
         tile: int,
-        write: Callable[[np.ndarray, np.ndarray], None],
+        writer: SymbolWriter,
         keep: bool,
-        decode_last: bool,
+        goes_on: bool,
     ) -> None:
-        """Codes one slice, and appends it to the decoded ones; grids of its own are gone before the next one's.
+        """Codes one slice `y`, which is overwritten; if it `goes_on`, appends it to the decoded ones.
 
-        Or kept, if detail slices follow (`keep`); the last slice is only decoded where that is needed (`decode_last`).
+        Grids of its own are gone before the next one's, or kept, if detail slices follow (`keep`).
         """
-        goes_on = decode_last or i < self.weights.config.num_slices - 1
-        mu, sigma, *support = self.network.slice_params(i, context, coded.y_hat, tile, with_support=goes_on)
-        if self.weights.config.steps == 2:
-            known = _rounded(y_slice - np.asarray(mu))
-            mu, sigma = self.network.second_step(i, known, mu, sigma, tile)
-        y_slice -= np.asarray(mu)
-        symbols, sigma = _rounded(y_slice), np.asarray(sigma)
-        if goes_on:  # started before the coding, beside which the device computes it
-            coded.y_hat.append(self.network.slice_latents(i, symbols, mu, support[0], tile))
-        del y_slice, mu, support
-        for fields in _steps(self.weights.config, symbols.shape):
-            write(symbols[fields], sigma[fields])
+        whole = self.weights.config.steps > 1
+        decoded, kept = DecodedSlice(self.network, i, LATENT_STRIDE * len(y), tile, out=y), []
+        params = self.network.slice_params(i, context, coded.y_hat, tile, whole, with_support=goes_on)
+        for rows, (mu, sigma, *support) in params:
+            residual = y[rows.kept(LATENT_STRIDE)]
+            if whole:
+                known = _rounded(residual - np.asarray(mu))
+                mu, sigma = self.network.second_step(i, known, mu, sigma, tile)
+            residual -= np.asarray(mu)
+            symbols, sigma = _rounded(residual), np.asarray(sigma)
+            if goes_on:  # started before the coding, beside which the device computes it
+                decoded.add(rows, symbols, mu, support[0])
+            del mu, support
+            for step, fields in enumerate(_steps(self.weights.config, symbols.shape)):
+                if step:
+                    writer.stream.end_part()
+                writer.write(symbols[fields], sigma[fields])
+            if keep:
+                kept.append((symbols, sigma))
+        writer.stream.end_part()
         if keep:
-            coded.keep(symbols, sigma)
+            coded.keep(kept)
+        if decoded.grid is not None and goes_on:
+            coded.y_hat.append(decoded.grid)
 
     def decode(self, file: Container) -> CodedSlices:
         """What was coded; stops at the first slice whose symbols are not the encoder's."""
         config = self.weights.config
         rows, columns = padded_size(file.height, file.width)
-        reader = StreamReader(file, self.weights.tables, self.engine)
-        z = reader.read([_hyper_indexes((rows // HYPER_STRIDE, columns // HYPER_STRIDE, config.hyper_channels))])
+        reader = SymbolReader(file, self.weights.tables, self.engine)
+        z = reader.stream.read([_hyper_indexes((rows // HYPER_STRIDE, columns // HYPER_STRIDE, config.hyper_channels))])
         if z is None:
             raise StreamError("the file is altered: its hyper-latents do not have the checksum that it states")
         level, detail_count = self.level(file.quality), self.detail_count(file.quality)
         context, coded = self.network.hyper(z, level, file.tile), CodedSlices()
-
-        parts, before = 0, 0
-
-        def read(sigma: np.ndarray) -> np.ndarray:
-            nonlocal parts, before
-            symbols = reader.read(possible_indexes(file, parts, sigma, before))
-            parts, before = parts + 1, before + sigma.size
-            if symbols is None:
-                raise ArithmeticMismatchError(
-                    f"slice {parts} of {file.slices} does not decode to what was encoded: this device's "
-                    f"arithmetic differs by more than the file allows ({file.guard_band:.0e} relative)"
-                )
-            return symbols
-
+        by_rows = config.steps == 1 and not file.corrections and 0 < file.tile < rows
         for i in range(config.num_slices):
-            self._decode_slice(i, context, coded, file.tile, read, detail_count > 0)
+            if not (by_rows and self._decode_rows(i, context, coded, file.tile, reader, detail_count > 0)):
+                self._decode_slice(i, context, coded, file.tile, reader, detail_count > 0)
         if level is not None and detail_count:
-            decode_detail_slices(self.network, detail_count, coded, level, file.tile, read)
-        reader.finish()
+            decode_detail_slices(self.network, detail_count, coded, level, file.tile, reader.read_part)
+        reader.stream.finish()
         return coded
 
+    def _decode_rows(
+        self, i: int, context: list[Grid], coded: CodedSlices, tile: int, reader: SymbolReader, keep: bool
+    ) -> bool:
+        """`_decode_slice` by rows of tiles, whose grids are never all there. False: a table must be searched for."""
+        decoded, kept = DecodedSlice(self.network, i, LATENT_STRIDE * len(context[0]), tile), []
+        for rows, (mu, sigma, support) in self.network.slice_params(i, context, coded.y_hat, tile, whole=False):
+            symbols = reader.read_rows(np.asarray(sigma))
+            if symbols is None:
+                break
+            decoded.add(rows, symbols, mu, support)
+            del mu, support
+            if keep:
+                kept.append((symbols, np.asarray(sigma)))
+        if not reader.end_part(symbols is not None):
+            return False
+        if keep:
+            coded.keep(kept)
+        coded.y_hat.append(decoded.grid)
+        return True
+
     def _decode_slice(
-        self,
-        i: int,
-        context: list[Grid],
-        coded: CodedSlices,
-        tile: int,
-        read: Callable[[np.ndarray], np.ndarray],
-        keep: bool,
+        self, i: int, context: list[Grid], coded: CodedSlices, tile: int, reader: SymbolReader, keep: bool
     ) -> None:
         """Decodes the next slice; other grids of its own are gone before the next one's, or kept (`keep`)."""
-        mu, sigma, support = self.network.slice_params(i, context, coded.y_hat, tile)
+        ((_, (mu, sigma, support)),) = self.network.slice_params(i, context, coded.y_hat, tile, whole=True)
         symbols: np.ndarray = np.zeros(mu.shape, np.int32)
         for step, fields in enumerate(_steps(self.weights.config, symbols.shape)):
             if step:
                 mu, sigma = self.network.second_step(i, symbols, mu, sigma, tile)
-            symbols[fields] = read(np.asarray(sigma)[fields])
+            symbols[fields] = reader.read_part(np.asarray(sigma)[fields])
         if keep:
-            coded.keep(symbols, np.asarray(sigma))
+            coded.keep([(symbols, np.asarray(sigma))])
         del sigma
         coded.y_hat.append(self.network.slice_latents(i, symbols, mu, support, tile))
 

@@ -17,16 +17,21 @@ def symbol_checksum(symbols: np.ndarray, previous: int = 0) -> int:
 
 
 class StreamWriter:
-    """A range coder's stream and the checksums after each of its parts."""
+    """A range coder's stream and the checksums after each of its parts: z, the slices."""
 
     def __init__(self, tables: RangeTables, engine: str):
         self.encoder = engines.encoder(tables, engine)
         self.checksums: list[int] = []
+        self._checksum = 0
 
     def write(self, indexes: np.ndarray, symbols: np.ndarray) -> None:
-        """Appends z or a slice."""
+        """Appends some rows of a part, or all of it."""
         self.encoder.encode(indexes, symbols)
-        self.checksums.append(symbol_checksum(symbols, self.checksums[-1] if self.checksums else 0))
+        self._checksum = symbol_checksum(symbols, self._checksum)
+
+    def end_part(self) -> None:
+        """The part has all its rows."""
+        self.checksums.append(self._checksum)
 
 
 class StreamReader:
@@ -34,26 +39,38 @@ class StreamReader:
 
     def __init__(self, file: Container, tables: RangeTables, engine: str):
         self._file, self._decoder = file, engines.decoder(tables, file.stream, engine)
-        self._parts, self._checksum = 0, 0
+        self._parts, self._start = 0, (self._decoder.tell(), 0)  # of the part at hand: place and checksum
+        self._checksum = 0
 
     def read(self, choices: Iterable[np.ndarray]) -> np.ndarray | None:
         """The next part, int32, with the first of `choices`, tables of its shape (int32), that gives what was encoded.
 
-        None: none does, and the reader is used up.
+        None: none does.
         """
-        start = self._decoder.tell()
-        for tried, indexes in enumerate(choices):
-            if tried:
-                self._decoder.seek(start)
-            try:
-                symbols = self._decoder.decode(indexes)
-            except StreamError:  # the file as a whole is intact, but wrong tables lead the decoder anywhere
-                continue
-            checksum = symbol_checksum(symbols, self._checksum)
-            if self._file.checksum_matches(self._parts, checksum):
-                self._parts, self._checksum = self._parts + 1, checksum
+        for indexes in choices:
+            symbols = self.read_rows(indexes)
+            if self.end_part(symbols is not None):
                 return symbols
         return None
+
+    def read_rows(self, indexes: np.ndarray) -> np.ndarray | None:
+        """The next rows of a part, int32, by their tables (int32). None: these tables are wrong, `end_part` is next."""
+        try:
+            symbols = self._decoder.decode(indexes)
+        except StreamError:  # the file as a whole is intact, but wrong tables lead the decoder anywhere
+            return None
+        self._checksum = symbol_checksum(symbols, self._checksum)
+        return symbols
+
+    def end_part(self, complete: bool = True) -> bool:
+        """Whether the part was read as encoded; otherwise the next rows are its first again."""
+        right = complete and self._file.checksum_matches(self._parts, self._checksum)
+        if right:
+            self._parts, self._start = self._parts + 1, (self._decoder.tell(), self._checksum)
+        else:
+            self._decoder.seek(self._start[0])
+            self._checksum = self._start[1]
+        return right
 
     def finish(self) -> None:
         """Raises StreamError unless the stream was consumed exactly."""

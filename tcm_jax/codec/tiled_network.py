@@ -1,20 +1,33 @@
 """The network compiled, for grids of any size, tile by tile; encoder and decoder run the same programs.
 
 On one machine both see the same numbers to the last bit, as long as they use the same tiles. Grids are [h, w, channels]
-without a batch; sizes are (height, width) in pixels, multiples of 128.
+without a batch; sizes are (height, width) in pixels, multiples of 128. The side of a tile of g_a and g_s is None where
+`tiling.py` chooses it.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.codec.programs import Parameters, Program
-from tcm_jax.codec.tiles import ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO, Grid, over_tiles, part, tiles
+from tcm_jax.codec.tiles import (
+    ANALYSIS_HALO,
+    ENTROPY_HALO,
+    SYNTHESIS_HALO,
+    Grid,
+    Span,
+    over_tiles,
+    part,
+    rows_of_tiles,
+    tiles,
+)
+from tcm_jax.codec.tiling import ANALYSIS_VALUES, SYNTHESIS_VALUES, piece_pixels, piece_sides
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
+from tcm_jax.system.memory import give_back_freed_memory
 from tcm_jax.weights.weights import Weights
 
 _CHUNK = 1 << 16  # symbols whose likelihoods are computed at a time
@@ -103,48 +116,64 @@ class TiledNetwork:
         self.config = weights.config
         self.params = Parameters(weights.params, device)
 
-    def analyze(self, image: np.ndarray, level: np.ndarray | None, side: int) -> tuple[list[np.ndarray], np.ndarray]:
+    def analyze(
+        self, image: np.ndarray, level: np.ndarray | None, side: int | None
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         """uint8 [H, W, 3] of any size and gain level to float32 [h, w, channels]: slices of y, and z less its medians.
 
         Each slice is an array of its own, so that they need not all be kept.
         """
-        size = padded_size(*image.shape[:2])
-        y = np.empty((size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE, self.config.latent_channels), np.float32)
-        for rows, columns in tiles(size, side, ANALYSIS_HALO):
+        size, channels = padded_size(*image.shape[:2]), self.config.slice_channels
+        sides = self._sides(size, ANALYSIS_VALUES, ANALYSIS_HALO) if side is None else (side, side)
+        shape = (size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE, channels)
+        y = [np.empty(shape, np.float32) for _ in range(self.config.num_slices)]
+        for rows, columns in _pieces(size, sides, ANALYSIS_HALO):
             tile = np.asarray(_analysis(self.config, self.params, cut(image, rows, columns), level))
             inner = tile[rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)]
-            y[rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)] = inner
+            for i, part_of_y in enumerate(y):
+                kept = inner[..., i * channels : (i + 1) * channels]
+                part_of_y[rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)] = kept
+            del tile, inner, kept  # before the next one is there
 
-        def function(y):
-            return [_hyper_analysis(self.config, self.params, y, level)]
+        def function(*y):
+            return [_hyper_analysis(self.config, self.params, np.concatenate(y, axis=-1), level)]
 
-        (z,) = over_tiles(function, size, side, ANALYSIS_HALO, [(y, LATENT_STRIDE)], [HYPER_STRIDE])
-        return [part.copy() for part in np.split(y, self.config.num_slices, axis=-1)], np.asarray(z)
+        grids = [(part_of_y, LATENT_STRIDE) for part_of_y in y]
+        (z,) = over_tiles(function, size, sides, ANALYSIS_HALO, grids, [HYPER_STRIDE])
+        return y, np.asarray(z)
 
     def synthesize(
-        self, y_hat: list[Grid], details: Sequence[Grid], level: np.ndarray | None, size: tuple[int, int], side: int
+        self,
+        y_hat: list[Grid],
+        details: Sequence[Grid],
+        level: np.ndarray | None,
+        size: tuple[int, int],
+        side: int | None,
     ) -> np.ndarray:
         """Decoded slices of y, and the symbols of as many detail slices as there are, to the picture.
 
         It is uint8 [H, W, 3] of any `size`.
         """
-        picture = np.empty((*size, 3), np.uint8)
-        for rows, columns in tiles(padded_size(*size), side, SYNTHESIS_HALO):
+        picture, padded = np.empty((*size, 3), np.uint8), padded_size(*size)
+        sides = self._sides(padded, SYNTHESIS_VALUES, SYNTHESIS_HALO) if side is None else (side, side)
+        for rows, columns in _pieces(padded, sides, SYNTHESIS_HALO):
             pieces, added = ([part(grid, rows, columns, LATENT_STRIDE) for grid in grids] for grids in (y_hat, details))
             grids = (pieces, added) if details else (pieces,)
             program = _detailed_synthesis if details else _synthesis
             tile = np.asarray(program(self.config, self.params, *grids, level))[rows.inner(1), columns.inner(1)]
             kept = picture[rows.kept(1), columns.kept(1)]
             kept[:] = tile[: kept.shape[0], : kept.shape[1]]
+            del pieces, added, grids, tile  # before the next ones are there
         return picture
 
     def analyze_details(
-        self, image: np.ndarray, y_hat: list[Grid], count: int, level: np.ndarray, side: int
+        self, image: np.ndarray, y_hat: list[Grid], count: int, level: np.ndarray, side: int | None
     ) -> list[np.ndarray]:
         """The first `count` detail slices of a picture uint8 [H, W, 3] beside y, float32 [h, w, channels]."""
         size, channels = padded_size(*image.shape[:2]), self.config.detail_slice_channels
+        sides = self._sides(size, SYNTHESIS_VALUES, SYNTHESIS_HALO) if side is None else (side, side)
         found = [np.empty((*y_hat[0].shape[:2], channels), np.float32) for _ in range(count)]
-        for rows, columns in tiles(size, side, SYNTHESIS_HALO):
+        for rows, columns in _pieces(size, sides, SYNTHESIS_HALO):
             pieces = [part(grid, rows, columns, LATENT_STRIDE) for grid in y_hat]
             slices = _detail_analysis(self.config, self.params, cut(image, rows, columns), pieces, level)
             for whole, tile in zip(found, slices, strict=False):
@@ -174,18 +203,25 @@ class TiledNetwork:
         return self._entropy(function, [(z, HYPER_STRIDE)], 2, side)
 
     def slice_params(
-        self, i: int, context: list[Grid], decoded: list[Grid], side: int, with_support: bool = True
-    ) -> list[Grid]:
-        """[mu, sigma, support] of slice `i`; the one function that training, encoder and decoder share.
+        self, i: int, context: list[Grid], decoded: list[Grid], side: int, whole: bool, with_support: bool = True
+    ) -> Iterator[tuple[Span, list[Grid]]]:
+        """Rows of tiles of slice `i`, or one of the `whole` grid, with [mu, sigma, support].
 
-        The support is the largest grid, and an encoder has no use for that of the last slice.
+        Training, encoder and decoder share this one function. The support is the largest grid, and an encoder has no
+        use for that of the last slice.
         """
         results = 3 if with_support else 2
 
         def function(means, scales, *previous):
             return _slice_params(self.config, self.params, i, means, scales, previous)[:results]
 
-        return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (*context, *decoded)], results, side)
+        inputs = [(grid, LATENT_STRIDE) for grid in (*context, *decoded)]
+        size = _size(context[0])
+        if whole:
+            yield Span(0, size[0], 0, size[0]), self._entropy(function, inputs, results, side)
+        else:
+            strides = [LATENT_STRIDE] * results
+            yield from rows_of_tiles(function, size, (side, side), ENTROPY_HALO, inputs, strides)
 
     def second_step(self, i: int, symbols: np.ndarray, mu: Grid, sigma: Grid, side: int) -> list[Grid]:
         """[mu, sigma] of slice `i` from symbols (int32) of which a checkerboard's black fields are known."""
@@ -203,10 +239,16 @@ class TiledNetwork:
 
         return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (symbols, mu, support)], 1, side)[0]
 
+    def in_one_piece(self, size: tuple[int, int]) -> bool:
+        """Whether g_s takes a picture of that padded size in one piece where it may choose."""
+        return self._sides(size, SYNTHESIS_VALUES, SYNTHESIS_HALO) == size
+
+    def _sides(self, size: tuple[int, int], values: int, halo: int) -> tuple[int, int]:
+        return piece_sides(size, piece_pixels(values, self.config.widths[0]), halo)
+
     def _entropy(self, function, inputs, results: int, side: int) -> list[Grid]:
-        grid, stride = inputs[0]
-        size = (grid.shape[0] * stride, grid.shape[1] * stride)
-        return over_tiles(function, size, side, ENTROPY_HALO, inputs, [LATENT_STRIDE] * results)
+        size = _size(*inputs[0])
+        return over_tiles(function, size, (side, side), ENTROPY_HALO, inputs, [LATENT_STRIDE] * results)
 
     def hyper_information(self, z: np.ndarray) -> float:
         """Bits of the symbols of z, int32 [h, w, channels], under the float distributions, as the loss counts rate."""
@@ -227,6 +269,20 @@ def _sum_by_chunks(function, *arrays: np.ndarray) -> float:
         filled = [np.concatenate([c, np.ones((size - count, *c.shape[1:]), c.dtype)]) for c in chunks]
         total += float(np.asarray(function(*filled))[:count].sum(dtype=np.float64))
     return total
+
+
+def _pieces(size: tuple[int, int], sides: tuple[int, int], halo: int) -> Iterator[tuple[Span, Span]]:
+    """Tiles of g_a and g_s: what one takes is given back before the next, or fragments of it stay."""
+    covering = list(tiles(size, sides, halo))
+    for tile in covering:
+        if len(covering) > 1:
+            give_back_freed_memory()
+        yield tile
+
+
+def _size(grid: Grid, stride: int = LATENT_STRIDE) -> tuple[int, int]:
+    """In pixels."""
+    return grid.shape[0] * stride, grid.shape[1] * stride
 
 
 def cut(image: np.ndarray, rows, columns) -> np.ndarray:

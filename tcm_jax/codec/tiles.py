@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 
+from tcm_jax.system.memory import give_back_freed_memory
+
 # Pixels, chosen by docs/experiments/2026-11-24-halos.md; that of the entropy model is part of the format.
 ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO = 64, 64, 128
 Grid = np.ndarray | jax.Array  # [h, w, C]; programs take and give either
@@ -49,9 +51,9 @@ def spans(length: int, side: int, halo: int) -> list[Span]:
     return [Span(start, start + side, first, last) for start, (first, last) in pairs]
 
 
-def tiles(size: tuple[int, int], side: int, halo: int) -> Iterator[tuple[Span, Span]]:
-    """(rows, columns) of every tile of a picture of `size` (height, width)."""
-    return itertools.product(spans(size[0], side, halo), spans(size[1], side, halo))
+def tiles(size: tuple[int, int], sides: tuple[int, int], halo: int) -> Iterator[tuple[Span, Span]]:
+    """(rows, columns) of every tile of a picture of `size`; both are (height, width)."""
+    return itertools.product(spans(size[0], sides[0], halo), spans(size[1], sides[1], halo))
 
 
 def part(grid: Grid, rows: Span, columns: Span, stride: int) -> Grid:
@@ -63,7 +65,7 @@ def part(grid: Grid, rows: Span, columns: Span, stride: int) -> Grid:
 def over_tiles(
     function: Callable[..., Sequence[Grid]],
     size: tuple[int, int],
-    side: int,
+    sides: tuple[int, int],
     halo: int,
     inputs: Sequence[tuple[Grid, int]],
     strides: Sequence[int],
@@ -72,13 +74,14 @@ def over_tiles(
 
     Args:
         function: of one tile of every input, [h, w, C]; gives one array [h', w', C'] for each of `strides`.
-        size: height and width in pixels, multiples of 128.
+        size, sides: height and width in pixels of all and of a tile (0: all), multiples of 128.
         inputs: grids [h, w, C] with their strides.
         strides: of the results.
     """
-    covering = list(tiles(size, side, halo))
+    covering = list(tiles(size, sides, halo))
     if len(covering) == 1:
         return list(function(*(grid for grid, _ in inputs)))
+    give_back_freed_memory()
     results: list[np.ndarray] = []
     for rows, columns in covering:
         pieces = function(*(part(grid, rows, columns, stride) for grid, stride in inputs))
@@ -89,3 +92,22 @@ def over_tiles(
             kept = np.asarray(piece)[rows.inner(stride), columns.inner(stride)]
             result[rows.kept(stride), columns.kept(stride)] = kept
     return list(results)
+
+
+def rows_of_tiles(
+    function: Callable[..., Sequence[Grid]],
+    size: tuple[int, int],
+    sides: tuple[int, int],
+    halo: int,
+    inputs: Sequence[tuple[Grid, int]],
+    strides: Sequence[int],
+) -> Iterator[tuple[Span, list[Grid]]]:
+    """What `over_tiles` gives, from the top down: each row of tiles, and what is kept of its results [h', W', C']."""
+    across = Span(0, size[1], 0, size[1])
+    for rows in spans(size[0], sides[0], halo):
+        strip = [(part(grid, rows, across, stride), stride) for grid, stride in inputs]
+        results = over_tiles(function, (rows.stop - rows.start, size[1]), sides, halo, strip, strides)
+        if rows.stop - rows.start < size[0]:
+            results = [np.asarray(r)[rows.inner(stride)] for r, stride in zip(results, strides, strict=True)]
+        yield rows, results
+        del results  # not held beside the next ones

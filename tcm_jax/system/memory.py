@@ -9,6 +9,7 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 _MADV_HUGEPAGE, _HUGE_PAGE = 14, 2**21  # of Linux; the size on x86-64 and most others
 _called: list[bool] = []  # one entry once it was
+_keeping: list[ctypes.CDLL] = []  # the C library, once it keeps freed memory
 
 
 def keep_freed_memory(one_arena: bool = True) -> None:
@@ -36,6 +37,17 @@ def keep_freed_memory(one_arena: bool = True) -> None:
     if one_arena:
         libc.mallopt(_M_ARENA_MAX, 1)
     _ask_for_huge_pages(libc)
+    _keeping.append(libc)
+
+
+def give_back_freed_memory() -> None:
+    """Gives the system what `keep_freed_memory` made glibc keep so far; nothing where it keeps nothing.
+
+    For work whose next large array would fit in none of the freed ones, so that the process would hold both.
+    """
+    for libc in _keeping:
+        libc.malloc_trim(0)
+        _ask_for_huge_pages(libc)  # the heap's end, which was given back, may grow again
 
 
 def _beside_accelerators() -> bool:

@@ -1,0 +1,92 @@
+"""Slices by rows of tiles are slices as a whole: the same bytes, the same picture, the same search for a table."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+from conftest import photograph
+
+from tcm_jax.codec import codec as codec_module
+from tcm_jax.codec import guard_band, tiled_network, tiling
+from tcm_jax.codec.codec import Codec
+from tcm_jax.codec.container import parse
+from tcm_jax.codec.slices import SliceCoder
+from tcm_jax.codec.tiled_network import TiledNetwork
+from tcm_jax.entropy.tables import scale_table
+from tcm_jax.errors import ArithmeticMismatchError
+from tcm_jax.weights.files import load_weights
+
+BAND = 0.01
+
+
+@pytest.fixture(scope="module")
+def tall(tiny_weights) -> tuple[Codec, bytes]:
+    """Four rows of tiles: 0-512, 384-896, 768-1280 and, moved back, 896-1408."""
+    codec = Codec(tiny_weights, coder="native", guard_band=BAND, tile=512)
+    return codec, codec.compress(photograph(1300, 100))
+
+
+def test_rows_give_the_whole(tall):
+    codec, data = tall
+    by_rows, slice_params = [], TiledNetwork.slice_params
+    decode_rows = SliceCoder._decode_rows
+
+    def counted(*args):
+        by_rows.append(decode_rows(*args))
+        return by_rows[-1]
+
+    with mock.patch.object(SliceCoder, "_decode_rows", counted):
+        picture = codec.decompress(data)
+    assert by_rows == [True] * 3
+    with mock.patch.object(SliceCoder, "_decode_rows", return_value=False):
+        np.testing.assert_array_equal(codec.decompress(data), picture)
+
+    def whole(self, i, context, decoded, side, whole, with_support=True):
+        return slice_params(self, i, context, decoded, side, True, with_support)
+
+    with mock.patch.object(TiledNetwork, "slice_params", whole):
+        assert codec.compress(photograph(1300, 100)) == data
+
+
+@pytest.mark.parametrize("slice_index", [0, 2])
+def test_a_table_beyond_the_guard_band_is_searched_for(tall, slice_index):
+    """The scale of the first tile that is nearest to a boundary, moved to just over a band on its other side."""
+    codec, data = tall
+    exact, first = tiled_network._slice_params, []
+
+    def moved(config, params, i, means, *args):
+        mu, sigma, support = exact(config, params, i, means, *args)
+        if i == slice_index:
+            first[:] = first or [np.array(means)]
+            if np.array_equal(first[0], means):
+                boundaries = scale_table()[:-1]
+                ratios = np.asarray(sigma)[:16, ..., None] / boundaries - 1
+                *place, boundary = np.unravel_index(np.argmin(np.abs(ratios)), ratios.shape)
+                side = np.sign(ratios[*place, boundary]) or 1
+                sigma = sigma.at[*place].set(boundaries[boundary] * (1 - side * 1.02 * BAND))
+        return mu, sigma, support
+
+    picture = codec.decompress(data)
+    with mock.patch.object(tiled_network, "_slice_params", moved):
+        assert np.abs(codec.decompress(data).astype(int) - picture).max() <= 1
+        with mock.patch.object(guard_band, "_TRIALS", 0), pytest.raises(ArithmeticMismatchError):
+            codec.decompress(data)
+
+
+@pytest.mark.slow
+def test_tiles_that_the_codec_chooses(monkeypatch):
+    """With bounds as small as can be: the decoder's picture is the encoder's, with a layer and without."""
+    monkeypatch.setattr(tiling, "LEAST_PIXELS", 512 * 512)
+    monkeypatch.setattr(tiling, "ENTROPY_BYTES", 0)
+    monkeypatch.setattr(tiled_network, "ANALYSIS_VALUES", 0)
+    monkeypatch.setattr(tiled_network, "SYNTHESIS_VALUES", 0)
+    monkeypatch.setattr(codec_module, "LAYERED_TILE", 640)
+    tiling.piece_sides.cache_clear()
+    tiling.entropy_side.cache_clear()
+    codec, image = Codec(load_weights(), coder="native"), photograph(700, 600)
+    for tile, options in ((512, {"quality": 40}), (640, {"quality": 80}), (640, {"max_error": 8})):
+        encoded = codec.encode(image, **options)
+        assert parse(encoded.data).tile == tile
+        np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+    tiling.piece_sides.cache_clear()
+    tiling.entropy_side.cache_clear()
