@@ -138,7 +138,7 @@ def test_nothing_rounds_between_the_search_and_the_coder(codec, monkeypatch):
         np.testing.assert_array_equal(coded, found)
     at = np.array([1.0], np.float32)
     context = codec.network.hyper(_rounded(codec.network.analyze(IMAGE, at, 1024)[1]), at, 1024)
-    mu, sigma, _ = codec.network.slice_params(0, context, [], 1024)
+    ((_, (mu, sigma, _)),) = codec.network.slice_params(0, context, [], 1024, whole=True)
     known = _rounded(after[0] - np.asarray(mu))
     residual = after[0] - np.asarray(codec.network.second_step(0, known, mu, sigma, 1024)[0])
     assert np.abs(residual - np.rint(residual)).max() < 1e-3  # each lies where no last bit can flip it
@@ -163,7 +163,7 @@ def test_the_start_is_kept_where_it_was_better(codec, monkeypatch):
 
 def test_padding_does_not_count(codec):
     """What lies beyond the picture's last row has no part in the loss, so its latents fall to the cheapest."""
-    tile = effort._tile(IMAGE, [np.zeros((16, 8, 1))] * 2, *next(effort.tiles((256, 128), 0, 0)))
+    tile = effort._tile(IMAGE, [np.zeros((16, 8, 1))] * 2, *next(effort.tiles((256, 128), (0, 0), 0)))
     assert tile["counted"].sum() == 200 * 100
     assert tile["counted"][199, 99, 0] and not tile["counted"][200].any() and not tile["counted"][:, 100].any()
     assert tile["free"].all() and tile["rated"].all()
