@@ -17,7 +17,7 @@ from tcm_jax.codec import search
 from tcm_jax.codec.codec import Codec
 from tcm_jax.codec.container import pack, parse
 from tcm_jax.codec.residual import plan
-from tcm_jax.codec.residual.layer import encode_layer, step_of
+from tcm_jax.codec.residual.layer import encode_layer
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, StreamError
 from tcm_jax.images.metrics import psnr
 from tcm_jax.images.pictures import Picture
@@ -188,20 +188,9 @@ def test_a_layer_goes_over_latents_that_fail_in_a_part():
     helped, alone = (plan.help_latents(picture, hat, 9000, budget, over) for over in (True, False))
     assert (helped.beside_latents, alone.beside_latents) == (True, False)
     assert psnr(picture, helped.layer.decoded) > 31 > 15 > psnr(picture, hat)
-    assert psnr(picture, helped.layer.decoded) > psnr(picture, alone.layer.decoded)
+    assert len(helped.layer.data) + budget < len(alone.layer.data)
     coarser = plan.help_latents(picture, hat, 6100, budget, True)
     assert len(coarser.layer.data) < len(helped.layer.data)
-
-
-@pytest.mark.parametrize("quality", [6100, 8000, 9500])
-def test_the_step_suits_a_pattern(quality):
-    """Latents of one-pixel checkers are grey, off by 127 and 128: four steps of 32 leave next to nothing."""
-    picture = photograph(96, 128)
-    hat = np.clip(picture + np.random.default_rng(0).normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
-    picture[:48, :48], hat[:48, :48] = CHECKERS[:48, :48], 128
-    helped = plan.help_latents(picture, hat, quality, picture.size // 30, True)
-    assert (helped.beside_latents, step_of(helped.layer.data)) == (True, 32)
-    assert psnr(picture, helped.layer.decoded) > 37
 
 
 def test_a_file_with_latents_that_fail_in_a_part(codec):

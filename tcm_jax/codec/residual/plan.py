@@ -37,12 +37,7 @@ def step_of_error(max_error: int) -> int:
 
 def step_of_quality(hundredths: int) -> int:
     """The step of a quality above LAYER_FROM: equal factors for equal differences, and 1 at 100."""
-    return _efficient(_COARSEST ** ((10_000 - hundredths) / (10_000 - LAYER_FROM)))
-
-
-def _efficient(step: float) -> int:
-    """The nearest step that is even, or 1: an odd one needs as many bits as the next smaller, for larger errors."""
-    return 1 if step < 1.5 else max(2, min(2 * round(step / 2), 254))
+    return round(_COARSEST ** ((10_000 - hundredths) / (10_000 - LAYER_FROM)))
 
 
 def help_latents(colour: np.ndarray, hat: np.ndarray, hundredths: int, budget: int, over: bool) -> Help | None:
@@ -54,15 +49,14 @@ def help_latents(colour: np.ndarray, hat: np.ndarray, hundredths: int, budget: i
     pixels = colour.shape[0] * colour.shape[1]
     worth = _worth(hundredths)
     floor = _STEEPEST * colour.size / pixels / worth  # squared error below which bits are worth more
-    coarse = _efficient((12 * floor) ** 0.5)
+    coarse = min(round((12 * floor) ** 0.5), 255)
     failed = _expected_gain(colour, hat, floor) > _LEAST_GAIN * 8 * budget
     if not failed and not _may_pay(colour, budget):
         return None
 
     attempts = [(1, False)]
     if failed:
-        attempts += [(coarse, False)]
-        attempts += [(_cheapest_step(colour, hat, worth, coarse), True)] if over else []
+        attempts += [(coarse, False), (coarse, True)] if over else [(coarse, False)]
     best, least = None, 8 * budget + worth * pixels * _squared_error(colour, hat)
     for step, beside in attempts:
         layer = encode_layer(colour, hat if beside else None, step)
@@ -71,20 +65,6 @@ def help_latents(colour: np.ndarray, hat: np.ndarray, hundredths: int, budget: i
         if cost < least:
             best, least = Help(layer, beside), cost
     return best
-
-
-def _cheapest_step(colour: np.ndarray, hat: np.ndarray, worth: float, coarse: int) -> int:
-    """The step from half of `coarse` to its double that suits x_hat's errors best, which may have few values."""
-    rows = zip(colour, hat, strict=True)
-    counts = sum(np.bincount((row.astype(np.int32) - guess).ravel() + 255, minlength=511) for row, guess in rows)
-    errors, costs, channels = np.arange(-255, 256), {}, colour.size // (colour.shape[0] * colour.shape[1])
-    for step in range(_efficient(coarse / 2), min(2 * coarse, 254) + 1, 2):
-        symbols = np.sign(errors) * ((abs(errors) + (step - 1) // 2) // step)
-        shares = np.bincount(symbols + 255, counts) / colour.size
-        entropy = -(shares * np.log2(np.where(shares, shares, 1))).sum()
-        squared = (counts * np.square(errors - step * symbols)).sum() / colour.size
-        costs[step] = entropy * channels + worth * squared
-    return min(costs, key=costs.__getitem__)
 
 
 def _worth(hundredths: int) -> float:
