@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
+from PIL import Image
 
 from tcm_jax.codec import Codec
 from tcm_jax.codec.residual import plan
@@ -30,6 +31,12 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")  # float32 and int32 me
 for number in (getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def pixel_limit(monkeypatch):
+    """Pillow's, which the command line changes, as it was for the next test."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
 
 
 @pytest.fixture(scope="session", autouse=True)

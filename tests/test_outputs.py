@@ -245,6 +245,31 @@ def test_a_signal_waits_for_what_a_thread_writes(here):
     assert names(here) == ["b"]
 
 
+COLLECTS = """
+import gc, time
+from tcm_jax.system import entry_point
+entry_point.prepare()
+def once(phase, _):
+    gc.callbacks.clear()
+    print(phase, flush=True)
+    time.sleep(60)
+gc.callbacks.append(once)
+gc.collect()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_that_python_drops_ends_the_program_all_the_same(here, name):
+    """In a callback of the garbage collector, of which JAX has one."""
+    with subprocess.Popen([sys.executable, "-c", COLLECTS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout.readline() == b"start\n"
+        running.send_signal(getattr(signal, name))
+        error = running.stderr.read()
+    assert b"Exception ignored" not in error
+    assert running.returncode in (128 + getattr(signal, name), -getattr(signal, name))
+
+
 def test_a_program_that_ignores_sighup_goes_on_doing_so(here):
     """As under nohup."""
     program = WAITS.format(work="files.atomic_write('b', b'x')").replace("time.sleep(60)\nos", "time.sleep(0.5)\nos")

@@ -26,7 +26,8 @@ EXAMPLES = """examples:
 A file decompresses only with the weights that compressed it.
 
 exit status: 0, all is done; 1, something failed, and stderr says what (of many files the others are done);
-2, wrong usage; 130, Ctrl-C, no partial file is left; 141, the reader of the output has left.
+2, wrong usage; 129, 130 and 143, SIGHUP, Ctrl-C and SIGTERM, no partial file is left; 141, the reader of the output
+has left.
 """
 TRUSTED = "range coder engine; tfc is for cross-checks and trusted files: on an altered file it can run for ever"
 SHELLS = ("bash", "zsh")

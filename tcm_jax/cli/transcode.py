@@ -62,7 +62,7 @@ def work(args: argparse.Namespace, command: Command, stages: Stages, codec: Any,
 
 
 def _compress(args: argparse.Namespace, codec: Any, data: bytes, source: str) -> tuple[bytes, dict[str, Any]]:
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit; ours is --max-pixels
+    Image.MAX_IMAGE_PIXELS = args.max_pixels  # Pillow alone sees the pictures inside of icons; it stops at twice that
     name = "the picture on standard input" if source == STANDARD else source
     picture = decode_picture(data, name, args.max_pixels, args.allow_truncated)
     if args.strip:

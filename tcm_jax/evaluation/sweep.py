@@ -7,8 +7,11 @@ import json
 import math
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +21,16 @@ import numpy as np
 from tcm_jax import ops
 from tcm_jax.codec import Codec
 from tcm_jax.codec.effort import Effort
+from tcm_jax.errors import TcmError
 from tcm_jax.evaluation.codecs import other_codec
 from tcm_jax.evaluation.measure import COLUMNS, TcmMeter, failed_row, measure_other
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.images.datasets import open_dataset, short_names
 from tcm_jax.images.metrics import ms_ssim_db
 from tcm_jax.images.sources import ImageSource
+from tcm_jax.system import entry_point
 from tcm_jax.system.cache import read_json, remove
-from tcm_jax.system.files import atomic_write
+from tcm_jax.system.files import atomic_write, writing
 from tcm_jax.system.memory import peak_resident_bytes
 from tcm_jax.system.process import tune_process
 from tcm_jax.training.open_weights import open_weights
@@ -153,9 +158,9 @@ def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str]
     if processes == 1 or len(jobs) < 2:
         for done, job in enumerate(jobs):
             on_progress(done, len(jobs), job.name)
-            found[job.file] = _work(job)
+            found[job.file] = _measured(job)
         return found
-    context = multiprocessing.get_context("spawn")
+    context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     ranks = context.Queue()
     for rank in range(processes):
         ranks.put(rank)
@@ -165,6 +170,15 @@ def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str]
         for done, future in enumerate(as_completed(futures)):
             found[futures[future].file] = future.result()
             on_progress(done, len(jobs), futures[future].name)
+    except BrokenProcessPool as error:
+        raise TcmError(
+            "a worker process was killed, perhaps for want of memory; the same command goes on from here, "
+            f"and fewer --processes than {processes} need less"
+        ) from error
+    except BaseException:  # a signal
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return found
@@ -172,13 +186,33 @@ def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str]
 
 def _start_worker(ranks: Any) -> None:
     """Takes the next device; processes that share one must not each claim its whole memory."""
+    entry_point.prepare()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; who began the workers ends them
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     tune_process()
     devices = jax.devices()
     jax.config.update("jax_default_device", devices[ranks.get() % len(devices)])
 
 
+def _end_with_parent() -> None:
+    """Else a worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        with writing:  # a row that is half written is finished
+            os._exit(entry_point.FAILED)
+
+
 def _work(job: _Job) -> dict[str, Any]:
+    """`_measured` in a worker process, which a signal ends: its pool would take that for a result."""
+    try:
+        return _measured(job)
+    except SystemExit as stop:
+        os._exit(stop.code if isinstance(stop.code, int) else entry_point.FAILED)
+
+
+def _measured(job: _Job) -> dict[str, Any]:
     """Measures one row, writes it, and returns its entry; a codec that fails on a picture ends nothing."""
     image = dataset(job.data)[job.index]
     try:

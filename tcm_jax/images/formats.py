@@ -18,9 +18,14 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in read)
 
 
+def is_jpeg_xl(data: bytes) -> bool:
+    """Whether a file begins as JPEG XL does."""
+    return data.startswith(_JPEG_XL)
+
+
 def register_reader(data: bytes) -> None:
     """Teaches Pillow to read JPEG XL if `data` is such a file and the plugin is installed."""
-    if data.startswith(_JPEG_XL):
+    if is_jpeg_xl(data):
         _has_jpeg_xl()
 
 

@@ -132,24 +132,33 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS, allow_t
         return _decode(data, name, max_pixels)
     except TcmError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
-        raise ImageError(f"{name} has too many pixels: {error}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))  # Pillow refuses at twice its own
+        raise ImageError(f"{name} has too many pixels, over the limit of {limit:,}") from error
+    except MemoryError as error:
+        raise ImageError(f"{name} has too many pixels for this machine's memory") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file led them into.
-        reason = str(error) or type(error).__name__
-        if repair.ends_early(data, reason):
+        reason = " ".join(str(error).split()) or type(error).__name__
+        early = repair.ends_early(data, reason)
+        if early and (cut := _decode_cut(data, name, max_pixels, reason)):
             if allow_truncated:
-                return _decode_cut(data, name, max_pixels, reason)
+                return cut
             reason += "; tcm compress --allow-truncated reads what is there"
+        elif early and "truncated" not in reason:  # of decoders that name something else
+            reason = f"it ends early, after {len(data):,} of at least {repair.declared_size(data):,} bytes"
+        elif formats.is_jpeg_xl(data) and not isinstance(error, Image.UnidentifiedImageError):
+            reason = "its decoder gives no reason; the file may end early"
         elif isinstance(error, Image.UnidentifiedImageError):
             raise ImageError(f"{name} is not a picture in a format that Pillow reads") from error
         raise ImageError(f"{name} is broken: {reason}") from error
 
 
-def _decode_cut(data: bytes, name: str, max_pixels: int, reason: str) -> Picture:
+def _decode_cut(data: bytes, name: str, max_pixels: int, reason: str) -> Picture | None:
+    """What is there of a picture whose file ends early; None if that is nothing."""
     try:
         picture = _decode(repair.completed(data), name, max_pixels)
-    except Exception as error:
-        raise ImageError(f"{name} is broken: {reason}") from error
+    except Exception:
+        return None
     return dataclasses.replace(picture, left_out=(*picture.left_out, f"end ({reason})"))
 
 
@@ -172,15 +181,20 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
 
 def _open(data: bytes, name: str, max_pixels: int, info: dict[str, Any], left_out: list[str]) -> Picture:
     with Image.open(io.BytesIO(data)) as image:
-        if image.width * image.height > max_pixels:
-            raise ImageError(f"{name} has {image.width}x{image.height} pixels, over the limit of {max_pixels:,}")
+        _check_size(image, name, max_pixels)
         # A photograph with its preview behind it (MPO) is one picture; every other format means its frames.
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":
             raise ImageError(f"{name} holds {frames} frames; give each one as a file of its own")
         image.load()
+        _check_size(image, name, max_pixels)  # an icon's picture has a size of its own
         image.info.update(info)
         return _from_pil(image, name, data, left_out)
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise ImageError(f"{name} has {image.width}x{image.height} pixels, over the limit of {max_pixels:,}")
 
 
 def from_pil(image: Image.Image) -> Picture:

@@ -23,6 +23,7 @@ _NO_TYPE = 0xFFFF  # of a tag: readers skip it
 # An item of EXIF or XMP in a HEIF's list: box name, version, flags, number, protection, and then its type.
 _METADATA_ITEM = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
 _END = b"\xff\xd9"
+_ICO = b"\0\0\1\0"
 _MOST_BYTES = 8  # a pixel: RGB and alpha of 16 bits
 
 
@@ -104,14 +105,88 @@ def _heif(data: bytes) -> bytes:
 
 def ends_early(data: bytes, reason: str) -> bool:
     """Whether a file that Pillow refuses for `reason` is one that stops before its end."""
-    return png.ends_early(data) if data.startswith(png.SIGNATURE) else "truncated" in reason
+    if data.startswith(png.SIGNATURE):
+        return png.ends_early(data)
+    return "truncated" in reason or declared_size(data) > len(data)
+
+
+def declared_size(data: bytes) -> int:
+    """How many bytes a file has at least, as it says itself; 0 where it does not say, or is of no known kind."""
+    try:
+        if data[:4] == b"RIFF":
+            return 8 + int.from_bytes(data[4:8], "little")
+        if data[:4] == b"icns":
+            return int.from_bytes(data[4:8])
+        if data[:4] == _ICO:
+            return max((start + size for _, size, start in _icons(data)), default=6)
+        if data[:4] in (b"II*\0", b"MM\0*"):
+            return 2 + struct.unpack_from("<I" if data[:2] == b"II" else ">I", data, 4)[0]
+        if data[4:8] in (b"ftyp", b"JXL ", b"jP  "):
+            return _end_of_boxes(data)
+    except struct.error:  # the header itself is cut
+        return len(data) + 1
+    return 0
+
+
+def _end_of_boxes(data: bytes) -> int:
+    """The end of the last of the boxes that HEIF, JPEG 2000 and JPEG XL consist of."""
+    end = 0
+    while end + 8 <= len(data):
+        size = int.from_bytes(data[end : end + 4])
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, end + 8)
+        end += max(size, 8) if size else len(data) - end
+    return end
+
+
+def _icons(data: bytes) -> list[tuple[int, int, int]]:
+    """(place of the entry, bytes, start) of each picture of an ICO, in the order of starts."""
+    entries = [6 + 16 * i for i in range(int.from_bytes(data[4:6], "little"))]
+    return sorted(((at, *struct.unpack_from("<II", data, at + 8)) for at in entries), key=lambda entry: entry[2])
 
 
 def completed(data: bytes) -> bytes:
-    """A file that ends early, made so whole that decoders give what is there: the rest is grey or black."""
+    """A file that ends early, made so whole that decoders give what is there: the rest is grey, black or the first
+    colour of a palette.
+    """
     if data.startswith(png.SIGNATURE):
         return png.completed(data)
     if data.startswith(_SOI):
         return data + _END
+    if data.startswith(b"GIF8"):
+        return _completed_gif(data)
+    if data[:4] == _ICO:
+        return _completed_ico(data)
     with Image.open(io.BytesIO(data)) as image:
         return data + bytes(_MOST_BYTES * image.width * image.height)
+
+
+def _completed_gif(data: bytes) -> bytes:
+    """Its first picture goes on with code 0, which is the first colour of the palette."""
+    at, block = 13 + _palette(data[10]), bytes(255)
+    while data[at] == 0x21:  # an extension
+        at = _end_of_blocks(data, at + 2)
+    width, height = struct.unpack_from("<HH", data, at + 5)
+    end = _end_of_blocks(data, at + 11 + _palette(data[at + 9]), whole=False)
+    return data[:end].ljust(end, b"\0") + (b"\xff" + block) * (2 * width * height // len(block) + 1) + b"\0;"
+
+
+def _palette(flags: int) -> int:
+    """Bytes of the palette that follows a GIF's header or descriptor."""
+    return 3 << (flags & 7) + 1 if flags & 128 else 0
+
+
+def _end_of_blocks(data: bytes, at: int, whole: bool = True) -> int:
+    """Where a GIF's blocks that start at `at` end; of those that are not `whole`, without their last, empty one."""
+    while at < len(data) and data[at]:
+        at += 1 + data[at]
+    return at + whole
+
+
+def _completed_ico(data: bytes) -> bytes:
+    for at, size, start in _icons(data):
+        if start < len(data) < start + size:
+            picture = data[start:]
+            whole = png.completed(picture) if picture.startswith(png.SIGNATURE) else picture.ljust(size, b"\0")
+            data = data[: at + 8] + struct.pack("<I", len(whole)) + data[at + 12 : start] + whole
+    return data

@@ -1,9 +1,11 @@
 """What our entry points do with their process, and a library must not: standard streams, signals, the exit status."""
 
+import _thread
 import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -19,10 +21,13 @@ def prepare() -> None:
     """Called once by every program of ours, first: afterwards every stream exists and prints whatever it is given.
 
     SIGTERM and SIGHUP end it as Ctrl-C does, so that what is half done is taken away; not if they were ignored before.
+    Each of them is an exception, which Python drops where it meets a finalizer or a callback of the garbage collector
+    (JAX has one): it is sent again.
     """
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # of libraries, too
+    sys.unraisablehook = _send_again
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
@@ -46,6 +51,28 @@ def _open_closed_streams() -> None:
 
 def _stop(number: int, _: Any) -> None:
     raise SystemExit(128 + number)
+
+
+def _send_again(dropped: Any) -> None:
+    """For `sys.unraisablehook`: a signal's exception that was dropped."""
+    if isinstance(dropped.exc_value, KeyboardInterrupt):
+        number = signal.SIGINT
+    elif isinstance(dropped.exc_value, SystemExit) and isinstance(dropped.exc_value.code, int):
+        number = dropped.exc_value.code - 128
+    else:
+        sys.__unraisablehook__(dropped)
+        return
+    timer = threading.Timer(0.05, _interrupt_main, [number])  # once the callback has ended
+    timer.daemon = True
+    timer.start()
+
+
+def _interrupt_main(number: int) -> None:
+    """Sends the main thread a signal, also while it waits for something."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
 
 
 def standard(name: str) -> BinaryIO:

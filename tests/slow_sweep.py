@@ -1,0 +1,29 @@
+"""An evaluation of JPEG in two processes that measures two pictures, and then waits over others: for test_signals.py.
+
+python slow_sweep.py FOLDER; each worker that waits leaves a file named by its number.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from tcm_jax.evaluation import sweep
+from tcm_jax.system import entry_point
+
+exact = sweep._measure
+
+
+def measure(job, image):
+    if job.index >= 2:
+        Path(f"{os.getpid()}.pid").touch()
+        time.sleep(300)
+    return exact(job, image)
+
+
+sweep._measure = measure  # in the workers too, which import this file
+
+if __name__ == "__main__":
+    entry_point.prepare()
+    points = [sweep.Point("jpeg", 50.0)]
+    sys.exit(entry_point.outcome(lambda: len(sweep.measure_all([sys.argv[1]], points, Path("rows"), processes=2))))

@@ -1,0 +1,147 @@
+"""Files of pictures that end early: one sentence says so, and the way is named where some of the pixels are there."""
+
+import io
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import photograph
+from golden_files import WEIGHTS
+from PIL import Image, ImageFile
+
+from tcm_jax import cli
+from tcm_jax.errors import ImageError
+from tcm_jax.images import repair
+from tcm_jax.images.formats import suffixes
+from tcm_jax.images.pictures import decode_picture
+
+CASES = Path(__file__).parent / "cases"
+RGB = photograph(24, 32)
+WAY = "; tcm compress --allow-truncated reads what is there"
+
+
+def encoded(file_format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+TRUNCATED = ("base_trunc.jpg", "prog_trunc.jpg", "no_eoi.jpg")
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
+def test_a_photograph_that_ends_early(name):
+    data = (CASES / name).read_bytes()
+    with pytest.raises(ImageError, match=r"picture is broken: .*truncated.*; tcm compress --allow-truncated reads"):
+        decode_picture(data, "picture")
+    picture = decode_picture(data, "picture", allow_truncated=True)
+    assert [left.startswith("end (image file is truncated") for left in picture.left_out] == [True]
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+    whole = decode_picture((CASES / "icc_srgb.jpg").read_bytes(), "picture").array
+    assert picture.array.shape == whole.shape
+    assert picture.array[:40].std() > 10
+
+
+@pytest.mark.parametrize("file_format", ["BMP", "PPM", "TGA"])
+def test_plain_samples_that_end_early(file_format):
+    data = encoded(file_format)
+    cut = data[: len(data) // 2]
+    with pytest.raises(ImageError, match="allow-truncated"):
+        decode_picture(cut, "picture")
+    kept = decode_picture(cut, "picture", allow_truncated=True).array
+    assert (kept == RGB).all(-1).sum() in range(300, 480)
+
+
+@pytest.mark.parametrize("options", [{}, {"comment": b"a comment" * 40, "interlace": 0}])
+def test_a_gif_that_ends_early(options):
+    """What is kept is as much of the picture as there is of its bytes."""
+    indexes = np.random.default_rng(0).integers(1, 16, (40, 50), dtype=np.uint8)
+    image, buffer = Image.fromarray(indexes, "P"), io.BytesIO()
+    image.putpalette(np.random.default_rng(1).permutation(48).astype(np.uint8).tobytes())
+    image.save(buffer, "GIF", **options)
+    data, whole = buffer.getvalue(), np.asarray(image.convert("RGB"))
+    start = data.index(b"\x2c\0\0\0\0")
+    for end in range(start + 12, len(data) - 4, 17):
+        picture = decode_picture(data[:end], "picture", allow_truncated=True)
+        same = (picture.colour == whole).all(-1).ravel()
+        part = (end - start) / (len(data) - start)
+        assert abs(same.mean() - part) < 0.15
+        if "interlace" in options:  # by default rows are in another order
+            assert same[: max(int((part - 0.15) * same.size), 0)].all()
+        assert [left.startswith("end (") for left in picture.left_out] == [True]
+
+
+@pytest.mark.parametrize("bitmap", ["png", "bmp"])
+def test_an_icon_that_ends_early(bitmap):
+    data = encoded("ICO", bitmap_format=bitmap)
+    _, size, start = repair._icons(data)[-1]
+    for part in (0.5, 0.8, 0.95):
+        cut = data[: start + int(part * size)]
+        with pytest.raises(ImageError, match=WAY):
+            decode_picture(cut, "picture")
+        assert decode_picture(cut, "picture", allow_truncated=True).left_out
+
+
+PLAIN = "JPEG PNG GIF TIFF WEBP AVIF JPEG2000 BMP PPM PCX SGI ICO QOI DDS JXL"
+FORMATS = {name: {} for name in PLAIN.split()} | {
+    "TIFF LZW": {"compression": "tiff_lzw"},
+    "WEBP lossless": {"lossless": True},
+    "TGA": {"compression": "tga_rle"},
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_way_that_is_named_is_one(name):
+    """And one that is not named is none."""
+    if name == "JXL" and ".jxl" not in suffixes():
+        pytest.skip("no plugin")
+    data = encoded(name.split()[0], **FORMATS[name])
+    whole = decode_picture(data, "picture").colour.shape
+    for end in range(10, len(data), max(1, len(data) // 12)):
+        try:
+            assert decode_picture(data[:end], "picture").colour.shape == whole  # what is missing is not the picture
+        except ImageError as error:
+            message = str(error)
+            assert "\n" not in message
+            if message.endswith(WAY):
+                found = decode_picture(data[:end], "picture", allow_truncated=True)
+                assert (found.colour.shape, len(found.left_out)) == (whole, 1)
+            else:
+                with pytest.raises(ImageError, match=f"^{re.escape(message)}$"):
+                    decode_picture(data[:end], "picture", allow_truncated=True)
+
+
+@pytest.mark.parametrize("name", ["WEBP", "WEBP lossless", "AVIF", "TIFF LZW", "JPEG2000", "ICO"])
+def test_what_says_how_long_it_is(name):
+    data = encoded(name.split()[0], **FORMATS[name])
+    assert repair.declared_size(data) <= len(data)
+    for end in (20, len(data) // 4):
+        with pytest.raises(
+            ImageError, match=rf"^picture is broken: it ends early, after {end} of at least [\d,]+ bytes$"
+        ):
+            decode_picture(data[:end], "picture")
+
+
+def test_no_format_is_taken_for_a_cut_one():
+    for data in (b"", b"RIFF", b"II*\0", b"\0\0\1\0", b"some text, which is no picture", b"\0\0\0\0ftyp", bytes(40)):
+        with pytest.raises(ImageError, match=r"is not a picture|ends early"):
+            decode_picture(data, "picture")
+
+
+def test_an_icon_whose_picture_is_larger_than_it_says(tmp_path, monkeypatch, capsys):
+    """Such a file of a few hundred bytes once took all memory."""
+    picture = io.BytesIO()
+    Image.new("RGBA", (200, 100)).save(picture, "PNG")
+    entry = struct.pack("<HHH4BHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(picture.getvalue()), 22)
+    icon = entry + picture.getvalue()
+    with (
+        pytest.warns(UserWarning, match="not the expected size"),
+        pytest.raises(ImageError, match="200x100 pixels, over"),
+    ):
+        decode_picture(icon, "picture", max_pixels=15_000)
+    (tmp_path / "a.ico").write_bytes(icon)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert cli.main(["compress", str(tmp_path / "a.ico"), "--max-pixels", "9000", "--weights", str(WEIGHTS)]) == 1
+    assert capsys.readouterr().err.endswith("a.ico has too many pixels, over the limit of 9,000\n")

@@ -1,0 +1,86 @@
+"""Worker processes under signals: none goes on running, what was measured is kept, the exit status says so."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import photograph
+
+from tcm_jax.images.pictures import write_png
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as Unix has them")
+
+
+def runs(number: int) -> bool:
+    """Whether there is such a process, and not only its exit status."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(number)], capture_output=True, text=True, check=False).stdout
+    return bool(state.strip()) and not state.startswith("Z")
+
+
+def wait(condition) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to that in two minutes")
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """(the running evaluation, the numbers of its two workers) once two rows are measured and both workers wait."""
+    (tmp_path / "in").mkdir()
+    for i in range(5):
+        write_png(tmp_path / "in" / f"{i}.png", photograph(20, 30, seed=i))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    program = [sys.executable, str(ROOT / "tests" / "slow_sweep.py"), "in"]
+    with subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          start_new_session=True) as running:  # fmt: skip
+        wait(lambda: len(list(tmp_path.glob("*.pid"))) == 2 or running.poll() is not None)
+        yield running, [int(path.stem) for path in tmp_path.glob("*.pid")]
+        running.kill()
+
+
+SIGNALS = [(name, everyone) for everyone in (False, True) for name in ("SIGTERM", "SIGHUP", "SIGINT")]
+
+
+@pytest.mark.parametrize(
+    ("name", "everyone"), [SIGNALS[0], *(pytest.param(*case, marks=pytest.mark.slow) for case in SIGNALS[1:])]
+)
+def test_a_signal_ends_an_evaluation_and_its_workers(sweep, tmp_path, name, everyone):
+    """`everyone`: as a terminal sends it, to the whole group."""
+    running, workers = sweep
+    (os.killpg if everyone else os.kill)(running.pid, getattr(signal, name))
+    assert running.wait(60) == 128 + getattr(signal, name)
+    assert not [worker for worker in workers if runs(worker)]
+    said = running.stderr.read()
+    assert said == b"" or (
+        (name, everyone) == ("SIGHUP", True) and b"Traceback" not in said
+    )  # Python's own helper died
+    rows = list((tmp_path / "rows").iterdir())
+    assert [path.suffix for path in rows] == [".json", ".json"]
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_was_killed(sweep):
+    running, workers = sweep
+    assert all(map(runs, workers))
+    running.kill()
+    running.wait()
+    wait(lambda: not any(map(runs, workers)))
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_killed_is_an_error_and_no_traceback(sweep, tmp_path):
+    running, workers = sweep
+    os.kill(workers[0], signal.SIGKILL)
+    assert running.wait(60) == 1
+    assert running.stderr.read().startswith(
+        b"TcmError: a worker process was killed, perhaps for want of memory; the same"
+    )
+    assert not any(map(runs, workers))
+    assert len(list((tmp_path / "rows").glob("*.json"))) == 2
