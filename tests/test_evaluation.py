@@ -148,12 +148,12 @@ def test_a_decoder_that_disagrees_is_an_error(folder):
 def test_a_second_sweep_computes_nothing(folder, tmp_path, disguise, monkeypatch):
     points = [Point("tcm"), Point("webp", 50.0)]
     first = one_set(folder, tmp_path, *points)
-    monkeypatch.setattr(sweep, "_work", None)
+    monkeypatch.setattr(sweep, "_measured", None)
     assert one_set(folder, tmp_path, *points) | {"compile_seconds": 0} == first | {"compile_seconds": 0}
 
 
 def test_an_interrupted_sweep_goes_on(folder, tmp_path, disguise, monkeypatch):
-    points, worked, work = [Point("tcm"), Point("jpeg", 30.0)], [], sweep._work
+    points, worked, work = [Point("tcm"), Point("jpeg", 30.0)], [], sweep._measured
 
     def interrupted(job):
         if len(worked) == 4:
@@ -161,18 +161,18 @@ def test_an_interrupted_sweep_goes_on(folder, tmp_path, disguise, monkeypatch):
         worked.append((job.name, job.point.codec))
         return work(job)
 
-    monkeypatch.setattr(sweep, "_work", interrupted)
+    monkeypatch.setattr(sweep, "_measured", interrupted)
     with pytest.raises(KeyboardInterrupt):
         one_set(folder, tmp_path, *points)
-    monkeypatch.setattr(sweep, "_work", lambda job: (work(job), worked.append((job.name, job.point.codec)))[0])
+    monkeypatch.setattr(sweep, "_measured", lambda job: (work(job), worked.append((job.name, job.point.codec)))[0])
     one_set(folder, tmp_path, *points)
     assert len(worked) == len(set(worked)) == 6
 
 
 def test_stale_and_broken_rows_are_measured_again(folder, tmp_path, disguise, monkeypatch):
     one_set(folder, tmp_path, Point("jpeg", 30.0))
-    worked, work = [], sweep._work
-    monkeypatch.setattr(sweep, "_work", lambda job: (work(job), worked.append(job.name))[0])
+    worked, work = [], sweep._measured
+    monkeypatch.setattr(sweep, "_measured", lambda job: (work(job), worked.append(job.name))[0])
     next((tmp_path / "cache").glob("*.json")).write_text("{")
     one_set(folder, tmp_path, Point("jpeg", 30.0))
     assert len(worked) == 1
