@@ -145,3 +145,12 @@ def test_an_icon_whose_picture_is_larger_than_it_says(tmp_path, monkeypatch, cap
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert cli.main(["compress", str(tmp_path / "a.ico"), "--max-pixels", "9000", "--weights", str(WEIGHTS)]) == 1
     assert capsys.readouterr().err.endswith("a.ico has too many pixels, over the limit of 9,000\n")
+
+
+def test_a_reason_of_several_lines_is_one(monkeypatch):
+    def refuse(*_):
+        raise OSError("a decoder\n   in debug mode")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(ImageError, match=r"^picture is broken: a decoder in debug mode$"):
+        decode_picture(b"anything", "picture")

@@ -187,7 +187,6 @@ def _open(data: bytes, name: str, max_pixels: int, info: dict[str, Any], left_ou
         if frames > 1 and image.format != "MPO":
             raise ImageError(f"{name} holds {frames} frames; give each one as a file of its own")
         image.load()
-        _check_size(image, name, max_pixels)  # an icon's picture has a size of its own
         image.info.update(info)
         return _from_pil(image, name, data, left_out)
 
