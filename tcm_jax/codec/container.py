@@ -39,7 +39,7 @@ class Container:
         quality: hundredths of the quality of a variable-rate model, 100 .. 10000; None for a model of one rate.
         tile: side in pixels of the tiles of the entropy model, a multiple of 128 in 512 .. 8192; 0: one piece.
         grey: whether the picture has one channel.
-        alpha, icc, exif: as `lossless` packs them; empty if there are none.
+        alpha, icc, exif: as `alpha_and_metadata` packs them; empty if there are none.
         sides: on which side of the boundary scales within two bands lie, as `ribbon.pack_sides` gives it for their
             places in all of y; None if the file is not portable, or lists corrections.
         layer: what the latents miss, as `residual.layer` packs it; empty if there is none.
