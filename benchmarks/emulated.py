@@ -110,10 +110,10 @@ def run(folder: Path, name: str, python: list[str], environment: dict[str, str],
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / f"cache-{name}")} | environment
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     chosen = ["--weights", weights] if weights else []
-    with (folder / f"{name}.log").open("w") as log:  # QEMU warns of each instruction that it lacks
+    with (folder / f"{name}.log").open("wb") as log:  # QEMU warns of each instruction that it lacks
         done = subprocess.run([*python, __file__, str(folder), "--side", name, *chosen], env=environment, stderr=log)
     if done.returncode:
-        raise SystemExit(f"{name} failed; see {folder / name}.log")
+        raise SystemExit(f"{name} failed; see {folder / f"{name}.log"}")
 
 
 def code(folder: Path, side: str, weights: str | None) -> None:
