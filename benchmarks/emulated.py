@@ -113,7 +113,7 @@ def run(folder: Path, name: str, python: list[str], environment: dict[str, str],
     with (folder / f"{name}.log").open("wb") as log:  # QEMU warns of each instruction that it lacks
         done = subprocess.run([*python, __file__, str(folder), "--side", name, *chosen], env=environment, stderr=log)
     if done.returncode:
-        raise SystemExit(f"{name} failed; see {folder / f"{name}.log"}")
+        raise SystemExit(f"{name} failed; see {folder}/{name}.log")
 
 
 def code(folder: Path, side: str, weights: str | None) -> None:

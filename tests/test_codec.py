@@ -113,6 +113,7 @@ def test_tiles_and_the_whole_picture_agree(tiny_weights):
     assert np.abs(one_piece.astype(int) - tiled.reconstruction).max() <= 1
 
 
+@pytest.mark.slow
 def test_no_new_programs_for_a_new_large_picture(tiny_weights):
     codec = Codec(tiny_weights, coder="native", tile=512)
     codec.encode(photograph(520, 530))

@@ -61,6 +61,7 @@ def forward(model: ModelConfig, params, pictures: np.ndarray, level: float):
     return jax.jit(TCM(model).apply)({"params": params}, pictures.astype(np.float32) / 255, level=at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.0, 0.6, OLD_LEVELS - 1])
 def test_an_extended_network_codes_as_before_at_the_levels_that_there_were(old, model, params, crops, level):
     before, first = forward(old.config, old.params, crops[:2], level)

@@ -175,6 +175,7 @@ def test_sigterm_saves_and_the_run_goes_on(config, tmp_path, monkeypatch, whole)
     assert weights_of(tmp_path / "run").identity == weights_of(whole).identity
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_costs_only_its_steps(config, tmp_path, caplog, whole):
     config.steps = 4
     loop.train(config, tmp_path / "run")
