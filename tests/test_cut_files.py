@@ -144,7 +144,7 @@ def test_an_icon_whose_picture_is_larger_than_it_says(tmp_path, monkeypatch, cap
     (tmp_path / "a.ico").write_bytes(icon)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert cli.main(["compress", str(tmp_path / "a.ico"), "--max-pixels", "9000", "--weights", str(WEIGHTS)]) == 1
-    assert capsys.readouterr().err.endswith("a.ico has too many pixels, over the limit of 9,000\n")
+    assert capsys.readouterr().err.endswith("a.ico has 20,000 pixels, over the limit of 9,000\n")
 
 
 def test_a_reason_of_several_lines_is_one(monkeypatch):

@@ -109,6 +109,17 @@ def test_another_default_device_at_every_call():
     assert moved.stdout == 2 * plain.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="JAX has no mesh of a whole program")
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_a_mesh_of_several_devices_changes_nothing(kind):
+    kinds = f"(jax.sharding.AxisType.{kind},)"
+    program = f"import jax; jax.set_mesh(jax.make_mesh((4,), ('data',), axis_types={kinds}))\n{ROUND_TRIP}"
+    plain, meshed = run(ROUND_TRIP), run(program, XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    assert (plain.returncode, meshed.returncode, meshed.stderr) == (0, 0, "")
+    assert meshed.stdout == plain.stdout
+
+
 def test_a_platform_that_is_not_there():
     done = run("import tcm_jax, numpy; tcm_jax.compress(numpy.zeros((8, 8, 3), 'uint8'))", JAX_PLATFORMS="nothing")
     assert "ConfigError: JAX has no device to compute on: Unable to initialize" in done.stderr

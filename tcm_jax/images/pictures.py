@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -134,7 +135,9 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS, allow_t
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))  # Pillow refuses at twice its own
-        raise ImageError(f"{name} has too many pixels, over the limit of {limit:,}") from error
+        found = re.search(r"\((\d+) pixels\)", str(error))
+        count = f"{int(found[1]):,}" if found else "too many"
+        raise ImageError(f"{name} has {count} pixels, over the limit of {limit:,}") from error
     except MemoryError as error:
         raise ImageError(f"{name} has too many pixels for this machine's memory") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file led them into.

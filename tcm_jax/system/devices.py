@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
 from tcm_jax.errors import ConfigError, TcmError
 
@@ -58,6 +59,8 @@ def pinned() -> Iterator[None]:
         for name, value in _PINNED.items():
             settings.enter_context(getattr(jax, name)(value))
         settings.enter_context(_enable_x64(False))
+        if hasattr(jax, "set_mesh"):  # a host's mesh would have to hold our device, and no other
+            settings.enter_context(jax.set_mesh(jax.sharding.Mesh(np.empty((), object), ())))
         yield
 
 
