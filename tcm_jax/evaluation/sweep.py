@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from tcm_jax.training.open_weights import open_weights
 _MEASURING = ("evaluation/measure.py", "images")
 _ENTRY = ("row", "compile_seconds", "peak_memory", "device_memory")  # what the file of a row holds
 _CODING = ("codec", "weights", "model", "entropy", "ops", "system")
+_PATIENCE = 5.0  # seconds for a worker to take away what is half done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +163,7 @@ def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str]
             found[job.file] = _measured(job)
         return found
     context, others = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
+    _start_resource_tracker()
     ranks = context.Queue()
     for rank in range(processes):
         ranks.put(rank)
@@ -176,12 +179,31 @@ def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str]
             f"and fewer --processes than {processes} need less"
         ) from error
     except BaseException:  # a signal
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()
+        _end_workers(set(multiprocessing.active_children()) - others)
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return found
+
+
+def _start_resource_tracker() -> None:
+    """Python's helper process outlives SIGINT and SIGTERM, and must SIGHUP: it counts what the workers share."""
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which the helper inherits
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _end_workers(workers: set[Any]) -> None:
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.join(_PATIENCE)
+        if worker.is_alive():  # it slept through the signal
+            worker.kill()
 
 
 def _start_worker(ranks: Any) -> None:
