@@ -150,7 +150,6 @@ class Codec:
         return Picture(self._colour(file), alpha, icc, exif)
 
     def _check_model(self, file: Container) -> None:
-        slices = self.weights.config.num_slices
         if file.model_id != self.model_id:
             earlier = EARLIER_EMBEDDED.get(file.model_id.hex())
             raise ModelMismatchError(
@@ -160,7 +159,8 @@ class Codec:
             )
         if (file.quality is None) != (self.weights.config.levels == 0):
             raise StreamError("the file is altered: only files of variable-rate models have a quality")
-        slices = slices * self.weights.config.steps + self._slices.detail_count(file.quality)
+        config = self.weights.config
+        slices = config.num_slices * config.steps + self._slices.detail_count(file.quality)
         if file.slices != slices:
             raise StreamError(f"the file is altered: it has {file.slices} slices, its model {slices}")
 

@@ -17,8 +17,8 @@ BPP_TOLERANCE = 0.01  # relative: a file this little below its target is not mad
 PSNR_TOLERANCE = 0.02  # dB
 ATTEMPTS = 3  # at a target with an effort, and more only until one meets it
 
-Measured = tuple[bytes, float]  # a file, and its bits a pixel or PSNR
-Measure = Callable[[int, Effort], Measured]  # of a quality in hundredths
+Candidate = tuple[bytes, float]  # a file, and its bits a pixel or PSNR
+Measure = Callable[[int, Effort], Candidate]  # of a quality in hundredths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ def compress_to_bpp(
     """
     pixels = picture.colour.shape[0] * picture.colour.shape[1]
 
-    def measure(quality: int, effort: Effort) -> Measured:
+    def measure(quality: int, effort: Effort) -> Candidate:
         data = codec.compress(picture, quality / 100, max_pixels, effort=effort)
         return data, 8 * len(data) / pixels
 
@@ -66,7 +66,7 @@ def compress_to_psnr(
     Raises ConfigError if the highest quality does not reach it, or the weights have one rate.
     """
 
-    def measure(quality: int, effort: Effort) -> Measured:
+    def measure(quality: int, effort: Effort) -> Candidate:
         encoded = codec.encode(picture, quality / 100, max_pixels, effort=effort)
         return encoded.data, psnr(picture.colour, _colour(encoded.reconstruction, picture))
 
@@ -96,9 +96,9 @@ def _search(codec: Codec, measure: Measure, goal: _Goal, target: float, effort: 
     if not codec.weights.config.levels:
         raise ConfigError(f"the weights {codec.weights.name} have one rate, so there is no quality to search")
     plain = dataclasses.replace(effort, level=0)
-    found: dict[int, Measured] = {}
+    found: dict[int, Candidate] = {}
 
-    def measure_plain(quality: int) -> Measured:
+    def measure_plain(quality: int) -> Candidate:
         if quality not in found:
             found[quality] = measure(quality, plain)
         return found[quality]
@@ -119,7 +119,7 @@ def _search(codec: Codec, measure: Measure, goal: _Goal, target: float, effort: 
         quality = _bisect(measure_plain, goal, aim)[1]
 
 
-def _bisect(measure: Callable[[int], Measured], goal: _Goal, aim: float) -> tuple[bytes, int, float]:
+def _bisect(measure: Callable[[int], Candidate], goal: _Goal, aim: float) -> tuple[bytes, int, float]:
     """(file, quality in hundredths, measured value), as `_search` of the plain encoder."""
     good, bad = goal.good, goal.bad
     far, near = measure(bad), measure(good)

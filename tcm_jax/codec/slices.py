@@ -121,7 +121,7 @@ class SliceCoder:
         writer.stream.end_part()
         if keep:
             coded.keep(kept)
-        if decoded.grid is not None and goes_on:
+        if goes_on:
             coded.y_hat.append(decoded.grid)
 
     def decode(self, file: Container) -> CodedSlices:
