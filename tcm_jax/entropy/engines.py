@@ -87,7 +87,7 @@ def load(engine: str) -> None:
     if engine == "tfc":
         _tfc_ops()
     else:
-        native()
+        native().decode.compiled()
 
 
 def information_content(tables: RangeTables, indexes: np.ndarray, symbols: np.ndarray) -> float:

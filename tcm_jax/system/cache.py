@@ -4,10 +4,12 @@ Its files carry a checksum, so that one that is cut, empty or altered is not tak
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tcm_jax.system.files import temporary_name
 
 _DIGEST = 32  # bytes, at the start of a file
 _SEAL = "seal"  # the file of a folder that Numba fills, with the digests of the others
+_COMPILING = threading.RLock()  # Numba's cache folder is a setting of the process
 
 
 def cache_folder() -> Path | None:
@@ -87,12 +90,26 @@ def remove(path: Path, folders_only: bool = False) -> None:
 
 
 def kept_njit(signature: Any) -> Callable[[Callable], Any]:
-    """Decorator: Numba's `njit` without the interpreter's lock, for one signature, its result kept."""
+    """Decorator: Numba's `njit` without the interpreter's lock, for one signature, its result kept.
+
+    Compiled, or read from the cache, at the first call, or by `compiled()` of what is returned: most processes need few
+    of the functions that they import.
+    """
 
     def decorate(function: Callable) -> Any:
-        from numba import njit
+        @functools.cache
+        def compiled() -> Callable:
+            from numba import njit
 
-        return keep_compiled(function, lambda keep: njit(signature, cache=keep, nogil=True)(function))
+            with _COMPILING:
+                return keep_compiled(function, lambda keep: njit(signature, cache=keep, nogil=True)(function))
+
+        @functools.wraps(function)
+        def call(*arguments: Any) -> Any:
+            return compiled()(*arguments)
+
+        call.compiled = compiled  # type: ignore[attr-defined]
+        return call
 
     return decorate
 
