@@ -4,10 +4,10 @@ The arithmetic is tensorflow-compression's (docs/range_coder.md). Every integer 
 uint64 into float64, and no product here exceeds 2**48.
 """
 
-from numba import int32, int64, njit, types, uint8, uint16, uint64
+from numpy import int32, int64, uint8, uint16, uint64
 
 from tcm_jax.entropy.range_tables import MAX_SYMBOL, PRECISION
-from tcm_jax.system.cache import kept_njit
+from tcm_jax.system.objects import Array, kept, part
 
 MASK = 0xFFFFFFFF
 MAX_ESCAPE_ZEROS = 31
@@ -16,15 +16,15 @@ ESCAPE_WORDS = 8  # of 16 bits: more than any symbol takes
 
 OK, PAST_END, BAD_ESCAPE, BAD_INDEX = 0, 1, 2, 3
 
-_INTS = types.Array(int32, 1, "C", readonly=True)
-_WORDS = types.Array(uint16, 1, "C", readonly=True)
-_BUCKETS = types.Array(uint16, 2, "C", readonly=True)
-_OUT32 = types.Array(int32, 1, "C")
-_OUT64 = types.Array(int64, 1, "C")
-_OUT8 = types.Array(uint8, 1, "C")
+_INTS = Array(int32, 1, readonly=True)
+_WORDS = Array(uint16, 1, readonly=True)
+_BUCKETS = Array(uint16, 2, readonly=True)
+_OUT32 = Array(int32, 1)
+_OUT64 = Array(int64, 1)
+_OUT8 = Array(uint8, 1)
 
 
-_inlined = njit(inline="always")  # a call would count references to its arrays, atomically, at every symbol
+_inlined = part(inline="always")  # a call would count references to its arrays, atomically, at every symbol
 
 
 @_inlined
@@ -71,7 +71,7 @@ def _narrow(base, top, delay, out, position, lower, upper, precision):
     return base, top, delay, position
 
 
-@kept_njit(int64(_OUT8, _OUT64, _INTS, _INTS, _INTS, _INTS, _INTS, _INTS))
+@kept(_OUT8, _OUT64, _INTS, _INTS, _INTS, _INTS, _INTS, _INTS)
 def encode(out, state, lookup, starts, sizes, offsets, indexes, symbols):
     """Append symbols to the stream; returns the number of bytes written to `out`.
 
@@ -126,7 +126,7 @@ def _bit(base, top, value, position, word):
     return bit, base, top, value, position
 
 
-@kept_njit(int64(_OUT32, _OUT64, _WORDS, _INTS, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS))
+@kept(_OUT32, _OUT64, _WORDS, _INTS, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS)
 def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets, indexes):
     """Fill `out` with the next symbols; returns OK, PAST_END, BAD_ESCAPE or, for an index of no table, BAD_INDEX.
 

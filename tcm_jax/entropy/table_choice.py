@@ -6,17 +6,17 @@ As `tables.build_indexes`, by a look-up of the upper halves of float32 numbers, 
 import functools
 
 import numpy as np
-from numba import float32, int32, int64, types, uint32, uint64
+from numpy import float32, int32, int64, uint32, uint64
 
 from tcm_jax.entropy.tables import scale_table
-from tcm_jax.system.cache import kept_njit
+from tcm_jax.system.objects import Array, kept
 
 _MIXED = 64  # added to the table of numbers that do not all have it
 
-_INTS = types.Array(int32, 1, "C", readonly=True)
-_FLOATS = types.Array(float32, 1, "C", readonly=True)
-_BITS = types.Array(uint32, 1, "C", readonly=True)
-_OUT = types.Array(int32, 1, "C")
+_INTS = Array(int32, 1, readonly=True)
+_FLOATS = Array(float32, 1, readonly=True)
+_BITS = Array(uint32, 1, readonly=True)
+_OUT = Array(int32, 1)
 
 
 def boundary_positions(scales: np.ndarray, guard_band: float) -> np.ndarray:
@@ -86,7 +86,7 @@ def nearest_boundary(scales: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.sqrt(boundaries[1:] * boundaries[:-1]), scales)
 
 
-@kept_njit(int64(_OUT, _OUT, _OUT, _FLOATS, _BITS, _INTS, _FLOATS, _FLOATS, _FLOATS))
+@kept(_OUT, _OUT, _OUT, _FLOATS, _BITS, _INTS, _FLOATS, _FLOATS, _FLOATS)
 def _choose(indexes, near, boundary, scales, bits, cells, upper, from_below, from_above):
     """Fill `indexes` with the table of each of `scales`; returns how many of them are near a boundary.
 
