@@ -6,9 +6,9 @@ right is an adaptive bit.
 """
 
 import numpy as np
-from numba import int32, int64, njit, types, uint8
+from numpy import int32, int64, uint8
 
-from tcm_jax.system.cache import kept_njit
+from tcm_jax.system.objects import INTEGER, Array, kept, part
 
 MARGIN = 6  # columns of a buffer beside the picture
 PAIR_BITS, LOW_BITS, HIGH_BITS, MATCH_BITS = 14, 16, 18, 16  # of the tables of what followed 2, 4, 10, 15 neighbours
@@ -22,16 +22,8 @@ _MASK = 0xFFFFFFFF
 AHEAD = 2  # bytes that a decoder has read when it is done, beyond the two that an encoder adds at the end
 
 
-_part = njit(inline="never", nogil=True)
-_inlined = njit(inline="always", nogil=True)
-
-
-@_part
-def _chances(count):
-    """Even chances, seen once: [count, 3], a quick average, a steady one, and how often they were moved."""
-    chances = np.full((count, 3), 32768, np.int32)
-    chances[:, 2] = 1
-    return chances
+_part = part(inline="never")
+_INTS, _TABLE = Array(int32, 1), Array(int32, 2)
 
 
 @_part
@@ -179,19 +171,7 @@ def _pixel(picture, at, width, channels):
     return pixel
 
 
-@_part
-def _opened(stream, encoding):
-    """State of the range coder: low, high, what a decoder has read ahead, position in the stream."""
-    coder = np.zeros(4, np.int64)
-    coder[1] = _MASK
-    if not encoding:
-        for i in range(4):
-            coder[2] = coder[2] << 8 | (stream[i] if i < stream.size else 0)
-        coder[3] = 4
-    return coder
-
-
-@_inlined
+@part(inline="always")
 def _certainty(table, place):
     """How far a table's guess is to be trusted: how often it was met, and its chance in sixteenths; 0 .. 63."""
     return min(table[place, 2], 4) - 1 << 4 | table[place, 1] >> 12
@@ -239,21 +219,38 @@ def _new(coder, stream, cache, cached, in_cache, numbers, pixel, west, north, no
     return pixel
 
 
-@kept_njit(int64(types.Array(uint8, 3, "C"), types.Array(int32, 1, "C", readonly=True), types.Array(uint8, 1, "C"),
-                 types.boolean))  # fmt: skip
-def code(picture, palette, stream, encoding):
+def code(picture: np.ndarray, palette: np.ndarray, stream: np.ndarray, encoding: bool) -> int:
     """Codes all of `picture` ([H, W, 1 or 3]) to or from `stream`; the bytes written or read, -1 if there are too few.
 
     `palette` is all pixels that there are, sorted, or empty for more than 256.
     """
+    tables = (np.zeros((1 << bits, 3), np.int32) for bits in (PAIR_BITS, LOW_BITS, HIGH_BITS))
+    matches, cache = np.zeros(1 << MATCH_BITS, np.int32), np.zeros(1 << CACHE_BITS, np.int32)
+    chances = (_chances(count) for count in (_CACHE, 16, _FLAGS, _TREE, _NUMBERS))
+    rows, guesses = np.zeros((3, picture.shape[1] + 2 * MARGIN), np.int32), np.zeros((2, GUESSES), np.int64)
+    return _code(picture, palette, stream, encoding, _opened(stream, encoding), rows, *tables, matches, cache, *chances,
+                 *guesses)  # fmt: skip
+
+
+def _chances(count: int) -> np.ndarray:
+    """Even chances, seen once: [count, 3], a quick average, a steady one, and how often they were moved."""
+    return np.tile(np.array([32768, 32768, 1], np.int32), (count, 1))
+
+
+def _opened(stream: np.ndarray, encoding: bool) -> np.ndarray:
+    """State of the range coder: low, high, what a decoder has read ahead, position in the stream."""
+    ahead = 0 if encoding else int.from_bytes(stream[:4].tobytes().ljust(4, b"\0"), "big")
+    return np.array([0, _MASK, ahead, 0 if encoding else 4], np.int64)
+
+
+@kept(Array(uint8, 3), Array(int32, 1, readonly=True), Array(uint8, 1), INTEGER, Array(int64, 1), Array(int32, 2),
+      _TABLE, _TABLE, _TABLE, _INTS, _INTS, _TABLE, _TABLE, _TABLE, _TABLE, _TABLE, Array(int64, 1),
+      Array(int64, 1))  # fmt: skip
+def _code(picture, palette, stream, encoding, coder, rows, pair_table, low_table, high_table, matches, cache, cached,
+          in_cache, flags, tree, numbers, guesses, certainties):  # fmt: skip
+    """What `code` does, in memory that it is given."""
     height, width, channels = picture.shape
-    rows = np.zeros((3, width + 2 * MARGIN), np.int32)
-    pair_table, low_table = np.zeros((1 << PAIR_BITS, 3), np.int32), np.zeros((1 << LOW_BITS, 3), np.int32)
-    high_table, matches = np.zeros((1 << HIGH_BITS, 3), np.int32), np.zeros(1 << MATCH_BITS, np.int32)
-    cache, cached, in_cache = np.zeros(1 << CACHE_BITS, np.int32), _chances(_CACHE), _chances(16)
-    flags, tree, numbers = _chances(_FLAGS), _chances(_TREE), _chances(_NUMBERS)
-    guesses, certainties = np.zeros(GUESSES, np.int64), np.zeros(GUESSES, np.int64)
-    coder, bits = _opened(stream, encoding), 0
+    bits = 0
     while palette.size > 1 << bits:
         bits += 1
     history, length, source = 0, 0, int64(-1)

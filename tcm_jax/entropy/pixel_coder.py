@@ -4,10 +4,9 @@ docs/residual.md specifies the arithmetic: integers alone, so that every machine
 in buffers with MARGIN columns on either side, three rows a channel: the current row r at r % 3.
 """
 
-import numpy as np
-from numba import int32, int64, njit, types, uint8, uint16
+from numpy import int32, int64, uint8, uint16
 
-from tcm_jax.system.cache import kept_njit
+from tcm_jax.system.objects import INTEGER, Array, kept, part
 
 MARGIN = 4  # columns of a buffer beside the picture
 BLOCK = 16  # pixels a side that share their predictors
@@ -31,21 +30,21 @@ _FREQUENCIES, _ESCAPES = (1 << FREQUENCY_BITS) - 1, (1 << ESCAPE_BITS) - 1  # ma
 
 OK, PAST_END = 0, 1
 
-_PICTURE = types.Array(uint8, 3, "C")
-_PICTURE_IN = types.Array(uint8, 3, "C", readonly=True)
-_ROWS = types.Array(int32, 3, "C")
-_COEFFICIENTS = types.Array(int32, 3, "C", readonly=True)
-_WEIGHTS = types.Array(int32, 2, "C", readonly=True)
-_BYTES2 = types.Array(uint8, 2, "C", readonly=True)
-_BYTES1 = types.Array(uint8, 1, "C", readonly=True)
-_INTS1 = types.Array(int32, 1, "C", readonly=True)
-_WORDS = types.Array(uint16, 1, "C", readonly=True)
-_WORDS2 = types.Array(uint16, 2, "C", readonly=True)
-_OUT32 = types.Array(int32, 1, "C")
-_OUT16 = types.Array(uint16, 1, "C")
+_PICTURE = Array(uint8, 3)
+_PICTURE_IN = Array(uint8, 3, readonly=True)
+_ROWS = Array(int32, 3)
+_COEFFICIENTS = Array(int32, 3, readonly=True)
+_WEIGHTS = Array(int32, 2, readonly=True)
+_BYTES2 = Array(uint8, 2, readonly=True)
+_BYTES1 = Array(uint8, 1, readonly=True)
+_INTS1 = Array(int32, 1, readonly=True)
+_WORDS = Array(uint16, 1, readonly=True)
+_WORDS2 = Array(uint16, 2, readonly=True)
+_SUMS = Array(int32, 2)
+_OUT16 = Array(uint16, 1)
 
 
-_part = njit(inline="never", nogil=True)
+_part = part(inline="never")
 
 
 @_part
@@ -112,7 +111,7 @@ def _expect(ubase, e_up, e_upup, ea, eb, up, a, x_up, x, x_down, v, width, refer
             ubase[c] += v2 * (abs(x[c + 3] - x[c + 5]) + abs(x_up[c + 4] - x_down[c + 4]))
 
 
-@njit(inline="always")
+@part(inline="always")
 def _lattice(fine, anchor, step, with_hat):
     """(the decodable value at or below a prediction in quarters, where in fourths of a step that lies above it).
 
@@ -217,18 +216,13 @@ def _decode_row(base, ubase, line, errors, coefs, weights, classes, hat, with_ha
     return x, position
 
 
-@_part
-def _empty(width):
-    return np.empty(width, np.int32)
-
-
-@kept_njit(int64(_PICTURE, _PICTURE_IN, int64, int64, int64, int64, _ROWS, _ROWS, _ROWS, _COEFFICIENTS, _WEIGHTS,
-                 _BYTES2, _BYTES1, _BYTES2, _WORDS2, _INTS1, _INTS1, _WORDS))  # fmt: skip
-def decode(out, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weights, classes, level_of, buckets,
+@kept(_PICTURE, _PICTURE_IN, INTEGER, INTEGER, INTEGER, INTEGER, _ROWS, _ROWS, _ROWS, _SUMS, _COEFFICIENTS, _WEIGHTS,
+      _BYTES2, _BYTES1, _BYTES2, _WORDS2, _INTS1, _INTS1, _WORDS)  # fmt: skip
+def decode(out, x_hat, with_hat, first, last, step, vals, errs, hat, sums, coefs, weights, classes, level_of, buckets,
            cumulative, lowest, escapes, words):  # fmt: skip
     """Decodes rows first .. last - 1 of `out` ([H, W, channels]) from `words`; x_hat may be the same array."""
     height, width, channels = out.shape
-    base, ubase = _empty(width), _empty(width)
+    base, ubase = sums[0], sums[1]
     x = (int64(words[0]) << 16) | words[1]
     position, limit = int64(2), int64(words.size) - SPARE
     for row in range(first, last):
@@ -251,14 +245,13 @@ def decode(out, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weig
     return OK if x == LEAST and position == limit else PAST_END
 
 
-@kept_njit(types.void(_PICTURE, _PICTURE_IN, _PICTURE_IN, int64, int64, int64, int64, _ROWS, _ROWS, _ROWS,
-                      _COEFFICIENTS, _WEIGHTS, _BYTES2, _BYTES1, types.Array(int32, 2, "C"),
-                      types.Array(uint16, 2, "C")))  # fmt: skip
-def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat, coefs, weights, classes, level_of,
-              symbols, contexts):  # fmt: skip
+@kept(_PICTURE, _PICTURE_IN, _PICTURE_IN, INTEGER, INTEGER, INTEGER, INTEGER, _ROWS, _ROWS, _ROWS, _SUMS,
+      _COEFFICIENTS, _WEIGHTS, _BYTES2, _BYTES1, Array(int32, 2), Array(uint16, 2))  # fmt: skip
+def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat, sums, coefs, weights, classes,
+              level_of, symbols, contexts):  # fmt: skip
     """Symbols and contexts (channel, level, phase) of some rows, [rows * channels, W]; decoded samples to `out`."""
     height, width, channels = picture.shape
-    base, ubase = _empty(width), _empty(width)
+    base, ubase = sums[0], sums[1]
     half = step - 1 >> 1
     for row in range(first, last):
         if with_hat:
@@ -294,9 +287,10 @@ def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat,
                 out[row, c, place] = decoded
             _extend(line, width)
             _extend(errors, width)
+    return 0
 
 
-@kept_njit(int64(_OUT16, _INTS1, types.Array(uint16, 1, "C", readonly=True), _WORDS2, _INTS1, _INTS1))
+@kept(_OUT16, _INTS1, _WORDS, _WORDS2, _INTS1, _INTS1)
 def encode(words, symbols, contexts, cumulative, lowest, escapes):
     """Writes symbols to the end of `words`, 2 a symbol and 2 more at most; returns where they begin."""
     x, position = int64(LEAST), int64(words.size)

@@ -1,53 +1,63 @@
 """Numba kernel of what an encoder of the residual layer fits its predictors to: sums of products of the taps."""
 
 import numpy as np
-from numba import int32, int64, njit, types
+from numpy import float64, int32
 
 from tcm_jax.entropy.pixel_coder import BIAS, BLOCK, MARGIN, TAPS
-from tcm_jax.system.cache import kept_njit
+from tcm_jax.system.objects import INTEGER, Array, kept, part
 
-_PLANES = types.Array(int32, 3, "C", readonly=True)
+_PLANES = Array(int32, 3, readonly=True)
 
 
-@njit(inline="never", nogil=True)
+@part(inline="never")
+def _copy(target, source):
+    """An assignment of slices would copy the source first, which could be the target."""
+    for i in range(target.size):
+        target[i] = source[i]
+
+
+@part(inline="never")
 def _gather(taps, n, planes, hats, with_hat, channel, r, a, b):
     """What the taps of row `r`, columns a .. b - 1, see, from column n of `taps` on, and last the sample."""
     m = n + b - a
     p = planes[channel]
-    taps[0, n:m] = p[r, a - 1 : b - 1]
-    taps[1, n:m] = p[r, a - 2 : b - 2]
-    taps[2, n:m] = p[r - 1, a:b]
-    taps[3, n:m] = p[r - 1, a - 1 : b - 1]
-    taps[4, n:m] = p[r - 1, a + 1 : b + 1]
-    taps[5, n:m] = p[r - 2, a:b]
-    taps[6, n:m] = p[r - 2, a + 1 : b + 1]
-    taps[7, n:m] = p[r - 2, a - 1 : b - 1]
-    taps[8, n:m] = p[r - 1, a + 2 : b + 2]
+    _copy(taps[0, n:m], p[r, a - 1 : b - 1])
+    _copy(taps[1, n:m], p[r, a - 2 : b - 2])
+    _copy(taps[2, n:m], p[r - 1, a:b])
+    _copy(taps[3, n:m], p[r - 1, a - 1 : b - 1])
+    _copy(taps[4, n:m], p[r - 1, a + 1 : b + 1])
+    _copy(taps[5, n:m], p[r - 2, a:b])
+    _copy(taps[6, n:m], p[r - 2, a + 1 : b + 1])
+    _copy(taps[7, n:m], p[r - 2, a - 1 : b - 1])
+    _copy(taps[8, n:m], p[r - 1, a + 2 : b + 2])
     for reference in range(min(channel, 2)):
         q, at = planes[channel - 1 - reference], 9 + 6 * reference
-        taps[at, n:m] = q[r, a:b]
-        taps[at + 1, n:m] = q[r, a - 1 : b - 1]
-        taps[at + 2, n:m] = q[r, a + 1 : b + 1]
-        taps[at + 3, n:m] = q[r - 1, a:b]
-        taps[at + 4, n:m] = q[r - 1, a - 1 : b - 1]
-        taps[at + 5, n:m] = q[r - 1, a + 1 : b + 1]
+        _copy(taps[at, n:m], q[r, a:b])
+        _copy(taps[at + 1, n:m], q[r, a - 1 : b - 1])
+        _copy(taps[at + 2, n:m], q[r, a + 1 : b + 1])
+        _copy(taps[at + 3, n:m], q[r - 1, a:b])
+        _copy(taps[at + 4, n:m], q[r - 1, a - 1 : b - 1])
+        _copy(taps[at + 5, n:m], q[r - 1, a + 1 : b + 1])
     if with_hat:
         q = hats[channel]
-        taps[21, n:m] = q[r, a:b]
-        taps[22, n:m] = q[r, a - 1 : b - 1]
-        taps[23, n:m] = q[r, a + 1 : b + 1]
-        taps[24, n:m] = q[r - 1, a:b]
-        taps[25, n:m] = q[r + 1, a:b]
+        _copy(taps[21, n:m], q[r, a:b])
+        _copy(taps[22, n:m], q[r, a - 1 : b - 1])
+        _copy(taps[23, n:m], q[r, a + 1 : b + 1])
+        _copy(taps[24, n:m], q[r - 1, a:b])
+        _copy(taps[25, n:m], q[r + 1, a:b])
     taps[26, n:m] = BIAS
-    taps[27, n:m] = p[r, a:b]
+    _copy(taps[27, n:m], p[r, a:b])
 
 
-@kept_njit(types.void(_PLANES, _PLANES, int64, int64, types.Array(types.float64, 4, "C")))
-def moments(planes, hats, with_hat, channel, out):
+def moments(planes: np.ndarray, hats: np.ndarray, with_hat: bool, channel: int, out: np.ndarray) -> None:
     """Sums of products of taps and sample over each block, to `out`; planes are [channels, H + 3, W + 2 MARGIN]."""
+    _moments(planes, hats, with_hat, channel, np.zeros((TAPS + 1, BLOCK * BLOCK), np.int32), out)
+
+
+@kept(_PLANES, _PLANES, INTEGER, INTEGER, Array(int32, 2), Array(float64, 4))
+def _moments(planes, hats, with_hat, channel, taps, out):
     rows, columns = out.shape[0], out.shape[1]
     height, width = planes.shape[1] - 3, planes.shape[2] - 2 * MARGIN
-    taps = np.zeros((TAPS + 1, BLOCK * BLOCK), np.int32)
     for i in range(rows):
         for j in range(columns):
             n = 0
@@ -64,3 +74,4 @@ def moments(planes, hats, with_hat, channel, out):
                         total += x[c] * y[c]
                     out[i, j, p, q] = total
                     out[i, j, q, p] = total
+    return 0

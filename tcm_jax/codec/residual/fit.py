@@ -78,10 +78,10 @@ def fit(picture: np.ndarray, hat: np.ndarray | None, step: int) -> Model:
     return model
 
 
-def buffers(channels: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of samples, of errors and of x_hat that the coder goes on from."""
+def buffers(channels: int, width: int) -> tuple[np.ndarray, ...]:
+    """Rows of samples, of errors and of x_hat that the coder goes on from, and memory for the sums of a row."""
     shape = (channels, 3, width + 2 * MARGIN)
-    return np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    return *(np.zeros(shape, np.int32) for _ in range(3)), np.zeros((2, width), np.int32)
 
 
 def code(
@@ -89,7 +89,7 @@ def code(
     hat: np.ndarray | None,
     model: Model,
     rows: tuple[int, int] | None = None,
-    state: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    state: tuple[np.ndarray, ...] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(symbols int32, contexts uint16) of some rows, [rows * channels, W]; the picture becomes what is decoded."""
     height, width, channels = picture.shape
