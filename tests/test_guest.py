@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -73,8 +74,9 @@ print(json.dumps({name: [before[name], after[name]] for name in before if before
 def changes(code: str, cache, **environment: str) -> dict:
     """What `code` changes of a process, by name; its cache folder is `cache`."""
     surroundings = {key: value for key, value in os.environ.items() if not key.startswith("JAX_")}
-    numba = os.environ.get("NUMBA_CACHE_DIR", str(cache_folder() / "numba"))  # kernels need not be compiled again
-    surroundings |= {"XDG_CACHE_HOME": str(cache), "NUMBA_CACHE_DIR": numba, "JAX_PLATFORMS": "cpu", **environment}
+    if (kept := cache_folder() / "objects").exists():  # kernels need not be compiled again
+        shutil.copytree(kept, cache / "tcm_jax" / "objects", dirs_exist_ok=True)
+    surroundings |= {"XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu", **environment}
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", STATE + code + COMPARE],
         env=surroundings, capture_output=True, text=True, check=False,

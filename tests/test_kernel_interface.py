@@ -25,7 +25,7 @@ from tcm_jax.ops import kernels
     ],
     ids=lambda error: type(error).__name__,
 )
-@pytest.mark.parametrize("place", ["keep_compiled", "register"])
+@pytest.mark.parametrize("place", ["address", "register"])
 def test_where_they_cannot_be_made_xla_serves(error, place, monkeypatch):
     from tcm_jax.ops.kernels import handlers
 
@@ -70,10 +70,11 @@ def test_a_failure_is_told_once_and_the_codec_works(monkeypatch, tiny_weights):
     ],
 )
 def test_a_processor_that_does_not_fuse(features, machine, fused, monkeypatch):
-    from tcm_jax.ops.kernels import emit, handlers
+    from tcm_jax.ops.kernels import handlers
+    from tcm_jax.ops.kernels import machine as this
 
-    assert emit.fuses(features, machine) == fused
-    monkeypatch.setattr(emit, "FUSES", fused)
+    assert this.fuses(features, machine) == fused
+    monkeypatch.setattr(this, "FUSES", fused)
     monkeypatch.setattr(handlers, "register", lambda: [])
     assert kernels.available.__wrapped__() == fused
 

@@ -242,7 +242,7 @@ def test_results_depend_neither_on_threads_nor_on_old_memory(command):
 @pytest.mark.parametrize("lanes", [8, 4])
 def test_results_do_not_depend_on_the_size_of_vectors(lanes, tmp_path):
     """Those of this machine may have 16; whatever it has, smaller ones give the same."""
-    assert digest_elsewhere(str(lanes), NUMBA_CACHE_DIR=str(tmp_path)) == digest()
+    assert digest_elsewhere(str(lanes), XDG_CACHE_HOME=str(tmp_path)) == digest()
 
 
 def test_one_thread_registers_them(monkeypatch):
@@ -268,8 +268,8 @@ def at_most(lanes: int) -> None:
     features = llvm.get_host_cpu_features()
     features |= {"avx512f": features.get("avx512f") and lanes >= 16, "avx": features.get("avx") and lanes >= 8}
     with mock.patch.object(llvm, "get_host_cpu_features", lambda: features):
-        from tcm_jax.ops.kernels import emit
-    assert lanes >= emit.LANES
+        from tcm_jax.ops.kernels import machine
+    assert lanes >= machine.LANES
 
 
 if __name__ == "__main__":

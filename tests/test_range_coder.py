@@ -1,23 +1,19 @@
 """The range coder: bytes pinned as literals, an independent encoder as oracle, and what happens to damaged streams."""
 
 import itertools
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from numba import config
 from range_coder_oracle import oracle, random_symbols, random_tables, straddling, zeros_dropped
 
-from tcm_jax.entropy import engines, range_coder
+from tcm_jax.entropy import engines
 from tcm_jax.entropy.range_coder import MAX_OVERREAD
 from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import ConfigError, MissingExtraError, StreamError, WeightsError
-from tcm_jax.system.cache import cache_folder
 
 LOOKUP = [-16, 0, 1, 65535, 65536, -16, 0, 65536, -16, 0, 9000, 21000, 21001, 40000, 65000, 65536, -16, 0, 30011, 65536]
 OFFSETS = [-1, 0, -2, 7]
@@ -253,18 +249,6 @@ def test_missing_ops_name_the_install_command(tables, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_compression_ops", None)
     with pytest.raises(MissingExtraError, match=r'pip install "tcm_jax\[tfc\]"'):
         engines.encoder(tables, "tfc")
-
-
-@pytest.mark.skipif("NUMBA_CACHE_DIR" in os.environ, reason="the user has chosen a folder")
-def test_compiled_kernels_are_not_kept_in_the_package(tables):
-    """pip would not remove them, and what it leaves hides an editable install."""
-    encoder = engines.encoder(tables)
-    encoder.encode(np.zeros(1, np.int32), np.zeros(1, np.int32))
-    engines.decoder(tables, encoder.finish()).decode(np.zeros(1, np.int32))
-    folders = [path.name for path in (cache_folder() / "numba").iterdir()]
-    assert {"tcm_jax.entropy.range_coder.encode", "tcm_jax.entropy.range_coder.decode"} <= set(folders)
-    assert not list(Path(range_coder.__file__).parent.rglob("*.nbi"))
-    assert not config.CACHE_DIR
 
 
 def test_importing_is_light():

@@ -7,6 +7,10 @@ import sys
 
 import jax
 import pytest
+from conftest import photograph
+from golden_files import WEIGHTS
+
+from tcm_jax.images.pictures import write_png
 
 HEAVY = {"jax", "numpy", "PIL", "flax", "numba", "scipy", "safetensors"}
 NOT_TO_DECODE = {
@@ -29,6 +33,12 @@ from tcm_jax.cli.parser import make_parser
 from tcm_jax.cli.stages import Stages
 from tcm_jax.cli.transcode import open_codecs
 open_codecs(make_parser([]).parse_args(["decompress", "picture.tcm"]), Stages())
+"""
+WARM = """
+from tcm_jax.cli import main
+flags = ["--weights", "{weights}", "--overwrite", "-o"]
+assert main(["compress", "{folder}/a.png", *flags, "{folder}/a.tcm"]) == 0
+assert main(["decompress", "{folder}/a.tcm", *flags, "{folder}/b.png"]) == 0
 """
 
 
@@ -54,3 +64,15 @@ def test_a_decoder_imports_what_it_needs(tmp_path):
     assert "tcm_jax.entropy.range_coder" in modules  # so that nothing heavy comes later
     assert modules & NOT_TO_DECODE == set()
     assert len(modules) < DECODE_BUDGET, sorted(modules)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(jax.__version_info__ < (0, 6, 2), reason="no program is kept, and Numba is needed for tracing")
+def test_warm_commands_do_without_numba(tmp_path):
+    """From the first import to the written file; the first process has kept what Numba made."""
+    write_png(tmp_path / "a.png", photograph(40, 60))
+    code = WARM.format(folder=tmp_path, weights=WEIGHTS)
+    modules_after(code, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+    modules = modules_after(code, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+    assert "tcm_jax.system.objects" in modules
+    assert not {name for name in modules if name.partition(".")[0] == "numba"}

@@ -6,11 +6,11 @@ written by one decodes with the other. docs/range_coder.md describes the bytes.
 
 import importlib
 import importlib.util
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
+from tcm_jax.entropy import range_coder
 from tcm_jax.entropy.range_tables import MAX_SYMBOL, PRECISION, RangeTables
 from tcm_jax.errors import ConfigError, StreamError
 from tcm_jax.system.extras import needed
@@ -82,12 +82,12 @@ def decoder(tables: RangeTables, data: bytes, engine: str = "auto") -> Decoder:
 
 
 def load(engine: str) -> None:
-    """Imports what `engine` needs, for who wants that done before the first stream; raises what `encoder` raises."""
+    """Loads what `engine` needs, for who wants that done before the first stream; raises what `encoder` raises."""
     check_engine(engine)
     if engine == "tfc":
         _tfc_ops()
     else:
-        native().decode.compiled()
+        range_coder.decode.compiled()
 
 
 def information_content(tables: RangeTables, indexes: np.ndarray, symbols: np.ndarray) -> float:
@@ -139,14 +139,8 @@ def _int32(array: np.ndarray, name: str) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1)
 
 
-def native() -> ModuleType:
-    """The native engine, compiled; Numba takes half a second to import, so only those who code pay for it."""
-    return importlib.import_module("tcm_jax.entropy.range_coder")
-
-
 class _NativeEncoder:
     def __init__(self, tables: RangeTables):
-        self._kernels = native()
         self._tables = tables
         self._state = np.array([0, 0xFFFFFFFF, 0], np.int64)
         self._stream = bytearray()
@@ -158,7 +152,7 @@ class _NativeEncoder:
             part = indexes[i : i + _CHUNK]
             held_back = 2 + (int(self._state[2]) >> 16)
             out = np.empty(_ESCAPE_BYTES * part.size + 2 + held_back, np.uint8)
-            written = self._kernels.encode(
+            written = range_coder.encode(
                 out, self._state, t.lookup, t.starts, t.sizes, t.offsets, part, symbols[i : i + _CHUNK]
             )
             self._stream += out[:written].data
@@ -179,24 +173,23 @@ class _NativeEncoder:
 
 class _NativeDecoder:
     def __init__(self, tables: RangeTables, data: bytes):
-        self._kernels = k = native()
         self._tables = tables
         self._size = len(data)
-        count = (len(data) + k.MAX_OVERREAD) // 2 + k.ESCAPE_WORDS
+        count = (len(data) + range_coder.MAX_OVERREAD) // 2 + range_coder.ESCAPE_WORDS
         self._words = np.frombuffer(bytes(data).ljust(2 * count, b"\0"), ">u2").astype(np.uint16)
         self._state = np.array([0, 0xFFFFFFFF, int(self._words[0]) << 16 | int(self._words[1]), 2], np.int64)
 
     def decode(self, indexes: np.ndarray) -> np.ndarray:
-        t, k = self._tables, self._kernels
+        t = self._tables
         flat = _int32(indexes, "indexes")
         out = np.empty(flat.size, np.int32)
         tables = t.lookup, t.starts, t.sizes, t.offsets, t.likeliest, t.buckets
-        code = k.decode(out, self._state, self._words, *tables, flat)
-        if code == k.BAD_INDEX:
+        code = range_coder.decode(out, self._state, self._words, *tables, flat)
+        if code == range_coder.BAD_INDEX:
             raise ValueError(_no_table(t))
-        if code == k.PAST_END:
+        if code == range_coder.PAST_END:
             raise StreamError("the coded latents end early: the file is truncated or altered")
-        if code == k.BAD_ESCAPE:
+        if code == range_coder.BAD_ESCAPE:
             raise StreamError("the coded latents hold an impossible escape code: the file is altered")
         return out.reshape(np.shape(indexes))
 

@@ -8,7 +8,8 @@ right is an adaptive bit.
 import numpy as np
 from numpy import int32, int64, uint8
 
-from tcm_jax.system.objects import INTEGER, Array, kept, part
+from tcm_jax.system.machine_code import INTEGER, Array
+from tcm_jax.system.objects import kept, part
 
 MARGIN = 6  # columns of a buffer beside the picture
 PAIR_BITS, LOW_BITS, HIGH_BITS, MATCH_BITS = 14, 16, 18, 16  # of the tables of what followed 2, 4, 10, 15 neighbours

@@ -6,7 +6,8 @@ in buffers with MARGIN columns on either side, three rows a channel: the current
 
 from numpy import int32, int64, uint8, uint16
 
-from tcm_jax.system.objects import INTEGER, Array, kept, part
+from tcm_jax.system.machine_code import INTEGER, Array
+from tcm_jax.system.objects import kept, part
 
 MARGIN = 4  # columns of a buffer beside the picture
 BLOCK = 16  # pixels a side that share their predictors

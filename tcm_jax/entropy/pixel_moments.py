@@ -4,7 +4,8 @@ import numpy as np
 from numpy import float64, int32
 
 from tcm_jax.entropy.pixel_coder import BIAS, BLOCK, MARGIN, TAPS
-from tcm_jax.system.objects import INTEGER, Array, kept, part
+from tcm_jax.system.machine_code import INTEGER, Array
+from tcm_jax.system.objects import kept, part
 
 _PLANES = Array(int32, 3, readonly=True)
 

@@ -7,7 +7,8 @@ uint64 into float64, and no product here exceeds 2**48.
 from numpy import int32, int64, uint8, uint16, uint64
 
 from tcm_jax.entropy.range_tables import MAX_SYMBOL, PRECISION
-from tcm_jax.system.objects import Array, kept, part
+from tcm_jax.system.machine_code import Array
+from tcm_jax.system.objects import kept, part
 
 MASK = 0xFFFFFFFF
 MAX_ESCAPE_ZEROS = 31

@@ -9,7 +9,8 @@ import numpy as np
 from numpy import float32, int32, int64, uint32, uint64
 
 from tcm_jax.entropy.tables import scale_table
-from tcm_jax.system.objects import Array, kept
+from tcm_jax.system.machine_code import Array
+from tcm_jax.system.objects import kept
 
 _MIXED = 64  # added to the table of numbers that do not all have it
 

@@ -9,7 +9,7 @@ from typing import Any
 import llvmlite.binding as llvm
 from numba import config, njit, types
 
-from tcm_jax.system.objects import ENTRY, Array, target_machine
+from tcm_jax.system.machine_code import ENTRY, RAISED, Array, target_machine
 
 # No wrappers, as only C and each other call them; neither exceptions nor memory, which Numba's own library is for.
 _OPTIONS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy", "_nrt": False}
@@ -64,9 +64,10 @@ def _with_entry(text: str, arguments: tuple[Any, ...]) -> llvm.ModuleRef:
     return llvm.parse_assembly(f"""{text}
 define i64 @{ENTRY}({parameters}) {{
   %result = alloca i64
-  store i64 0, {result} %result
   %error = alloca {pointed_to}
   %status = call i32 @"{function.name}"({result} %result, {error} %error, {parameters})
   %value = load i64, {result} %result
-  ret i64 %value
+  %good = icmp eq i32 %status, 0
+  %answer = select i1 %good, i64 %value, i64 {RAISED}
+  ret i64 %answer
 }}""")

@@ -29,7 +29,7 @@ def available() -> bool:
     """
     try:
         from tcm_jax.ops.kernels import handlers
-        from tcm_jax.ops.kernels.emit import FUSES
+        from tcm_jax.ops.kernels.machine import FUSES
 
         if not FUSES:
             return False
@@ -53,7 +53,7 @@ def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, fac
     it is as exact as sums are.
     """
     from tcm_jax.ops.kernels import winograd
-    from tcm_jax.ops.kernels.emit import LANES
+    from tcm_jax.ops.kernels.machine import LANES
 
     missing = max(0, LANES - x.shape[-1])
     if missing:
@@ -181,7 +181,7 @@ def _call(name: str, results: Any, arguments: Iterable[jax.Array], parts: int, s
 
 def _packed(kernel: jax.Array) -> jax.Array:
     """[..., inner, features] as panels of columns that are next to each other: [..., panels, inner, COLUMNS]."""
-    from tcm_jax.ops.kernels.emit import COLUMNS
+    from tcm_jax.ops.kernels.machine import COLUMNS
 
     kernel = _filled(kernel)
     return kernel.reshape(*kernel.shape[:-1], -1, COLUMNS).swapaxes(-2, -3)
@@ -189,6 +189,6 @@ def _packed(kernel: jax.Array) -> jax.Array:
 
 def _filled(x: jax.Array) -> jax.Array:
     """`x` [..., n] with zeros appended to the last axis up to a multiple of COLUMNS."""
-    from tcm_jax.ops.kernels.emit import COLUMNS
+    from tcm_jax.ops.kernels.machine import COLUMNS
 
     return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % COLUMNS)])

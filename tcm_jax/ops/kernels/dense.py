@@ -1,6 +1,7 @@
 """Matrix products over positions: 1x1 convolutions, and GDN."""
 
-from tcm_jax.ops.kernels.emit import COLUMNS, LANES, ROWS, STEP, copy, filled, internal, store, tile
+from tcm_jax.ops.kernels.emit import copy, filled, internal, store, tile
+from tcm_jax.ops.kernels.machine import COLUMNS, LANES, ROWS, STEP
 from tcm_jax.ops.kernels.vectors import get, put, square_root
 from tcm_jax.ops.kernels.xla import argument, argument_size, attribute, places, result, result_size
 

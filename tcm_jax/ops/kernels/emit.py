@@ -4,28 +4,11 @@ Addresses are int64, as Numba's `array.ctypes.data` gives them; offsets and stri
 `LANES` floats, as many as a register of this machine holds.
 """
 
-import platform
-from collections.abc import Mapping
-
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, register_jitable
 
-_FEATURES = llvm.get_host_cpu_features()
-LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4
-# Of a tile: its sums fill half of the registers, of which AVX has 16 and others 32.
-ROWS, COLUMNS = {16: (8, 32), 8: (4, 16), 4: (4, 16)}[LANES]
-VECTORS = COLUMNS // LANES
-STEP = 4 * LANES  # bytes from one vector to the next
-
-
-def fuses(features: Mapping[str, bool], machine: str) -> bool:
-    """Whether a processor has an instruction for a * b + c; x86 without it calls `fmaf`, 500 times as slow."""
-    return bool(features.get("fma")) or machine.lower() not in ("x86_64", "amd64", "i386", "i686", "x86")
-
-
-FUSES = fuses(_FEATURES, platform.machine())
+from tcm_jax.ops.kernels.machine import COLUMNS, LANES, ROWS, VECTORS
 
 # For functions that only others like them call: wrappers for the rest take Numba as long as the functions.
 internal = njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -183,13 +166,24 @@ def clear(_, target, size):
 
 
 @intrinsic
-def floats(_, address):
-    """A pointer to float32 from an address, for `numba.carray`."""
+def load_float(_, address):
+    """The float32 that lies at an address."""
 
     def emit(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], FLOAT.as_pointer())
+        return builder.load(builder.inttoptr(arguments[0], FLOAT.as_pointer()))
 
-    return types.CPointer(types.float32)(types.int64), emit
+    return types.float32(types.int64), emit
+
+
+@intrinsic
+def store_float(_, address, value):
+    """Puts a float32 at an address."""
+
+    def emit(context, builder, signature, arguments):
+        builder.store(arguments[1], builder.inttoptr(arguments[0], FLOAT.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float32), emit
 
 
 @intrinsic

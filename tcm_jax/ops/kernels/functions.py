@@ -4,7 +4,8 @@ import math
 
 from numba import float32
 
-from tcm_jax.ops.kernels.emit import STEP, copy, internal
+from tcm_jax.ops.kernels.emit import copy, internal
+from tcm_jax.ops.kernels.machine import STEP
 from tcm_jax.ops.kernels.vectors import everywhere, floor, fused, get, greater, less, power_of_two, put
 from tcm_jax.ops.kernels.xla import argument, argument_size, attribute, places, result
 

@@ -9,9 +9,8 @@ from numba.extending import intrinsic
 
 from tcm_jax.ops.kernels import xla
 from tcm_jax.ops.kernels.emit import WORD, call, fetch_add, function, internal, load, load_shared, store
+from tcm_jax.ops.kernels.handlers import TABLE
 
-TASK = types.int64(types.int64)  # C signature of `task` and of a handler of XLA's
-PART = types.int64(types.int64, types.int64, types.int64)  # of a kernel: call frame, which part, scratch memory; 0
 _ALIGNMENT = 64  # bytes, of scratch memory
 
 
@@ -24,7 +23,7 @@ class _Job(ctypes.Structure):
         ("done", c_int64),
         ("parts", c_int64),
         ("frame", c_int64),
-        ("kernel", c_int64),  # address of a C function PART
+        ("kernel", c_int64),  # address of a C function (call frame, which part, scratch memory)
         ("scratch", c_int64),  # bytes
         ("schedule", xla.ThreadPoolScheduleArgs),
         ("count", xla.ThreadPoolNumThreadsArgs),
@@ -42,6 +41,7 @@ _TASK, _DATA = xla.ThreadPoolScheduleArgs.task.offset, xla.ThreadPoolScheduleArg
 _NUM_THREADS = xla.ThreadPoolNumThreadsArgs.num_threads.offset
 _API_SCHEDULE = xla.Api.XLA_FFI_ThreadPool_Schedule.offset
 _API_NUM_THREADS = xla.Api.XLA_FFI_ThreadPool_NumThreads.offset
+_KERNEL_OF_CALL, _PARTS_OF_CALL, _PREPARE_OF_CALL, _SCRATCH_OF_CALL = range(len(xla.COMMON_ATTRIBUTES))
 
 
 @intrinsic
@@ -134,3 +134,25 @@ def run_parts(frame, kernel, task, parts, scratch):
     while load_shared(job + _DONE) < parts:
         pass
     _leave(job)
+
+
+@intrinsic
+def _table(_):
+    """Address of the table of functions, which `handlers.register` has made known to LLVM."""
+
+    def emit(context, builder, signature, arguments):
+        return builder.ptrtoint(function(builder, TABLE, ir.VoidType()), WORD)
+
+    return types.int64(), emit
+
+
+def handle(frame):
+    """What XLA calls, for every kernel; 0 is no error."""
+    if not xla.asked_for_version(frame):
+        table, kernel = _table(), 8 * xla.attribute(frame, _KERNEL_OF_CALL)
+        task, prepare = load(table), xla.attribute(frame, _PREPARE_OF_CALL)
+        if prepare:
+            run_parts(frame, load(table + kernel - 8), task, prepare, 0)
+        parts, scratch = xla.attribute(frame, _PARTS_OF_CALL), xla.attribute(frame, _SCRATCH_OF_CALL)
+        run_parts(frame, load(table + kernel), task, parts, scratch)
+    return 0

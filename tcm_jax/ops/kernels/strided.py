@@ -1,6 +1,7 @@
 """3x3 convolution with stride 2, as sums of three products, one for each of the kernel's rows."""
 
-from tcm_jax.ops.kernels.emit import COLUMNS, ROWS, STEP, clear, copy, filled, store, tile
+from tcm_jax.ops.kernels.emit import clear, copy, filled, store, tile
+from tcm_jax.ops.kernels.machine import COLUMNS, ROWS, STEP
 from tcm_jax.ops.kernels.vectors import everywhere, get, greater, put
 from tcm_jax.ops.kernels.xla import argument, first_argument, first_result, number
 

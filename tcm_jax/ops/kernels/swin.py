@@ -7,10 +7,11 @@ positions that attend are columns, so that maxima and sums go down vectors.
 import math
 from typing import NamedTuple
 
-from numba import carray, float32
+from numba import float32
 
-from tcm_jax.ops.kernels.emit import COLUMNS, LANES, ROWS, STEP, clear, copy, filled, floats, internal, store, tile
+from tcm_jax.ops.kernels.emit import clear, copy, filled, internal, store, store_float, tile
 from tcm_jax.ops.kernels.functions import exp, gelu
+from tcm_jax.ops.kernels.machine import COLUMNS, LANES, ROWS, STEP
 from tcm_jax.ops.kernels.vectors import everywhere, fused, get, greater, put, total, transpose
 from tcm_jax.ops.kernels.xla import argument, attribute, first_argument, places, result
 
@@ -45,11 +46,11 @@ def _layer_norm(x, rows, channels, stride, scale, bias, sums, y):
     """Norms `channels` of each row of `stride` floats; the rest, which is 0 in `x`, `scale` and `bias`, stays 0."""
     weight = float32(1 / channels)
     for row in range(0, 4 * rows * stride, 4 * stride):
-        rest = carray(floats(x + row + 4 * channels), (stride - channels,))
         mean = _sum(x + row, stride, float32(0), False, sums) * weight
-        rest[:] = mean  # without a deviation
+        for at in range(4 * channels, 4 * stride, 4):
+            store_float(x + row + at, mean)  # without a deviation
         variance = _sum(x + row, stride, mean, True, sums) * weight
-        rest[:] = 0
+        clear(x + row + 4 * channels, 4 * (stride - channels))
         factor = everywhere(float32(1 / math.sqrt(variance + float32(1e-5))))
         for at in range(0, 4 * stride, STEP):
             deviation = get(x + row + at) - everywhere(mean)

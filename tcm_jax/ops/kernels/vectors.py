@@ -9,7 +9,8 @@ from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, register_model
 
-from tcm_jax.ops.kernels.emit import LANES, VECTOR, function, load_vector, splat, store_vector, word
+from tcm_jax.ops.kernels.emit import VECTOR, function, load_vector, splat, store_vector, word
+from tcm_jax.ops.kernels.machine import LANES
 
 
 class Vector(types.Type):

@@ -7,10 +7,10 @@ the errors; F(4, 3) by F(4, 3) would need 36 instead of 144, with five times as 
 
 from typing import NamedTuple
 
-from numba import carray
 from numba.extending import register_jitable
 
-from tcm_jax.ops.kernels.emit import COLUMNS, LANES, ROWS, copy, floats, internal, store, tile
+from tcm_jax.ops.kernels.emit import clear, copy, internal, store, tile
+from tcm_jax.ops.kernels.machine import COLUMNS, LANES, ROWS
 from tcm_jax.ops.kernels.winograd_transforms import kernel2, kernel4, outputs2, outputs4, patch2, patch4
 from tcm_jax.ops.kernels.xla import (
     argument,
@@ -122,7 +122,7 @@ def _memory(scratch, channels, patches):
     zeros = m + 4 * count * patches.room * COLUMNS
     last = zeros + 4 * max(filled, COLUMNS)
     results = last + 4 * filled
-    carray(floats(zeros), (max(filled, COLUMNS),))[:] = 0
+    clear(zeros, 4 * max(filled, COLUMNS))
     return _Memory(scratch, m, zeros, last, results, results + 4 * 8 * LANES)
 
 

@@ -8,10 +8,10 @@ import ctypes
 from ctypes import c_int32, c_int64, c_size_t, c_void_p
 from typing import NamedTuple
 
-from numba import carray, types
+from numba import types
 from numba.extending import intrinsic
 
-from tcm_jax.ops.kernels.emit import WORD, floats, internal, load, store, word
+from tcm_jax.ops.kernels.emit import WORD, internal, load, load_float, store, word
 
 MAJOR_VERSION, _MINOR_UNKNOWN = 0, 1
 _METADATA = 1  # the type of the extension by which XLA asks for the version
@@ -190,7 +190,7 @@ def places(*names: str) -> tuple[int, ...]:
 @internal
 def number(frame, i):
     """The float32 of argument `i`, which has one value."""
-    return carray(floats(argument(frame, i)), (1,))[0]
+    return load_float(argument(frame, i))
 
 
 class Map(NamedTuple):
