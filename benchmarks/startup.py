@@ -37,13 +37,16 @@ def stages(file: Path) -> dict[str, float]:
         from tcm_jax.codec.programs import Program
         from tcm_jax.entropy import engines
         from tcm_jax.images.pictures import encode_png
+        from tcm_jax.ops import kernels
         from tcm_jax.system.process import tune_process
         from tcm_jax.training.open_weights import open_weights
 
         lap("our own modules")
         engines.load("auto")
-    lap("Numba and its kernels")
+    lap("range coder")
     tune_process()
+    kernels.available()
+    lap("kernels")
     codec = Codec(open_weights(None), device=jax.local_devices()[0])
     lap("weights and their identity")
     make, loading = Program._make, []
