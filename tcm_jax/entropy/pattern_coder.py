@@ -24,7 +24,7 @@ AHEAD = 2  # bytes that a decoder has read when it is done, beyond the two that 
 
 
 _part = part(inline="never")
-_INTS, _TABLE = Array(int32, 1), Array(int32, 2)
+_INTS, _LONGS, _TABLE = Array(int32, 1), Array(int64, 1), Array(int32, 2)
 
 
 @_part
@@ -244,9 +244,8 @@ def _opened(stream: np.ndarray, encoding: bool) -> np.ndarray:
     return np.array([0, _MASK, ahead, 0 if encoding else 4], np.int64)
 
 
-@kept(Array(uint8, 3), Array(int32, 1, readonly=True), Array(uint8, 1), INTEGER, Array(int64, 1), Array(int32, 2),
-      _TABLE, _TABLE, _TABLE, _INTS, _INTS, _TABLE, _TABLE, _TABLE, _TABLE, _TABLE, Array(int64, 1),
-      Array(int64, 1))  # fmt: skip
+@kept(Array(uint8, 3), Array(int32, 1, readonly=True), Array(uint8, 1), INTEGER, _LONGS, _TABLE, _TABLE, _TABLE, _TABLE,
+      _INTS, _INTS, _TABLE, _TABLE, _TABLE, _TABLE, _TABLE, _LONGS, _LONGS)  # fmt: skip
 def _code(picture, palette, stream, encoding, coder, rows, pair_table, low_table, high_table, matches, cache, cached,
           in_cache, flags, tree, numbers, guesses, certainties):  # fmt: skip
     """What `code` does, in memory that it is given."""

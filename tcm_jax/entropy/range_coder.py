@@ -25,7 +25,7 @@ _OUT64 = Array(int64, 1)
 _OUT8 = Array(uint8, 1)
 
 
-_inlined = part(inline="always")  # a call would count references to its arrays, atomically, at every symbol
+_inlined = part(inline="always")  # a call would give its results through memory, at every symbol
 
 
 @_inlined

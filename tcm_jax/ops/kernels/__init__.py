@@ -1,7 +1,8 @@
 """Kernels for CPUs, as JAX functions: what the codec's programs spend their time on, in vectors of this machine.
 
 XLA leaves half of a CPU's speed unused in them (docs/performance.md). They have no gradients, and a call knows one
-device, so that they are used only in a `Target` for them. Numba and llvmlite, which make them, are imported by then.
+device, so that they are used only in a `Target` for them. llvmlite, which loads them, is imported by then; Numba, which
+makes them, where a call is traced.
 """
 
 import functools
