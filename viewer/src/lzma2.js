@@ -56,11 +56,23 @@ class Lzma {
   /** @param {{out: Uint8Array, at: number, start: number}} window */
   constructor(window) {
     this.window = window;
+    /** @type {Uint8Array} */
     this.input = new Uint8Array(0);
     this.read = 0;
     this.range = 0;
     this.code = 0;
     this.lc = this.positionMask = this.literalMask = 0;
+    this.state = 0;
+    this.distances = [0, 0, 0, 0]; // of the last four matches, less 1
+    this.literals = new Uint16Array(LITERALS << 4);
+    this.isMatch = new Uint16Array(12 << 4);
+    this.isRep = new Uint16Array(12 * 4); // any repeated distance, not the last, not the one before, not the third
+    this.isLongRep = new Uint16Array(12 << 4);
+    this.slots = new Uint16Array(4 << 6);
+    this.specials = new Uint16Array(128);
+    this.align = new Uint16Array(16);
+    this.matchLength = new Uint16Array(2 + (16 << 4) + 256);
+    this.repLength = new Uint16Array(2 + (16 << 4) + 256);
     this.reset();
   }
 
@@ -74,18 +86,11 @@ class Lzma {
   }
 
   reset() {
-    const probabilities = (/** @type {number} */ count) => new Uint16Array(count).fill(HALF);
     this.state = 0;
-    this.distances = [0, 0, 0, 0]; // of the last four matches, less 1
-    this.literals = probabilities(LITERALS << 4);
-    this.isMatch = probabilities(12 << 4);
-    this.isRep = probabilities(12 * 4); // any repeated distance, not the last, not the one before, not the third
-    this.isLongRep = probabilities(12 << 4);
-    this.slots = probabilities(4 << 6);
-    this.specials = probabilities(128);
-    this.align = probabilities(16);
-    this.matchLength = probabilities(2 + (16 << 4) + 256);
-    this.repLength = probabilities(2 + (16 << 4) + 256);
+    this.distances.fill(0);
+    const { literals, isMatch, isRep, isLongRep, slots, specials, align, matchLength, repLength } = this;
+    const all = [literals, isMatch, isRep, isLongRep, slots, specials, align, matchLength, repLength];
+    for (const probabilities of all) probabilities.fill(HALF);
   }
 
   /**

@@ -9,6 +9,7 @@ export class RangeTables {
   constructor(lookup, offsets) {
     this.lookup = Int32Array.from(lookup);
     this.offsets = Int32Array.from(offsets);
+    /** @type {number[]} */
     const starts = [];
     this.lookup.forEach((value, i) => value < 0 && starts.push(i + 1));
     /** Position of each table's first cumulative frequency. */

@@ -24,6 +24,7 @@ export const SYNTHESIS_HALO = 128;
  */
 export function spans(length, side, halo) {
   if (!side || length <= side) return [{ start: 0, stop: length, first: 0, last: length }];
+  /** @type {number[]} */
   const starts = [];
   for (let start = 0; start < length - side; start += side - 2 * halo) starts.push(start);
   starts.push(length - side);
