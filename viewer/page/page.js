@@ -28,6 +28,8 @@ const items = [];
 const queue = [];
 let current = -1;
 let busy = false;
+/** @type {string | null} */
+let broken = null; // why the worker cannot start
 /** @type {number | null} */
 let zoom = null; // null: fits
 let worker = startWorker();
@@ -110,6 +112,7 @@ function next() {
   const id = busy ? undefined : queue.shift();
   if (id === undefined) return;
   busy = true;
+  if (broken !== null) return answered({ id, error: broken });
   items[id].status = "reading the file";
   items[id].progress = { done: 0, all: 0 };
   worker.postMessage({ id, bytes: items[id].bytes });
@@ -136,9 +139,11 @@ function answered({ id, info, progress, picture, error, fatal }) {
 /** @param {string} message */
 function failed(message) {
   const item = items.find(({ progress }) => progress);
-  if (!item) return;
-  item.error = `this browser could not decode the picture: ${message || "its worker stopped"}`;
-  finish(item, true);
+  const error = `this browser could not decode the picture: ${message || "its worker stopped"}`;
+  if (item) {
+    item.error = error;
+    finish(item, true);
+  } else broken = error;
 }
 
 /**
