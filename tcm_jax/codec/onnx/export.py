@@ -17,13 +17,12 @@ from tcm_jax import ops
 from tcm_jax.codec import tiled_network as network
 from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.codec.onnx.convert import convert
+from tcm_jax.codec.onnx.decoder import DESCRIPTION, FORMAT
 from tcm_jax.codec.tiles import ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, PAD_MULTIPLE, ModelConfig
 from tcm_jax.system.files import atomic_write
 from tcm_jax.weights.weights import Weights
-
-FORMAT = "tcm_jax onnx 1"
 
 
 def export_onnx(folder: str | os.PathLike, weights: Weights) -> Iterator[tuple[str, int]]:
@@ -31,9 +30,13 @@ def export_onnx(folder: str | os.PathLike, weights: Weights) -> Iterator[tuple[s
     programs = {}
     for name, exported in _programs(weights.config).items():
         model = _converted(weights, exported)
-        programs[name] = {"inputs": [i.name for i in model.graph.input], "outputs": [o.name for o in model.graph.output]}
+        programs[name] = {
+            "arguments": [one.name for one in jax.tree.leaves(exported.inputs)],
+            "inputs": [one.name for one in model.graph.input],
+            "outputs": exported.outputs,
+        }
         yield _write(folder, f"{name}.onnx", model.SerializeToString(deterministic=True))
-    yield _write(folder, "model.json", json.dumps(_description(weights, programs)).encode())
+    yield _write(folder, DESCRIPTION, json.dumps(_description(weights, programs)).encode())
 
 
 def _write(folder: str | os.PathLike, name: str, data: bytes) -> tuple[str, int]:
@@ -104,8 +107,8 @@ def _programs(c: ModelConfig) -> dict[str, _Exported]:
         "synthesis": _Exported(network._synthesis, (), (y_hat, level), ["picture"]),
     }
     for i in range(c.num_slices):
-        earlier = y_hat[: min(i, c.max_support)]
-        support = _Input("support", LATENT_STRIDE, c.latent_channels + c.slice_channels * len(earlier))
+        earlier = y_hat[:i]
+        support = _Input("support", LATENT_STRIDE, c.latent_channels + c.slice_channels * min(i, c.max_support))
         outputs = ["mu", "sigma", "support"]
         found[f"slice_params_{i}"] = _Exported(network._slice_params, (i,), (means, scales, earlier), outputs)
         found[f"slice_latents_{i}"] = _Exported(network._slice_latents, (i,), (symbols, mu, support), ["y_hat"])

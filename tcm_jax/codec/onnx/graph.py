@@ -116,7 +116,9 @@ class Graph:
     def _unit(self, name: str) -> str:
         """`h` or `w`, from the first input that has such a side."""
         if name not in self._sizes:
-            sides = ((source, axis, linear(side)) for source, _, shape in self._inputs for axis, side in enumerate(shape))
+            sides = (
+                (source, axis, linear(side)) for source, _, shape in self._inputs for axis, side in enumerate(shape)
+            )
             source, axis, factor = next((s, axis, factor) for s, axis, (factor, of, _) in sides if of == name)
             found = self.op("Shape", source, start=axis, end=axis + 1)
             self._sizes[name] = found if factor == 1 else self.op("Div", found, self.constant([factor], np.int64))
@@ -131,7 +133,8 @@ class Graph:
 
     def model(self, outputs: Sequence[tuple[str, str, tuple[Any, ...], Any]]) -> ModelProto:
         """The finished program; `outputs` are (value, name, shape, dtype). Inputs that nothing uses are left out."""
-        nodes = [*self._casts, *self.nodes, *(helper.make_node("Identity", [value], [name]) for value, name, _, _ in outputs)]
+        named = [helper.make_node("Identity", [value], [name]) for value, name, _, _ in outputs]
+        nodes = [*self._casts, *self.nodes, *named]
         used = {name for node in nodes for name in node.input}
         sources = [_declared(name, dtype, shape) for name, dtype, shape in self._inputs if name in used]
         kept = [tensor for name, tensor in self._initializers.items() if name in used]

@@ -99,7 +99,9 @@ def _conv_general_dilated(graph, equation, values):
     params, x = equation.params, graph.whole(values[0], equation.invars[0].aval.shape)
     numbers = params["dimension_numbers"]
     layout = tuple(map(tuple, (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)))
-    plain = all(set(params[key]) == {1} for key in ("lhs_dilation", "rhs_dilation")) and params["batch_group_count"] == 1
+    plain = (
+        all(set(params[key]) == {1} for key in ("lhs_dilation", "rhs_dilation")) and params["batch_group_count"] == 1
+    )
     if layout != ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)) or not plain or values[1].array is None:
         raise NotImplementedError("a convolution of another kind")
     kernel = graph.constant(values[1].array.transpose(3, 2, 0, 1))
@@ -115,9 +117,10 @@ def _conv_general_dilated(graph, equation, values):
 @_rule
 def _dot_general(graph, equation, values):
     """A product of the last axis of the first with the one before the others of the second, or its first."""
-    ((left, right), (left_batch, right_batch)), ranks = equation.params["dimension_numbers"], [
-        len(variable.aval.shape) for variable in equation.invars
-    ]
+    ((left, right), (left_batch, right_batch)), ranks = (
+        equation.params["dimension_numbers"],
+        [len(variable.aval.shape) for variable in equation.invars],
+    )
     batch = tuple(range(len(left_batch)))
     as_matmul = left == (ranks[0] - 1,) and right == (len(batch),) and ranks[1] == len(batch) + 2
     if not as_matmul or tuple(left_batch) != batch or tuple(right_batch) != batch or (batch and ranks[0] != ranks[1]):
@@ -152,7 +155,9 @@ def _reshape(graph, equation, values):
 @_rule
 def _transpose(graph, equation, values):
     order = equation.params["permutation"]
-    return Value(tuple(values[0].shape[i] for i in order), graph.op("Transpose", graph.name(values[0]), perm=list(order)))
+    return Value(
+        tuple(values[0].shape[i] for i in order), graph.op("Transpose", graph.name(values[0]), perm=list(order))
+    )
 
 
 @_rule
