@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from tcm_jax.codec.alpha_and_metadata import pack_metadata, pack_plane
-from tcm_jax.codec.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack
+from tcm_jax.codec.container import MAX_GUARD_BAND, Container, pack
 from tcm_jax.codec.decoder import Decoder
 from tcm_jax.codec.effort import Effort
 from tcm_jax.codec.guard_band import GUARD_BAND
@@ -23,7 +23,6 @@ from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.codec.tiles import ENTROPY_HALO
 from tcm_jax.codec.tiling import entropy_side
-from tcm_jax.entropy import engines
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, ImageError, StreamError
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.pictures import Picture
@@ -70,11 +69,8 @@ class Codec(Decoder):
         tile: int | None = None,
         device: jax.Device | None = None,
     ):
-        engines.check_engine(coder)
         if not 0 <= guard_band <= MAX_GUARD_BAND:
             raise ConfigError(f"the guard band must lie between 0 and {MAX_GUARD_BAND}, not {guard_band}")
-        if tile and not (MIN_TILE <= tile <= MAX_TILE and tile % PAD_MULTIPLE == 0):
-            raise ConfigError(f"tiles are multiples of {PAD_MULTIPLE} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
         super().__init__(weights, TiledNetwork(weights, device), coder, tile)
         self.guard_band = guard_band
 

@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 
 from tcm_jax.codec.alpha_and_metadata import unpack_metadata, unpack_plane
-from tcm_jax.codec.container import Container, parse
+from tcm_jax.codec.container import MAX_TILE, MIN_TILE, Container, parse
 from tcm_jax.codec.decoding_network import DecodingNetwork
 from tcm_jax.codec.detail_slices import CodedSlices
 from tcm_jax.codec.residual.layer import ChecksumError, decode_layer
 from tcm_jax.codec.slices import SliceCoder
-from tcm_jax.errors import ModelMismatchError, StreamError
+from tcm_jax.entropy import engines
+from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.pictures import Picture
+from tcm_jax.model.config import PAD_MULTIPLE
 from tcm_jax.weights.embedded import EARLIER_EMBEDDED
 
 
@@ -24,6 +26,9 @@ class Decoder(abc.ABC):
     """
 
     def __init__(self, weights: Any, network: DecodingNetwork, coder: str, tile: int | None):
+        engines.check_engine(coder)
+        if tile and not (MIN_TILE <= tile <= MAX_TILE and tile % PAD_MULTIPLE == 0):
+            raise ConfigError(f"tiles are multiples of {PAD_MULTIPLE} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
         self.weights, self.network, self.coder, self.tile = weights, network, coder, tile
         self.model_id = bytes.fromhex(weights.identity)[:8]
         self._slices = SliceCoder(weights, network, coder)

@@ -6,12 +6,12 @@ The programs are the codec's own (`tiled_network.py`), traced with symbolic size
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.export import SymbolicScope, symbolic_shape
 
 from tcm_jax import ops
 from tcm_jax.codec import tiled_network as network
@@ -20,14 +20,24 @@ from tcm_jax.codec.onnx.convert import convert
 from tcm_jax.codec.onnx.decoder import DESCRIPTION, FORMAT
 from tcm_jax.codec.tiles import ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO
 from tcm_jax.entropy.tables import scale_table
+from tcm_jax.errors import TcmError
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, PAD_MULTIPLE, ModelConfig
+from tcm_jax.system.devices import with_pinned
 from tcm_jax.system.files import atomic_write
 from tcm_jax.weights.weights import Weights
 
 
-def export_onnx(folder: str | os.PathLike, weights: Weights) -> Iterator[tuple[str, int]]:
-    """Writes `model.json` and one ONNX file a program; yields (name, bytes) of each file. Raises MissingExtraError."""
-    programs = {}
+@with_pinned
+def export_onnx(folder: str | os.PathLike, weights: Weights) -> int:
+    """Writes one ONNX file a program, then `model.json`, into a folder, made if need be; returns their bytes.
+
+    Raises TcmError for a folder that cannot be written to.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TcmError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+    programs, total = {}, 0
     for name, exported in _programs(weights.config).items():
         model = _converted(weights, exported)
         programs[name] = {
@@ -35,13 +45,13 @@ def export_onnx(folder: str | os.PathLike, weights: Weights) -> Iterator[tuple[s
             "inputs": [one.name for one in model.graph.input],
             "outputs": exported.outputs,
         }
-        yield _write(folder, f"{name}.onnx", model.SerializeToString(deterministic=True))
-    yield _write(folder, DESCRIPTION, json.dumps(_description(weights, programs)).encode())
+        total += _write(Path(folder) / f"{name}.onnx", model.SerializeToString(deterministic=True))
+    return total + _write(Path(folder) / DESCRIPTION, json.dumps(_description(weights, programs)).encode())
 
 
-def _write(folder: str | os.PathLike, name: str, data: bytes) -> tuple[str, int]:
-    atomic_write(Path(folder) / name, data)
-    return name, len(data)
+def _write(path: Path, data: bytes) -> int:
+    atomic_write(path, data)
+    return len(data)
 
 
 def _description(weights: Weights, programs: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +147,7 @@ def _converted(weights: Weights, exported: _Exported) -> Any:
     def function(leaves, *grids):
         return traced(leaves, *structure.unflatten(grids))
 
-    scope = jax.export.SymbolicScope()
-    sides = [jax.export.symbolic_shape(side, scope=scope)[0] for side in ("h", "w")]
+    scope = SymbolicScope()
+    sides = [symbolic_shape(side, scope=scope)[0] for side in ("h", "w")]
     closed = jax.make_jaxpr(function)(leaves, *(one.spec(*sides) for one in inputs))
     return convert(closed, leaves, [one.name for one in inputs], exported.outputs)
