@@ -88,8 +88,7 @@ def _model(path: str | None, wanted: bytes | None = None) -> dict[str, bytes]:
             f"({weights.name}); give the right ones with --weights"
         )
     with tempfile.TemporaryDirectory() as folder:
-        for _ in export_onnx(folder, weights):
-            pass
+        export_onnx(folder, weights)
         return {"tcm-runtime": runtime, "tcm-model": packed_model(Path(folder))}
 
 
