@@ -19,7 +19,7 @@ from tcm_jax.system.files import descriptor
 from tcm_jax.system.names import printable, say
 
 BUILT = Path(__file__).parent / "viewer"  # what `npm run build` in viewer/ of the checkout writes
-_DATA = "<!--DATA-->"
+_TITLE, _DATA = "<title>TITLE</title>", "<!--DATA-->"
 _ESCAPE, _FLIP = 1, 0x8080  # viewer/page/blocks.js reads blocks
 
 
@@ -48,7 +48,7 @@ def html_page(model: Mapping[str, bytes], pictures: Mapping[str, bytes], title: 
 
     Raises TcmError where the viewer was not built.
     """
-    template = _built("page.html").decode().replace("TITLE", html.escape(title), 1)
+    template = _built("page.html").decode().replace(_TITLE, f"<title>{html.escape(title)}</title>")
     before, after = (part.encode("utf-16-le") for part in template.split(_DATA))
     blocks = [_script(f'id="{html.escape(key)}"', data) for key, data in model.items()]
     blocks += [_script(f'data-name="{html.escape(name)}"', data) for name, data in pictures.items()]

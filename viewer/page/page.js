@@ -113,7 +113,7 @@ function next() {
   if (id === undefined) return;
   busy = true;
   if (broken !== null) return answered({ id, error: broken });
-  items[id].status = "reading the file";
+  items[id].status = "loading the decoder";
   items[id].progress = { done: 0, all: 0 };
   worker.postMessage({ id, bytes: items[id].bytes });
   draw();

@@ -68,7 +68,7 @@ export class Network {
    * @param {Record<string, Floats>} params
    */
   async secondStep(i, symbols, params) {
-    const { mu_2: mu, sigma_2: sigma } = await this.entropy(`second_step_${i}`, { symbols, ...params });
+    const { second_mu: mu, second_sigma: sigma } = await this.entropy(`second_step_${i}`, { symbols, ...params });
     return { mu, sigma };
   }
 

@@ -1,6 +1,6 @@
 """Writes lzma2.json: what xz makes of some byte strings.
 
-    python viewer/test/lzma2_cases.py
+python viewer/test/lzma2_cases.py
 """
 
 import base64
