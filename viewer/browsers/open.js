@@ -75,7 +75,7 @@ async function show(page, name, base64) {
   }, name);
   for (const start = Date.now(); !(await done()); await new Promise((resolve) => setTimeout(resolve, 20))) {
     if (Date.now() - start > PATIENCE) {
-      return { error: `nothing was shown within ${PATIENCE / 1000} s`, note: null, info: "" };
+      return { error: `nothing was shown within ${PATIENCE / 1000} s`, note: null, info: {} };
     }
   }
   return page.evaluate(async () => {
@@ -86,6 +86,7 @@ async function show(page, name, base64) {
       reader.onload = () => resolve(reader.result.split(",")[1]);
       reader.readAsDataURL(blob);
     }));
-    return { error: text("error"), note: text("note"), info: document.getElementById("info").textContent, png };
+    const lines = [...document.querySelectorAll("dd")].map((line) => [line.previousSibling.textContent, line.textContent]);
+    return { error: text("error"), note: text("note"), info: Object.fromEntries(lines), png };
   });
 }
