@@ -110,7 +110,7 @@ def _pictures(work: Path, more: Path | None) -> dict[str, np.ndarray]:
 
 
 def _as_shown(codec: Codec, data: bytes) -> np.ndarray:
-    """What the page shows: int16, the layer over latents left out, which is exact on one arithmetic alone."""
+    """What the codec decodes, int16."""
     return codec.decode(data).array.astype(np.int16)
 
 

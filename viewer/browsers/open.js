@@ -12,7 +12,7 @@ import { basename, join } from "node:path";
 import { PROGRAMS, startBrowser } from "./start.js";
 
 const [browser, url, out, ...paths] = process.argv.slice(2);
-const PATIENCE = 120_000; // ms for one file
+const PATIENCE = 300_000; // ms for one file
 const BATCH = 100; // files that a page is opened for
 
 if (!(browser in PROGRAMS)) throw new Error(`the browser is one of ${Object.keys(PROGRAMS)}, not ${browser}`);
