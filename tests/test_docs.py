@@ -30,6 +30,7 @@ WORDS = {
     "docs/portability.md": 400,
     "docs/scale.md": 700,
     "docs/hostile.md": 400,
+    "docs/viewer.md": 700,
     "docs/models/tiny/README.md": 500,
 }
 NOTES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "experiments").glob("*.md"))

@@ -28,7 +28,8 @@ ORDER = (
 ONLY_IN = {"torch": "pytorch.py", "tensorflow": "engines.py", "tensorflow_compression": "engines.py",
            "tensorflow_compression_ops": "engines.py", "matplotlib": "figures.py", "ray": "cluster.py",
            "fsspec": "storage.py", "orbax": "checkpoints.py", "grain": "batches.py", "tensorboardX": "log.py",
-           "tensorflow_datasets": "sources.py", "bjontegaard": "bdrate.py", "shtab": "parser.py"}  # fmt: skip
+           "tensorflow_datasets": "sources.py", "bjontegaard": "bdrate.py", "shtab": "parser.py",
+           "onnx": "graph.py", "onnxruntime": "decoder.py"}  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 

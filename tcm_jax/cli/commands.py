@@ -9,7 +9,7 @@ from pathlib import Path
 from tcm_jax.cli import batch, cluster, files
 from tcm_jax.cli.stages import Stages
 from tcm_jax.cli.transcode import COMPRESS, DECOMPRESS, Command, open_codecs, work
-from tcm_jax.errors import ConfigError
+from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.images.formats import suffixes
 from tcm_jax.system.files import descriptor
 from tcm_jax.system.names import printable, say
@@ -40,9 +40,24 @@ def convert(args: argparse.Namespace) -> None:
     say(f"{output}: {size:,} bytes, model {weights.identity[:16]}", out)
 
 
+def export_onnx(args: argparse.Namespace) -> None:
+    """Weights to a folder of ONNX programs."""
+    folder = args.output
+    if not args.overwrite and (folder / "model.json").exists():
+        raise TcmError(f"{folder} holds a model; give another folder, or --overwrite to replace it")
+    from tcm_jax.codec.onnx.export import export_onnx
+    from tcm_jax.training.open_weights import open_weights
+
+    weights = open_weights(args.weights)
+    size = export_onnx(folder, weights)
+    say(f"{folder}: {size:,} bytes, model {weights.identity[:16]}", sys.stdout)
+
+
 def _run(args: argparse.Namespace, command: Command, wanted: frozenset[str], new_suffix: str) -> int:
     if args.engine == "local":
         return _run_on(args, command, wanted, new_suffix)
+    if args.runtime != "jax":
+        raise ConfigError("--runtime onnx works with --engine local alone")
     with cluster.connected(args):
         return _run_on(args, command, wanted, new_suffix)
 

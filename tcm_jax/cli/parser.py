@@ -18,7 +18,10 @@ EXAMPLES = """examples:
   tcm compress drawing.png --lossless            every sample comes back as it is
   cat photo.jpg | tcm compress - | ssh there 'tcm decompress - -o photo.png'
   tcm info photo.tcm --json
+  tcm page photo.tcm -o photo.html               a page that shows the picture, offline
+  tcm viewer -o viewer.html                      a page that shows files dropped into it
   tcm convert 0.0067.pth.tar small.safetensors
+  tcm export-onnx tiny.onnx && tcm decompress photo.tcm --runtime onnx --weights tiny.onnx
   tcm evaluate --data kodak --output results
   tcm analyze bits photo.jpg -o bits.png
   tcm completion bash > ~/.local/share/bash-completion/completions/tcm
@@ -43,7 +46,10 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
     _add_compress(commands.add_parser("compress", help="pictures to .tcm files"))
     _add_decompress(commands.add_parser("decompress", help=".tcm files to PNG"))
     _add_info(commands.add_parser("info", help="what a .tcm file holds"))
+    _add_page(commands.add_parser("page", help="a web page that shows a .tcm file"))
+    _add_viewer(commands.add_parser("viewer", help="a web page that shows the .tcm files dropped into it"))
     _add_convert(commands.add_parser("convert", help="a PyTorch checkpoint of the authors' code to a weight file"))
+    _add_export_onnx(commands.add_parser("export-onnx", help="weights to ONNX programs, for onnxruntime anywhere"))
     evaluate = commands.add_parser("evaluate", help="bits, quality and seconds of a model on a set of pictures")
     if argv[:1] in (["evaluate"], ["completion"]):
         from tcm_jax.evaluation import command as evaluation
@@ -95,13 +101,15 @@ def _add_compress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto",
                         help="range coder engine; all write the same")  # fmt: skip
     _add_work(parser)
-    parser.set_defaults(run=_compress)
+    parser.set_defaults(run=_compress, runtime="jax")
 
 
 def _add_decompress(parser: argparse.ArgumentParser) -> None:
     _add_files(parser, ".tcm file, folder or pattern, or - for stdin", "a .png file, a folder, or - for stdout; "
                "default: beside the file, with .png")  # fmt: skip
     parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto", help=TRUSTED)
+    parser.add_argument("--runtime", choices=("jax", "onnx"), default="jax", help="what the network runs on; onnx "
+                        "needs no JAX, and the folder that tcm export-onnx wrote as --weights")  # fmt: skip
     _add_work(parser)
     parser.set_defaults(run=_decompress, portable=True)
 
@@ -109,9 +117,25 @@ def _add_decompress(parser: argparse.ArgumentParser) -> None:
 def _add_files(parser: argparse.ArgumentParser, source: str, target: str) -> None:
     parser.add_argument("inputs", nargs="+", metavar="IN", help=source)
     parser.add_argument("-o", "--output", metavar="OUT", help=target)
-    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file, a folder of checkpoints or a "
-                        "reference .pth.tar; default: the embedded model")  # fmt: skip
+    _add_weights(parser)
     _add_overwrite(parser)
+
+
+def _add_page(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="IN", help=".tcm file, or - for stdin")
+    parser.add_argument("-o", "--output", metavar="OUT", help="an .html file, or - for stdout; default: beside the "
+                        "file, with .html")  # fmt: skip
+    _add_weights(parser)
+    _add_overwrite(parser)
+    parser.set_defaults(run=_page)
+
+
+def _add_viewer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", metavar="OUT", default="viewer.html", help="an .html file, or - for stdout; "
+                        "default: viewer.html")  # fmt: skip
+    _add_weights(parser)
+    _add_overwrite(parser)
+    parser.set_defaults(run=_viewer)
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:
@@ -153,6 +177,18 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_convert)
 
 
+def _add_export_onnx(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", type=Path, metavar="FOLDER", help="where to write the programs and model.json")
+    _add_weights(parser)
+    _add_overwrite(parser)
+    parser.set_defaults(run=_export_onnx)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file, a folder of checkpoints or a "
+                        "reference .pth.tar; default: the embedded model")  # fmt: skip
+
+
 def _add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
 
@@ -187,10 +223,28 @@ def _info(args: argparse.Namespace) -> int:
     return info(args)
 
 
+def _page(args: argparse.Namespace) -> None:
+    from tcm_jax.cli.page import page
+
+    page(args)
+
+
+def _viewer(args: argparse.Namespace) -> None:
+    from tcm_jax.cli.page import viewer
+
+    viewer(args)
+
+
 def _convert(args: argparse.Namespace) -> None:
     from tcm_jax.cli.commands import convert
 
     convert(args)
+
+
+def _export_onnx(args: argparse.Namespace) -> None:
+    from tcm_jax.cli.commands import export_onnx
+
+    export_onnx(args)
 
 
 def _complete(parser: argparse.ArgumentParser, shell: str) -> None:

@@ -30,6 +30,8 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
     """A codec for every file that may be worked on at a time; of `weights`, or what --weights names."""
     if args.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {args.jobs}")
+    if args.runtime == "onnx":
+        return [_onnx_decoder(args, stages)] * args.jobs
     with stages.time("imports"), quick_imports():
         from tcm_jax.codec.codec import Codec
         from tcm_jax.codec.guard_band import GUARD_BAND
@@ -46,6 +48,18 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
         guard_band = GUARD_BAND if args.portable else 0.0
         codecs = [Codec(weights, args.coder, guard_band, args.tile, device) for device in local_devices()]
     return codecs * args.jobs
+
+
+def _onnx_decoder(args: argparse.Namespace, stages: Stages) -> Any:
+    if args.weights is None:
+        raise ConfigError("--runtime onnx needs --weights FOLDER, which tcm export-onnx wrote")
+    with stages.time("imports"), quick_imports():
+        from tcm_jax.codec.onnx.decoder import OnnxDecoder
+        from tcm_jax.entropy import engines
+
+        engines.load(args.coder)
+    with stages.time("weights"):
+        return OnnxDecoder(args.weights, args.coder, args.tile)
 
 
 def work(args: argparse.Namespace, command: Command, stages: Stages, codec: Any, job: Job) -> dict[str, Any]:

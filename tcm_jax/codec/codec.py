@@ -12,32 +12,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from tcm_jax.codec.alpha_and_metadata import pack_metadata, pack_plane, unpack_metadata, unpack_plane
-from tcm_jax.codec.container import MAX_GUARD_BAND, MAX_TILE, MIN_TILE, Container, pack, parse
-from tcm_jax.codec.detail_slices import CodedSlices
+from tcm_jax.codec.alpha_and_metadata import pack_metadata, pack_plane
+from tcm_jax.codec.container import MAX_GUARD_BAND, Container, pack
+from tcm_jax.codec.decoder import Decoder
 from tcm_jax.codec.effort import Effort
 from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.codec.residual import plan
-from tcm_jax.codec.residual.layer import ChecksumError, decode_layer, encode_layer
-from tcm_jax.codec.slices import SliceCoder
+from tcm_jax.codec.residual.layer import encode_layer
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.codec.tiles import ENTROPY_HALO
 from tcm_jax.codec.tiling import entropy_side
-from tcm_jax.entropy import engines
-from tcm_jax.errors import (
-    ArithmeticMismatchError,
-    ConfigError,
-    ImageError,
-    ModelMismatchError,
-    StreamError,
-)
+from tcm_jax.errors import ArithmeticMismatchError, ConfigError, ImageError, StreamError
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.pictures import Picture
 from tcm_jax.model.config import PAD_MULTIPLE, padded_size
 from tcm_jax.ops import kernels
 from tcm_jax.system.devices import with_pinned
-from tcm_jax.weights.embedded import EARLIER_EMBEDDED
 from tcm_jax.weights.weights import Weights
 
 LAYERED_TILE = 1024  # pixels a side; below a layer g_s has the file's tiles, too
@@ -57,7 +48,7 @@ class Encoded:
     sides_bytes: int  # what portability costs: the file is this much shorter with guard_band = 0
 
 
-class Codec:
+class Codec(Decoder):
     """Compresses pictures with one set of weights.
 
     `coder` is the range coder's engine (`auto`, `native`, `tfc`); `guard_band` how far, relatively, a decoder's scales
@@ -65,6 +56,9 @@ class Codec:
     larger pictures are worked on in (0: every picture in one piece; None: what costs least in bounded memory, as
     `tiling.py` chooses it); `device` where the network runs.
     """
+
+    network: TiledNetwork
+    weights: Weights
 
     @with_pinned
     def __init__(
@@ -75,15 +69,10 @@ class Codec:
         tile: int | None = None,
         device: jax.Device | None = None,
     ):
-        self.weights, self.coder, self.guard_band, self.tile = weights, coder, guard_band, tile
-        self.model_id = bytes.fromhex(weights.identity)[:8]
-        engines.check_engine(coder)
         if not 0 <= guard_band <= MAX_GUARD_BAND:
             raise ConfigError(f"the guard band must lie between 0 and {MAX_GUARD_BAND}, not {guard_band}")
-        if tile and not (MIN_TILE <= tile <= MAX_TILE and tile % PAD_MULTIPLE == 0):
-            raise ConfigError(f"tiles are multiples of {PAD_MULTIPLE} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
-        self.network = TiledNetwork(weights, device)
-        self._slices = SliceCoder(weights, self.network, coder)
+        super().__init__(weights, TiledNetwork(weights, device), coder, tile)
+        self.guard_band = guard_band
 
     @with_pinned
     def compress(
@@ -130,52 +119,15 @@ class Codec:
             sides_bytes=len(data) - len(pack(dataclasses.replace(container, sides=None))),
         )
 
-    def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-        """Bytes of a `.tcm` file to the picture, uint8 of the shape that was compressed (without a lone channel axis).
-
-        Raises StreamError for anything that is no intact file, ModelMismatchError for a file of other weights, and
-        ArithmeticMismatchError if this device's arithmetic is too far from the encoder's.
-        """
-        return self.decode(data, max_pixels).array
-
     @with_pinned
     def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         """As `decompress`, with the metadata."""
-        file = parse(data, max_pixels)
-        if file.has_latents:
-            self._check_model(file)
-        alpha = unpack_plane(file.alpha, file.height, file.width) if file.alpha else None
-        icc = unpack_metadata(file.icc, "ICC profile") if file.icc else b""
-        exif = unpack_metadata(file.exif, "EXIF") if file.exif else b""
-        return Picture(self._colour(file), alpha, icc, exif)
+        return super().decode(data, max_pixels)
 
-    def _check_model(self, file: Container) -> None:
-        if file.model_id != self.model_id:
-            earlier = EARLIER_EMBEDDED.get(file.model_id.hex())
-            raise ModelMismatchError(
-                f"this file was written with model {file.model_id.hex()}, but the weights loaded are "
-                f"{self.model_id.hex()} ({self.weights.name}); give the right ones with --weights"
-                + (f": an earlier embedded model, in {earlier} of the project's repository" if earlier else "")
-            )
-        if (file.quality is None) != (self.weights.config.levels == 0):
-            raise StreamError("the file is altered: only files of variable-rate models have a quality")
-        config = self.weights.config
-        slices = config.num_slices * config.steps + self._slices.detail_count(file.quality)
-        if file.slices != slices:
-            raise StreamError(f"the file is altered: it has {file.slices} slices, its model {slices}")
-
-    def _colour(self, file: Container) -> np.ndarray:
-        """What latents and layer decode to."""
-        if not file.layer:
-            return self._synthesize(file, self._slices.decode(file), self.tile)
-        shape = (file.height, file.width) + (() if file.grey else (3,))
-        x_hat = self._synthesize(file, self._slices.decode(file), file.tile) if file.has_latents else None
-        try:
-            return decode_layer(file.layer, x_hat, shape)
-        except ChecksumError as error:
-            if x_hat is None or self._is_reference:
-                raise StreamError(str(error)) from error
-        del x_hat
+    def _colour_elsewhere(self, file: Container, problem: str) -> np.ndarray:
+        """On a CPU with kernels, where this is none."""
+        if self._is_reference:
+            raise StreamError(problem)
         if not kernels.available():
             raise ArithmeticMismatchError(
                 "this picture has a residual layer, which needs the encoder's arithmetic, a CPU with this package's "
@@ -294,12 +246,6 @@ class Codec:
             sides=sides,
             **_extras(picture),
         )
-
-    def _synthesize(self, file: Container, coded: CodedSlices, tile: int | None) -> np.ndarray:
-        """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""
-        size, level = (file.height, file.width), self._slices.level(file.quality)
-        colour = self.network.synthesize(coded.y_hat, coded.detail_symbols, level, size, tile)
-        return ((colour.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8) if file.grey else colour
 
 
 def _extras(picture: Picture) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tcm_jax.codec.tiled_network import TiledNetwork
+from tcm_jax.codec.decoding_network import DecodingNetwork
 from tcm_jax.codec.tiles import ENTROPY_HALO, Grid, Span, spans
 from tcm_jax.model.config import LATENT_STRIDE
 from tcm_jax.system.memory import give_back_freed_memory
@@ -17,7 +17,7 @@ class DecodedSlice:
     are overwritten once those of `add` have gone a halo beyond them, so it may be what the symbols are made of.
     """
 
-    def __init__(self, network: TiledNetwork, i: int, height: int, side: int, out: np.ndarray | None = None):
+    def __init__(self, network: DecodingNetwork, i: int, height: int, side: int, out: np.ndarray | None = None):
         self._network, self._i, self._height, self._side = network, i, height, side
         self._waiting = spans(height, side, ENTROPY_HALO)
         self._held: list[tuple[Span, list[np.ndarray]]] = []

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from tcm_jax.codec.tiled_network import TiledNetwork
+from tcm_jax.codec.decoding_network import DecodingNetwork
 from tcm_jax.codec.tiles import Grid
 
 
@@ -27,7 +27,7 @@ class CodedSlices:
 
 
 def encode_detail_slices(
-    network: TiledNetwork,
+    network: DecodingNetwork,
     slices: Iterable[np.ndarray],
     coded: CodedSlices,
     level: np.ndarray,
@@ -41,7 +41,7 @@ def encode_detail_slices(
 
 
 def decode_detail_slices(
-    network: TiledNetwork,
+    network: DecodingNetwork,
     count: int,
     coded: CodedSlices,
     level: np.ndarray,
@@ -53,5 +53,5 @@ def decode_detail_slices(
         coded.detail_symbols.append(read(_scales(network, coded, level, tile)))
 
 
-def _scales(network: TiledNetwork, coded: CodedSlices, level: np.ndarray, tile: int) -> np.ndarray:
+def _scales(network: DecodingNetwork, coded: CodedSlices, level: np.ndarray, tile: int) -> np.ndarray:
     return np.asarray(network.detail_scales(coded.symbols, coded.sigmas, coded.detail_symbols, level, tile))

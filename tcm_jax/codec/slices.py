@@ -2,22 +2,24 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tcm_jax.codec.container import Container
 from tcm_jax.codec.decoded_slice import DecodedSlice
 from tcm_jax.codec.detail_slices import CodedSlices, decode_detail_slices, encode_detail_slices
-from tcm_jax.codec.effort import Effort, lambda_of, refine
 from tcm_jax.codec.streams import StreamWriter
 from tcm_jax.codec.symbols import Measured, SymbolReader, SymbolWriter
-from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.codec.tiles import Grid
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.errors import ConfigError, StreamError, WeightsError
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig, padded_size
-from tcm_jax.weights.weights import Weights
+
+if TYPE_CHECKING:  # what encodes imports JAX
+    from tcm_jax.codec.effort import Effort
+    from tcm_jax.codec.tiled_network import TiledNetwork
+    from tcm_jax.weights.weights import Weights
 
 _LARGEST_SYMBOL = 2**20  # of a trained network: larger ones say that the weights are none
 
@@ -25,7 +27,7 @@ _LARGEST_SYMBOL = 2**20  # of a trained network: larger ones say that the weight
 class SliceCoder:
     """Codes latents with one set of weights; `engine` is the range coder's."""
 
-    def __init__(self, weights: Weights, network: TiledNetwork, engine: str):
+    def __init__(self, weights: "Weights", network: "TiledNetwork", engine: str):
         self.weights, self.network, self.engine = weights, network, engine
 
     def level(self, quality: int | None) -> np.ndarray | None:
@@ -40,11 +42,13 @@ class SliceCoder:
         return 0 if quality is None else config.detail_slices(_position(quality, config.levels))
 
     def improvement(
-        self, picture: np.ndarray, quality: int | None, effort: Effort
+        self, picture: np.ndarray, quality: int | None, effort: "Effort"
     ) -> Callable[[list[np.ndarray], list[Grid]], float] | None:
         """What `encode` takes as `improve` for this effort; None for none. Raises ConfigError where there is no way."""
         if not effort.steps:
             return None
+        from tcm_jax.codec.effort import lambda_of, refine
+
         if self.detail_count(quality):
             raise ConfigError("an effort is for qualities without detail slices, which these weights have at this one")
         level = self.level(quality)

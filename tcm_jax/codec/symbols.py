@@ -1,6 +1,7 @@
 """Symbols of the latents to and from the stream: with which tables, and what is found out beside the coding."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,10 +9,12 @@ from tcm_jax.codec.container import Container
 from tcm_jax.codec.detail_slices import CodedSlices
 from tcm_jax.codec.guard_band import SideWriter, decoded_indexes, possible_indexes
 from tcm_jax.codec.streams import StreamReader, StreamWriter
-from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.entropy import engines
 from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import ArithmeticMismatchError
+
+if TYPE_CHECKING:
+    from tcm_jax.codec.tiled_network import TiledNetwork
 
 
 @dataclasses.dataclass
@@ -28,7 +31,9 @@ class Measured:
 class SymbolWriter:
     """Writes int32 symbols [h, w, channels] with the tables that their scales choose."""
 
-    def __init__(self, network: TiledNetwork, tables: RangeTables, engine: str, guard_band: float, measured: Measured):
+    def __init__(
+        self, network: "TiledNetwork", tables: RangeTables, engine: str, guard_band: float, measured: Measured
+    ):
         self.stream, self.sides = StreamWriter(tables, engine), SideWriter(guard_band)
         self._network, self._tables, self._measured = network, tables, measured
 

@@ -6,28 +6,18 @@ without a batch; sizes are (height, width) in pixels, multiples of 128. The side
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcm_jax.codec.decoding_network import DecodingNetwork, pieces_of
 from tcm_jax.codec.programs import Parameters, Program
-from tcm_jax.codec.tiles import (
-    ANALYSIS_HALO,
-    ENTROPY_HALO,
-    SYNTHESIS_HALO,
-    Grid,
-    Span,
-    over_tiles,
-    part,
-    rows_of_tiles,
-    tiles,
-)
+from tcm_jax.codec.tiles import ANALYSIS_HALO, SYNTHESIS_HALO, Grid, over_tiles, part
 from tcm_jax.codec.tiling import ANALYSIS_VALUES, SYNTHESIS_VALUES, piece_pixels, piece_sides
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
-from tcm_jax.system.memory import give_back_freed_memory
 from tcm_jax.weights.weights import Weights
 
 _CHUNK = 1 << 16  # symbols whose likelihoods are computed at a time
@@ -109,12 +99,21 @@ def _bits_z(prior, z_symbols):
     return -jnp.log2(factorized.likelihood(prior, z_symbols.astype(jnp.float32) + factorized.medians(prior)))
 
 
-class TiledNetwork:
+class TiledNetwork(DecodingNetwork):
     """One set of weights on one device."""
 
     def __init__(self, weights: Weights, device: jax.Device | None = None):
         self.config = weights.config
         self.params = Parameters(weights.params, device)
+
+    def compute(self, program: str, *args: Any) -> Any:
+        """Results of a program above."""
+        return globals()[f"_{program}"](self.config, self.params, *args)
+
+    @property
+    def synthesis_pixels(self) -> int:
+        """The most pixels of a piece of g_s."""
+        return piece_pixels(SYNTHESIS_VALUES, self.config.widths[0])
 
     def analyze(
         self, image: np.ndarray, level: np.ndarray | None, side: int | None
@@ -124,10 +123,10 @@ class TiledNetwork:
         Each slice is an array of its own, so that they need not all be kept.
         """
         size, channels = padded_size(*image.shape[:2]), self.config.slice_channels
-        sides = self._sides(size, ANALYSIS_VALUES, ANALYSIS_HALO) if side is None else (side, side)
+        sides = self._analysis_sides(size, side)
         shape = (size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE, channels)
         y = [np.empty(shape, np.float32) for _ in range(self.config.num_slices)]
-        for rows, columns in _pieces(size, sides, ANALYSIS_HALO):
+        for rows, columns in pieces_of(size, sides, ANALYSIS_HALO):
             tile = np.asarray(_analysis(self.config, self.params, cut(image, rows, columns), level))
             inner = tile[rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)]
             for i, part_of_y in enumerate(y):
@@ -142,38 +141,14 @@ class TiledNetwork:
         (z,) = over_tiles(function, size, sides, ANALYSIS_HALO, grids, [HYPER_STRIDE])
         return y, np.asarray(z)
 
-    def synthesize(
-        self,
-        y_hat: list[Grid],
-        details: Sequence[Grid],
-        level: np.ndarray | None,
-        size: tuple[int, int],
-        side: int | None,
-    ) -> np.ndarray:
-        """Decoded slices of y, and the symbols of as many detail slices as there are, to the picture.
-
-        It is uint8 [H, W, 3] of any `size`.
-        """
-        picture, padded = np.empty((*size, 3), np.uint8), padded_size(*size)
-        sides = self._sides(padded, SYNTHESIS_VALUES, SYNTHESIS_HALO) if side is None else (side, side)
-        for rows, columns in _pieces(padded, sides, SYNTHESIS_HALO):
-            pieces, added = ([part(grid, rows, columns, LATENT_STRIDE) for grid in grids] for grids in (y_hat, details))
-            grids = (pieces, added) if details else (pieces,)
-            program = _detailed_synthesis if details else _synthesis
-            tile = np.asarray(program(self.config, self.params, *grids, level))[rows.inner(1), columns.inner(1)]
-            kept = picture[rows.kept(1), columns.kept(1)]
-            kept[:] = tile[: kept.shape[0], : kept.shape[1]]
-            del pieces, added, grids, tile  # before the next ones are there
-        return picture
-
     def analyze_details(
         self, image: np.ndarray, y_hat: list[Grid], count: int, level: np.ndarray, side: int | None
     ) -> list[np.ndarray]:
         """The first `count` detail slices of a picture uint8 [H, W, 3] beside y, float32 [h, w, channels]."""
         size, channels = padded_size(*image.shape[:2]), self.config.detail_slice_channels
-        sides = self._sides(size, SYNTHESIS_VALUES, SYNTHESIS_HALO) if side is None else (side, side)
+        sides = self.synthesis_sides(size, side)
         found = [np.empty((*y_hat[0].shape[:2], channels), np.float32) for _ in range(count)]
-        for rows, columns in _pieces(size, sides, SYNTHESIS_HALO):
+        for rows, columns in pieces_of(size, sides, SYNTHESIS_HALO):
             pieces = [part(grid, rows, columns, LATENT_STRIDE) for grid in y_hat]
             slices = _detail_analysis(self.config, self.params, cut(image, rows, columns), pieces, level)
             for whole, tile in zip(found, slices, strict=False):
@@ -181,74 +156,9 @@ class TiledNetwork:
                 whole[rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)] = inner
         return found
 
-    def detail_scales(
-        self, symbols: Sequence[Grid], sigmas: Sequence[Grid], earlier: Sequence[Grid], level: np.ndarray, side: int
-    ) -> Grid:
-        """sigma of the next detail slice from symbols (int32) and scales of y, and the symbols of those before it."""
-        slices = len(symbols)
-
-        def function(*grids):
-            y_symbols, y_sigmas, details = grids[:slices], grids[slices : 2 * slices], grids[2 * slices :]
-            return [_detail_scales(self.config, self.params, len(details), y_symbols, y_sigmas, details, level)]
-
-        inputs = [(grid, LATENT_STRIDE) for grid in (*symbols, *sigmas, *earlier)]
-        return self._entropy(function, inputs, 1, side)[0]
-
-    def hyper(self, z: np.ndarray, level: np.ndarray | None, side: int) -> list[Grid]:
-        """Symbols of z to [latent means, latent scales]."""
-
-        def function(z):
-            return _hyper_synthesis(self.config, self.params, z, level)
-
-        return self._entropy(function, [(z, HYPER_STRIDE)], 2, side)
-
-    def slice_params(
-        self, i: int, context: list[Grid], decoded: list[Grid], side: int, whole: bool, with_support: bool = True
-    ) -> Iterator[tuple[Span, list[Grid]]]:
-        """Rows of tiles of slice `i`, or one of the `whole` grid, with [mu, sigma, support].
-
-        Training, encoder and decoder share this one function. The support is the largest grid, and an encoder has no
-        use for that of the last slice.
-        """
-        results = 3 if with_support else 2
-
-        def function(means, scales, *previous):
-            return _slice_params(self.config, self.params, i, means, scales, previous)[:results]
-
-        inputs = [(grid, LATENT_STRIDE) for grid in (*context, *decoded)]
-        size = _size(context[0])
-        if whole:
-            yield Span(0, size[0], 0, size[0]), self._entropy(function, inputs, results, side)
-        else:
-            strides = [LATENT_STRIDE] * results
-            yield from rows_of_tiles(function, size, (side, side), ENTROPY_HALO, inputs, strides)
-
-    def second_step(self, i: int, symbols: np.ndarray, mu: Grid, sigma: Grid, side: int) -> list[Grid]:
-        """[mu, sigma] of slice `i` from symbols (int32) of which a checkerboard's black fields are known."""
-
-        def function(*grids):
-            return _second_step(self.config, self.params, i, *grids)
-
-        return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (symbols, mu, sigma)], 2, side)
-
-    def slice_latents(self, i: int, symbols: np.ndarray, mu: Grid, support: Grid, side: int) -> Grid:
-        """Decoded slice `i` from its symbols (int32)."""
-
-        def function(*grids):
-            return [_slice_latents(self.config, self.params, i, *grids)]
-
-        return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (symbols, mu, support)], 1, side)[0]
-
-    def in_one_piece(self, size: tuple[int, int]) -> bool:
-        """Whether g_s takes a picture of that padded size in one piece where it may choose."""
-        return self._sides(size, SYNTHESIS_VALUES, SYNTHESIS_HALO) == size
-
-    def _sides(self, size: tuple[int, int], values: int, halo: int) -> tuple[int, int]:
-        return piece_sides(size, piece_pixels(values, self.config.widths[0]), halo)
-
-    def _entropy(self, function, inputs, results: int, side: int) -> list[Grid]:
-        size = _size(*inputs[0])
-        return over_tiles(function, size, (side, side), ENTROPY_HALO, inputs, [LATENT_STRIDE] * results)
+    def _analysis_sides(self, size: tuple[int, int], side: int | None) -> tuple[int, int]:
+        pixels = piece_pixels(ANALYSIS_VALUES, self.config.widths[0])
+        return piece_sides(size, pixels, ANALYSIS_HALO) if side is None else (side, side)
 
     def hyper_information(self, z: np.ndarray) -> float:
         """Bits of the symbols of z, int32 [h, w, channels], under the float distributions, as the loss counts rate."""
@@ -269,20 +179,6 @@ def _sum_by_chunks(function, *arrays: np.ndarray) -> float:
         filled = [np.concatenate([c, np.ones((size - count, *c.shape[1:]), c.dtype)]) for c in chunks]
         total += float(np.asarray(function(*filled))[:count].sum(dtype=np.float64))
     return total
-
-
-def _pieces(size: tuple[int, int], sides: tuple[int, int], halo: int) -> Iterator[tuple[Span, Span]]:
-    """Tiles of g_a and g_s: what one takes is given back before the next, or fragments of it stay."""
-    covering = list(tiles(size, sides, halo))
-    for tile in covering:
-        if len(covering) > 1:
-            give_back_freed_memory()
-        yield tile
-
-
-def _size(grid: Grid, stride: int = LATENT_STRIDE) -> tuple[int, int]:
-    """In pixels."""
-    return grid.shape[0] * stride, grid.shape[1] * stride
 
 
 def cut(image: np.ndarray, rows, columns) -> np.ndarray:

@@ -8,15 +8,20 @@ is kept is at least a halo away from every other. All lengths are in pixels, wha
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from tcm_jax.system.memory import give_back_freed_memory
 
 # Pixels, chosen by docs/experiments/2026-11-24-halos.md; that of the entropy model is part of the format.
 ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO = 64, 64, 128
-Grid = np.ndarray | jax.Array  # [h, w, C]; programs take and give either
+if TYPE_CHECKING:
+    import jax
+
+    Grid = np.ndarray | jax.Array  # [h, w, C]; programs take and give either
+else:
+    Grid = np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 
-from tcm_jax.entropy import factorized as prior
 from tcm_jax.entropy.range_tables import PRECISION, RangeTables
 from tcm_jax.errors import WeightsError
 
@@ -104,6 +103,8 @@ def _fitted(counts: np.ndarray):
 
 def _channels(factorized: dict[str, np.ndarray]):
     """Lowest symbol and masses (in units of 2**-40) of each channel of the factorized prior."""
+    from tcm_jax.entropy import factorized as prior  # imports JAX, without which a decoder may do
+
     params = {name: np.asarray(value, np.float64) for name, value in factorized.items()}
     with np.errstate(all="ignore"):  # absurd weights overflow; what is not finite is refused below
         edges = params["quantiles"][:, :, 1:2] + (np.arange(-REACH, REACH + 1) - 0.5)

@@ -40,7 +40,7 @@ def swin_block(x: jax.Array, weights: SwinWeights, window: int, shifted: bool) -
     batch, height, width, channels = x.shape
     rows, half = height // window, window // 2
     if shifted:
-        x = jnp.roll(x, (-half, -half), (1, 2))
+        x = _rolled(x, half)
     strips = x.reshape(batch * rows, window, width, channels)
     last_row = jnp.tile(jnp.arange(rows) == rows - 1, batch)
 
@@ -52,7 +52,19 @@ def swin_block(x: jax.Array, weights: SwinWeights, window: int, shifted: bool) -
     else:
         strips = block(weights, strips, last_row)
     x = strips.reshape(x.shape)
-    return jnp.roll(x, (half, half), (1, 2)) if shifted else x
+    return _rolled(x, -half) if shifted else x
+
+
+def _rolled(x: jax.Array, by: int) -> jax.Array:
+    """A map with its first `by` rows and columns at their ends, or the last at their starts (`by` < 0).
+
+    As `jnp.roll`, which for sizes that are not known yet would ask whether they are larger than `by`.
+    """
+    for axis in (1, 2):
+        at = by if by > 0 else x.shape[axis] + by
+        parts = [jax.lax.slice_in_dim(x, *ends, axis=axis) for ends in ((at, None), (0, at))]
+        x = jnp.concatenate(parts, axis=axis)
+    return x
 
 
 def _few_at_a_time(block, weights: Any, strips: jax.Array, last_row: jax.Array, heads: int) -> jax.Array:
@@ -134,7 +146,7 @@ def shift_masks(window: int) -> tuple[np.ndarray, np.ndarray]:
 def _apart(columns, last_row, window):
     """Which positions of shifted windows do not see each other: [strips, columns, window**2, window**2]."""
     row_mask, column_mask = shift_masks(window)
-    last_column = (np.arange(columns) == columns - 1)[:, None, None]
+    last_column = (jnp.arange(columns) == columns - 1)[:, None, None]
     return (last_row[:, None, None, None] & row_mask) | (last_column & column_mask)
 
 

@@ -28,7 +28,7 @@ _state = threading.local()
 class Target:
     """What a trace is for; hashable, to be a static argument."""
 
-    platform: str  # as devices have it ("cpu", "gpu", "tpu"); "cuda" and "rocm" are "gpu"
+    platform: str  # as devices have it ("cpu", "gpu", "tpu"); "cuda" and "rocm" are "gpu"; "onnx" is no device
     kernels: str = "none"  # KERNELS
     mesh: Mesh | None = None  # whose devices share each batch; only kernels have to know
 
@@ -42,6 +42,11 @@ class Target:
     def on_cpu(self) -> bool:
         """Whether gradients made for CPUs are wanted."""
         return self.platform == "cpu"
+
+    @property
+    def gathers(self) -> bool:
+        """Whether a look-up is an index and no product."""
+        return self.platform in ("cpu", "onnx")
 
     def by_kernel(self, x: jax.Array) -> bool:
         """Whether a map goes through the codec's kernels: all of them are for float32."""

@@ -125,7 +125,7 @@ def _decode_predicted(data: bytes, picture: np.ndarray, with_hat: bool) -> np.nd
         status = pixel_coder.decode(deep, deep, with_hat, top, min(top + STRIP, height), model.step, *state,
                                     model.coefs, model.weights, model.classes, level_of(), *lookup, words)  # fmt: skip
         if status:
-            raise ChecksumError(_ALTERED + "does not decode to what was encoded")
+            raise ChecksumError(_ALTERED + "does not decode to the picture that was encoded")
     if position != len(data):
         raise StreamError(_ALTERED + "is too long")
     return picture

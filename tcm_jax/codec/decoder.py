@@ -1,0 +1,92 @@
+"""Bytes of `.tcm` files to pictures (docs/format.md), whatever the network runs on."""
+
+import abc
+from typing import Any
+
+import numpy as np
+
+from tcm_jax.codec.alpha_and_metadata import unpack_metadata, unpack_plane
+from tcm_jax.codec.container import MAX_TILE, MIN_TILE, Container, parse
+from tcm_jax.codec.decoding_network import DecodingNetwork
+from tcm_jax.codec.detail_slices import CodedSlices
+from tcm_jax.codec.residual.layer import ChecksumError, decode_layer
+from tcm_jax.codec.slices import SliceCoder
+from tcm_jax.entropy import engines
+from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
+from tcm_jax.images.limits import MAX_PIXELS
+from tcm_jax.images.pictures import Picture
+from tcm_jax.model.config import PAD_MULTIPLE
+from tcm_jax.weights.embedded import EARLIER_EMBEDDED
+
+
+class Decoder(abc.ABC):
+    """Decompresses pictures with one model, `weights`: it has a config, tables, an identity and a name.
+
+    `coder` and `tile` are those of `Codec`.
+    """
+
+    def __init__(self, weights: Any, network: DecodingNetwork, coder: str, tile: int | None):
+        engines.check_engine(coder)
+        if tile and not (MIN_TILE <= tile <= MAX_TILE and tile % PAD_MULTIPLE == 0):
+            raise ConfigError(f"tiles are multiples of {PAD_MULTIPLE} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
+        self.weights, self.network, self.coder, self.tile = weights, network, coder, tile
+        self.model_id = bytes.fromhex(weights.identity)[:8]
+        self._slices = SliceCoder(weights, network, coder)
+
+    def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+        """Bytes of a `.tcm` file to the picture, uint8 of the shape that was compressed (without a lone channel axis).
+
+        Raises StreamError for anything that is no intact file, ModelMismatchError for a file of other weights, and
+        ArithmeticMismatchError if this device's arithmetic is too far from the encoder's.
+        """
+        return self.decode(data, max_pixels).array
+
+    def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
+        """As `decompress`, with the metadata."""
+        file = parse(data, max_pixels)
+        if file.has_latents:
+            self._check_model(file)
+        alpha = unpack_plane(file.alpha, file.height, file.width) if file.alpha else None
+        icc = unpack_metadata(file.icc, "ICC profile") if file.icc else b""
+        exif = unpack_metadata(file.exif, "EXIF") if file.exif else b""
+        return Picture(self._colour(file), alpha, icc, exif)
+
+    def _check_model(self, file: Container) -> None:
+        if file.model_id != self.model_id:
+            earlier = EARLIER_EMBEDDED.get(file.model_id.hex())
+            raise ModelMismatchError(
+                f"this file was written with model {file.model_id.hex()}, but the weights loaded are "
+                f"{self.model_id.hex()} ({self.weights.name}); give the right ones with --weights"
+                + (f": an earlier embedded model, in {earlier} of the project's repository" if earlier else "")
+            )
+        if (file.quality is None) != (self.weights.config.levels == 0):
+            raise StreamError("the file is altered: only files of variable-rate models have a quality")
+        config = self.weights.config
+        slices = config.num_slices * config.steps + self._slices.detail_count(file.quality)
+        if file.slices != slices:
+            raise StreamError(f"the file is altered: it has {file.slices} slices, its model {slices}")
+
+    def _colour(self, file: Container) -> np.ndarray:
+        """What latents and layer decode to."""
+        if not file.layer:
+            return self._synthesize(file, self._slices.decode(file), self.tile)
+        shape = (file.height, file.width) + (() if file.grey else (3,))
+        x_hat = self._synthesize(file, self._slices.decode(file), file.tile) if file.has_latents else None
+        try:
+            return decode_layer(file.layer, x_hat, shape)
+        except ChecksumError as error:
+            problem = str(error)
+        if x_hat is None:
+            raise StreamError(problem)
+        del x_hat
+        return self._colour_elsewhere(file, problem)
+
+    @abc.abstractmethod
+    def _colour_elsewhere(self, file: Container, problem: str) -> np.ndarray:
+        """`_colour` of a file whose layer over latents did not decode with this network. Raises StreamError."""
+
+    def _synthesize(self, file: Container, coded: CodedSlices, tile: int | None) -> np.ndarray:
+        """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""
+        size, level = (file.height, file.width), self._slices.level(file.quality)
+        colour = self.network.synthesize(coded.y_hat, coded.detail_symbols, level, size, tile)
+        return ((colour.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8) if file.grey else colour

@@ -1,0 +1,137 @@
+"""The decoder's part of the network for grids of any size, tile by tile, whatever computes a tile.
+
+Grids are [h, w, channels] without a batch; sizes are (height, width) in pixels, multiples of 128. The side of a tile of
+g_s is None where `tiling.py` chooses it.
+"""
+
+import abc
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tcm_jax.codec.tiles import ENTROPY_HALO, SYNTHESIS_HALO, Grid, Span, over_tiles, part, rows_of_tiles, tiles
+from tcm_jax.codec.tiling import piece_sides
+from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig, padded_size
+from tcm_jax.system.memory import give_back_freed_memory
+
+
+class DecodingNetwork(abc.ABC):
+    """One set of weights, wherever its programs run."""
+
+    config: ModelConfig
+
+    @abc.abstractmethod
+    def compute(self, program: str, *args: Any) -> Any:
+        """Results of a program of `tiled_network.py`, named without its underscore, of one tile."""
+
+    @property
+    @abc.abstractmethod
+    def synthesis_pixels(self) -> int:
+        """The most pixels of a piece of g_s."""
+
+    def synthesize(
+        self,
+        y_hat: list[Grid],
+        details: Sequence[Grid],
+        level: np.ndarray | None,
+        size: tuple[int, int],
+        side: int | None,
+    ) -> np.ndarray:
+        """Decoded slices of y, and the symbols of as many detail slices as there are, to the picture.
+
+        It is uint8 [H, W, 3] of any `size`.
+        """
+        picture, padded = np.empty((*size, 3), np.uint8), padded_size(*size)
+        for rows, columns in pieces_of(padded, self.synthesis_sides(padded, side), SYNTHESIS_HALO):
+            pieces, added = ([part(grid, rows, columns, LATENT_STRIDE) for grid in grids] for grids in (y_hat, details))
+            args = ("detailed_synthesis", pieces, added) if details else ("synthesis", pieces)
+            tile = np.asarray(self.compute(*args, level))[rows.inner(1), columns.inner(1)]
+            kept = picture[rows.kept(1), columns.kept(1)]
+            kept[:] = tile[: kept.shape[0], : kept.shape[1]]
+            del pieces, added, args, tile  # before the next ones are there
+        return picture
+
+    def synthesis_sides(self, size: tuple[int, int], side: int | None) -> tuple[int, int]:
+        """Height and width of the tiles of g_s."""
+        return piece_sides(size, self.synthesis_pixels, SYNTHESIS_HALO) if side is None else (side, side)
+
+    def in_one_piece(self, size: tuple[int, int]) -> bool:
+        """Whether g_s takes a picture of that padded size in one piece where it may choose."""
+        return self.synthesis_sides(size, None) == size
+
+    def detail_scales(
+        self, symbols: Sequence[Grid], sigmas: Sequence[Grid], earlier: Sequence[Grid], level: np.ndarray, side: int
+    ) -> Grid:
+        """sigma of the next detail slice from symbols (int32) and scales of y, and the symbols of those before it."""
+        slices = len(symbols)
+
+        def function(*grids):
+            y_symbols, y_sigmas, details = grids[:slices], grids[slices : 2 * slices], grids[2 * slices :]
+            return [self.compute("detail_scales", len(details), y_symbols, y_sigmas, details, level)]
+
+        inputs = [(grid, LATENT_STRIDE) for grid in (*symbols, *sigmas, *earlier)]
+        return self._entropy(function, inputs, 1, side)[0]
+
+    def hyper(self, z: np.ndarray, level: np.ndarray | None, side: int) -> list[Grid]:
+        """Symbols of z to [latent means, latent scales]."""
+
+        def function(z):
+            return self.compute("hyper_synthesis", z, level)
+
+        return self._entropy(function, [(z, HYPER_STRIDE)], 2, side)
+
+    def slice_params(
+        self, i: int, context: list[Grid], decoded: list[Grid], side: int, whole: bool, with_support: bool = True
+    ) -> Iterator[tuple[Span, list[Grid]]]:
+        """Rows of tiles of slice `i`, or one of the `whole` grid, with [mu, sigma, support].
+
+        Training, encoder and decoder share this one function. The support is the largest grid, and an encoder has no
+        use for that of the last slice.
+        """
+        results = 3 if with_support else 2
+
+        def function(means, scales, *previous):
+            return self.compute("slice_params", i, means, scales, previous)[:results]
+
+        inputs = [(grid, LATENT_STRIDE) for grid in (*context, *decoded)]
+        size = size_of(context[0])
+        if whole:
+            yield Span(0, size[0], 0, size[0]), self._entropy(function, inputs, results, side)
+        else:
+            strides = [LATENT_STRIDE] * results
+            yield from rows_of_tiles(function, size, (side, side), ENTROPY_HALO, inputs, strides)
+
+    def second_step(self, i: int, symbols: np.ndarray, mu: Grid, sigma: Grid, side: int) -> list[Grid]:
+        """[mu, sigma] of slice `i` from symbols (int32) of which a checkerboard's black fields are known."""
+
+        def function(*grids):
+            return self.compute("second_step", i, *grids)
+
+        return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (symbols, mu, sigma)], 2, side)
+
+    def slice_latents(self, i: int, symbols: np.ndarray, mu: Grid, support: Grid, side: int) -> Grid:
+        """Decoded slice `i` from its symbols (int32)."""
+
+        def function(*grids):
+            return [self.compute("slice_latents", i, *grids)]
+
+        return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (symbols, mu, support)], 1, side)[0]
+
+    def _entropy(self, function, inputs, results: int, side: int) -> list[Grid]:
+        size = size_of(*inputs[0])
+        return over_tiles(function, size, (side, side), ENTROPY_HALO, inputs, [LATENT_STRIDE] * results)
+
+
+def pieces_of(size: tuple[int, int], sides: tuple[int, int], halo: int) -> Iterator[tuple[Span, Span]]:
+    """Tiles of g_a and g_s: what one takes is given back before the next, or fragments of it stay."""
+    covering = list(tiles(size, sides, halo))
+    for tile in covering:
+        if len(covering) > 1:
+            give_back_freed_memory()
+        yield tile
+
+
+def size_of(grid: Grid, stride: int = LATENT_STRIDE) -> tuple[int, int]:
+    """In pixels."""
+    return grid.shape[0] * stride, grid.shape[1] * stride
