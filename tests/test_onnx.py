@@ -160,10 +160,8 @@ def test_the_command_exports(tmp_path, capsys):
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert capsys.readouterr().out == f"{folder}: {size:,} bytes, model f48e8dfbd1dc5a75\n"
     assert cli.main(["export-onnx", str(folder), "--weights", str(WEIGHTS)]) == 1
-    assert (
-        capsys.readouterr().err
-        == f"TcmError: {folder} holds a model; give another folder, or --overwrite to replace it\n"
-    )
+    sentence = f"TcmError: {folder} holds a model; give another folder, or --overwrite to replace it\n"
+    assert capsys.readouterr().err == sentence
     assert cli.main(["export-onnx", str(folder), "--weights", str(WEIGHTS), "--overwrite"]) == 0
     capsys.readouterr()
     file = tmp_path / "file"
@@ -176,7 +174,8 @@ def test_the_command_exports(tmp_path, capsys):
     ("options", "sentence"),
     [
         ([], "ConfigError: --runtime onnx needs --weights FOLDER, which tcm export-onnx wrote"),
-        (["--weights", "no"], "WeightsError: cannot read {no}: No such file or directory; `tcm export-onnx no` writes it"),
+        (["--weights", "no"],
+         "WeightsError: cannot read {no}: No such file or directory; `tcm export-onnx no` writes it"),
         (["--weights", "no", "--engine", "ray"], "ConfigError: --runtime onnx works with --engine local alone"),
     ],
 )  # fmt: skip
@@ -215,12 +214,12 @@ def test_programs_that_are_damaged(models, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     for damage in (lambda path: path.write_bytes(path.read_bytes()[:1000]), lambda path: path.unlink()):
         damage(tmp_path / "slice_params_1.onnx")
-        with pytest.raises(WeightsError, match="^cannot load .*slice_params_1.onnx: "):
+        with pytest.raises(WeightsError, match=r"^cannot load .*slice_params_1\.onnx: "):
             OnnxDecoder(tmp_path).decompress((GOLDEN / "rgb.tcm").read_bytes())
 
 
 @pytest.mark.parametrize(
-    "function", [jnp.cumsum, lambda x: x**3, lambda x: x[::-1], lambda x: jnp.tile(x, 2), lambda x: x[jnp.array([0, 1])] @ x]
+    "function", [jnp.cumsum, lambda x: x**3, lambda x: x[::-1], lambda x: jnp.tile(x, 2)]
 )  # fmt: skip
 def test_what_has_no_operator_is_refused(function):
     """Rather than converted to something else."""
