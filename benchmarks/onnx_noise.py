@@ -8,8 +8,9 @@ quality and in all:
 
 - `symbols`; `wrong_alone`, of how many the table is another by ONNX's scale alone; `wrong_in_band`, of how many with
   what the file says of scales near a boundary. One of these would cost a search, or the file.
-- `largest_relative`, the largest difference of scales within the tables; `largest_near`, the same of scales within two
-  guard bands of a boundary, where alone it matters; `margin`, how many times that is less than the guard band.
+- `largest_relative`, the largest difference of scales within the tables, relative to them; `margin`, how many times
+  that is less than the guard band, which must cover it wherever a boundary lies; `largest_near`, the largest of scales
+  that do lie within two guard bands of a boundary.
 - `searched`, slices whose first tables were not right; `failed`, files that did not decode.
 - `largest_difference` of the pictures in levels, and of how many of their `samples` there is one.
 """
@@ -135,7 +136,7 @@ def summed(files: list[dict]) -> dict:
     """Of several files."""
     total = {key: sum(file[key] for file in files) for key in COUNTED}
     total |= {key: max(file[key] for file in files) for key in LARGEST}
-    return total | {"margin": round(GUARD_BAND / total["largest_near"], 2) if total["largest_near"] else None}
+    return total | {"margin": round(GUARD_BAND / total["largest_relative"], 2) if total["largest_relative"] else None}
 
 
 if __name__ == "__main__":
