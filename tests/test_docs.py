@@ -24,6 +24,7 @@ WORDS = {
     "docs/residual.md": 1200,
     "docs/repeats.md": 1200,
     "docs/effort.md": 700,
+    "docs/onnx.md": 700,
     "docs/training.md": 1000,
     "docs/evaluation.md": 1000,
     "docs/performance.md": 700,

@@ -19,8 +19,8 @@ from tcm_jax.model.config import ModelConfig
 from tcm_jax.system.extras import needed
 
 FORMAT, DESCRIPTION = "tcm_jax onnx 1", "model.json"
-# Pixels of a piece of g_s times channels of its finest grid: 1 Mi pixels of the embedded model.
-SYNTHESIS_VALUES = 24 << 20
+# Pixels of a piece of g_s times channels of its finest grid: 2 Mi pixels of the embedded model, 0.8 GB.
+SYNTHESIS_VALUES = 48 << 20
 
 
 @dataclasses.dataclass(frozen=True)

@@ -246,6 +246,16 @@ def _convert_element_type(graph, equation, values):
 
 
 @_rule
+def _ne(graph, equation, values):
+    return Value(_broadcast(values), graph.op("Not", _elementwise("Equal", graph, equation, values).name))
+
+
+@_rule
+def _rem(graph, equation, values):
+    return Value(_broadcast(values), graph.op("Mod", *(graph.name(value) for value in values), fmod=1))
+
+
+@_rule
 def _square(graph, equation, values):
     return _elementwise("Mul", graph, equation, [values[0], values[0]])
 
