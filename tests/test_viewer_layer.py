@@ -178,3 +178,10 @@ def test_the_errors_are_ours(decode):
         with pytest.raises(StreamError) as refused:
             decode_layer(data, below.copy(), picture.shape)
         assert decode(data, below, picture.shape)["error"] == f"{type(refused.value).__name__}: {refused.value}"
+
+
+@pytest.mark.slow
+def test_its_own_tests():
+    """Kept layers, every refusal, and 5,000 damaged payloads."""
+    done = subprocess.run([str(NODE), "--test", "residual.test.js"], cwd=DECODER.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

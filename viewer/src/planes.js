@@ -56,6 +56,6 @@ export class Planes {
   /** @param {number} y */
   startRow(y) {
     this.y = y;
-    if (y > 0) for (const rows of this.rows) rows.next();
+    for (const rows of this.rows) rows.next();
   }
 }

@@ -107,16 +107,16 @@ function forRow0(model, { channels, decoded }) {
 }
 
 /**
- * Where the symbol 0 lies, and the phase of its table, for 1020 + P, less 4 * x_hat of steps over 1 with latents.
+ * Where the symbol 0 lies, and the phase of its table, for 1020 + P - 4 * x_hat.
  *
  * @param {number} step
- * @param {boolean} anchored
+ * @param {boolean} withLatents
  */
-function lattice(step, anchored) {
+function lattice(step, withLatents) {
   const bases = new Int16Array(2041);
   const phases = new Uint8Array(2041);
   for (let i = 0, fine = -1020; fine <= 1020; i++, fine++) {
-    if (step === 1 || anchored) {
+    if (step === 1 || withLatents) {
       bases[i] = Math.floor(fine / (4 * step)) * step;
       phases[i] = Math.floor((fine - 4 * bases[i]) / step);
     } else {
@@ -152,7 +152,7 @@ function decodeRow(planes, model, turn, words) {
     const predicted = clamp((sum + 32) >> 6, 1020);
     const activity = activities[x] + Math.imul(weightW, errorW) + Math.imul(weightWW, errorWW);
     const level = LEVEL_OF[clamp(activity >> 8, 1023)];
-    const anchor = hat && step > 1 ? hat[out] : 0;
+    const anchor = hat ? hat[out] : 0;
     const fine = 1020 + predicted - 4 * anchor;
     const symbol = words.symbol(frequencies, ((turn * LEVELS + level) << 2) | phases[fine]);
     const sample = clamp(anchor + bases[fine] + symbol * step, 255);

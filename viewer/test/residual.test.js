@@ -7,6 +7,7 @@ import { parse } from "../src/container.js";
 import { crc32 } from "../src/crc32.js";
 import { ChecksumError, StreamError } from "../src/errors.js";
 import { EXPONENTS, Frequencies, STRIDE, WIDTHS } from "../src/frequencies.js";
+import { Reader } from "../src/reader.js";
 import { decodeResidual, stepOf } from "../src/residual.js";
 import { golden, goldenSamples, LAYERS_ALONE, sampled } from "./golden.js";
 import { random } from "./random.js";
@@ -22,8 +23,10 @@ const CASES = JSON.parse(readFileSync(new URL("layers.json", import.meta.url), "
 for (const [name, { payload, samples, ...shape }] of Object.entries(CASES)) {
   test(`${name}: the encoder's samples`, async () => {
     const before = shape.decoded?.slice();
-    assert.deepEqual(await decodeResidual(payload, shape), samples);
-    assert.deepEqual(shape.decoded?.slice(), before); // what was given is not overwritten
+    const found = await decodeResidual(payload, shape);
+    assert.deepEqual(found, samples);
+    assert.notEqual(found.buffer, payload.buffer);
+    assert.deepEqual(shape.decoded?.slice(), before); // what was given is not changed
   });
 }
 
@@ -83,7 +86,7 @@ const HEAD = [0, 0, 0, 0, 0, 1, 1];
 const layer = (...parts) => Uint8Array.from(parts.flat());
 
 /**
- * A packed model and its length.
+ * A packed model of zeros but for one byte, and its length.
  *
  * @param {number} size
  * @param {number} at
@@ -92,8 +95,16 @@ const layer = (...parts) => Uint8Array.from(parts.flat());
 function model(size, at = 0, value = 0) {
   const data = new Uint8Array(size);
   data[at] = value;
-  const packed = [...deflateSync(data)];
-  return [(packed.length & 127) | 128, ((packed.length >> 7) & 127) | 128, packed.length >> 14, ...packed];
+  return counted([...deflateSync(data)]);
+}
+
+/**
+ * Bytes behind their number.
+ *
+ * @param {number[]} data
+ */
+function counted(data) {
+  return [(data.length & 127) | 128, ((data.length >> 7) & 127) | 128, data.length >> 14, ...data];
 }
 
 const GREY = { width: 3, height: 2, channels: 1 };
@@ -132,6 +143,18 @@ for (const [name, payload, message] of REFUSED) {
     });
   });
 }
+
+test("refused: a byte behind the layer, a word behind a strip", async () => {
+  const { payload, samples, ...shape } = CASES["exact, grey"];
+  await assert.rejects(decodeResidual(layer([...payload], 0), shape), /is too long$/);
+  const reader = new Reader(payload, 7);
+  reader.take(reader.varint());
+  const head = [...payload.subarray(0, reader.position)];
+  const strip = [...reader.take(reader.varint()), 0, 0];
+  const longer = layer(head, counted(strip));
+  await assert.rejects(decodeResidual(longer, shape), ChecksumError);
+  assert.deepEqual(await decodeResidual(layer(head, counted(strip.slice(0, -2))), shape), samples);
+});
 
 test("refused: repeats over latents, stored over latents", async () => {
   for (const name of ["few colours", "stored"]) {
