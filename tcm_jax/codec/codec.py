@@ -172,15 +172,17 @@ class Codec(Decoder):
             return self._layered(picture, plan.step_of_quality(hundredths), effort, measured)
         if hundredths is None or hundredths <= plan.HELPED_FROM:
             return self._latents(picture, hundredths, effort, measured, self.tile), None
-        measured.kept = True
-        container = self._latents(picture, hundredths, effort, measured, self._layered_tile(picture))
-        hat = self._synthesize(container, measured.coded, container.tile)
-        help_ = plan.help_latents(picture.colour, hat, hundredths, len(container.stream), self._is_reference)
+        code = self._coder_of(picture, hundredths, effort, measured)
+        latents = code(picture.colour)
+        help_ = plan.help_latents(picture.colour, latents, hundredths, code if self._is_reference else None)
         if help_ is None:
-            return container, None if container.tile and self.tile is None else hat  # without a layer g_s chooses
-        if help_.beside_latents:
-            return dataclasses.replace(container, layer=help_.layer.data), help_.layer.decoded
-        return self._alone(picture, help_.layer.data), help_.layer.decoded
+            measured.take(latents.measured)
+            chosen = latents.container.tile and self.tile is None  # without a layer g_s chooses its tiles
+            return latents.container, None if chosen else latents.hat
+        if help_.latents is None:
+            return self._alone(picture, help_.layer.data), help_.layer.decoded
+        measured.take(help_.latents.measured)
+        return dataclasses.replace(help_.latents.container, layer=help_.layer.data), help_.layer.decoded
 
     def _layered(self, picture: Picture, step: int, effort: Effort, measured: Measured) -> tuple[Container, np.ndarray]:
         """With a layer of that step, beside latents where they pay."""
@@ -188,14 +190,26 @@ class Codec(Decoder):
         alone = self._alone(picture, layer.data), layer.decoded
         if step < plan.LATENTS_FROM or not self._is_reference:
             return alone
-        measured.kept = True
-        hundredths = 10_000 if self.weights.config.levels else None
-        container = self._latents(picture, hundredths, effort, measured, self._layered_tile(picture))
-        hat = self._synthesize(container, measured.coded, container.tile)
-        layer = encode_layer(picture.colour, hat, step)
-        if len(container.stream) + len(layer.data) >= len(alone[0].layer):
+        code = self._coder_of(picture, 10_000 if self.weights.config.levels else None, effort, measured)
+        latents = code(picture.colour)
+        spared = plan.spared_latents(picture.colour, latents, 10_000, code)
+        found = [(each, encode_layer(picture.colour, each.hat, step)) for each in (latents, spared) if each]
+        latents, layer = min(found, key=lambda pair: pair[0].bytes + len(pair[1].data))
+        if latents.bytes + len(layer.data) >= len(alone[0].layer):
             return alone
-        return dataclasses.replace(container, layer=layer.data), layer.decoded
+        measured.take(latents.measured)
+        return dataclasses.replace(latents.container, layer=layer.data), layer.decoded
+
+    def _coder_of(self, picture: Picture, hundredths: int | None, effort: Effort, measured: Measured) -> plan.Code:
+        """What codes colours as latents that may get a layer."""
+
+        def code(colour: np.ndarray) -> plan.Latents:
+            found = Measured(bits=measured.bits, kept=True)
+            tile = self._layered_tile(picture)
+            container = self._latents(dataclasses.replace(picture, colour=colour), hundredths, effort, found, tile)
+            return plan.Latents(container, self._synthesize(container, found.coded, container.tile), found)
+
+        return code
 
     def _alone(self, picture: Picture, layer: bytes) -> Container:
         """A file without latents; any weights decode it."""

@@ -27,6 +27,10 @@ class Measured:
     table_bits: float = 0.0
     coded: CodedSlices = dataclasses.field(default_factory=CodedSlices)
 
+    def take(self, other: "Measured") -> None:
+        """Says from now on what `other` does."""
+        vars(self).update(vars(other))
+
 
 class SymbolWriter:
     """Writes int32 symbols [h, w, channels] with the tables that their scales choose."""

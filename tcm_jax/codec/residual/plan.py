@@ -1,10 +1,15 @@
 """When the residual layer is used, and how finely; docs/residual.md says nothing of it, as decoders need not know."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
+from tcm_jax.codec.container import Container
 from tcm_jax.codec.residual.layer import Layer, encode_layer, repeats
+from tcm_jax.codec.residual.spare import BLOCK, block_errors, spared
+from tcm_jax.codec.symbols import Measured
 from tcm_jax.errors import ConfigError
 
 LAYER_FROM = 9500  # hundredths of quality: above it the layer carries the error down, to nothing at 100
@@ -17,15 +22,30 @@ _STEEPEST = 0.5 / np.log(2)  # bits a sample by which e times the squared error 
 _LEAST_GAIN = 0.15  # of the latents' bits: what the layer must be expected to save before it is tried
 _MANY_REPEATS = 0.3  # share of pixels that equal a neighbour, above which the layer alone may be smaller than latents
 _LEAST_BITS = 4  # of a pixel that equals no neighbour
-_BLOCK = 16  # pixels a side whose errors are looked at together
+
+
+class Latents(NamedTuple):
+    """A file of latents alone, the picture that they give, and what was found out beside the coding."""
+
+    container: Container
+    hat: np.ndarray
+    measured: Measured
+
+    @property
+    def bytes(self) -> int:
+        """Of the stream."""
+        return len(self.container.stream)
+
+
+Code = Callable[[np.ndarray], Latents]  # of other colours for the same picture
 
 
 @dataclasses.dataclass(frozen=True)
 class Help:
-    """A layer, and whether latents go with it."""
+    """A layer, and the latents that go with it, if any."""
 
     layer: Layer
-    beside_latents: bool
+    latents: Latents | None
 
 
 def step_of_error(max_error: int) -> int:
@@ -45,32 +65,39 @@ def _efficient(step: float) -> int:
     return 1 if step < 1.5 else max(2, min(2 * round(step / 2), 254))
 
 
-def help_latents(colour: np.ndarray, hat: np.ndarray, hundredths: int, budget: int, over: bool) -> Help | None:
+def help_latents(colour: np.ndarray, latents: Latents, hundredths: int, code: Code | None) -> Help | None:
     """The layer, beside latents or in their place, that costs less than they do alone, or None.
 
-    Costs are bits and, at the quality's exchange, squared errors. `budget` is the latents' bytes; `over` allows a layer
-    beside them. Most pictures are not tried, as that takes ten times as long as their latents.
+    Costs are bits and, at the quality's exchange, squared errors. `code` makes other latents, which are spared what
+    they fail at; without it no layer goes beside any. Most pictures are not tried, as that takes ten times as long as
+    their latents.
     """
-    pixels = colour.shape[0] * colour.shape[1]
-    worth = _worth(hundredths)
-    floor = _STEEPEST * colour.size / pixels / worth  # squared error below which bits are worth more
+    pixels, worth, floor = colour.shape[0] * colour.shape[1], _worth(hundredths), _floor(colour, hundredths)
     coarse = _efficient((12 * floor) ** 0.5)
-    failed = _expected_gain(colour, hat, floor) > _LEAST_GAIN * 8 * budget
-    if not failed and not _may_pay(colour, budget):
-        return None
-
-    attempts = [(1, False)]
+    failed = _expected_gain(colour, latents.hat, floor) > _LEAST_GAIN * 8 * latents.bytes
+    attempts: list[tuple[int, Latents | None]] = []
+    if failed or _may_pay(colour, latents.bytes):
+        attempts += [(1, None)]
     if failed:
-        attempts += [(coarse, False)]
-        attempts += [(_cheapest_step(colour, hat, worth, coarse), True)] if over else []
-    best, least = None, 8 * budget + worth * pixels * _squared_error(colour, hat)
+        attempts += [(coarse, None)]
+        attempts += [(_cheapest_step(colour, latents.hat, worth, coarse), latents)] if code else []
+    if others := code and spared_latents(colour, latents, hundredths, code):
+        attempts += [(_cheapest_step(colour, others.hat, worth, coarse), others)]
+
+    best, least = None, 8 * latents.bytes + worth * pixels * _squared_error(colour, latents.hat)
     for step, beside in attempts:
-        layer = encode_layer(colour, hat if beside else None, step)
-        size = len(layer.data) + (budget if beside else 0)
+        layer = encode_layer(colour, beside.hat if beside else None, step)
+        size = len(layer.data) + (beside.bytes if beside else 0)
         cost = 8 * size + worth * pixels * _squared_error(colour, layer.decoded)
         if cost < least:
             best, least = Help(layer, beside), cost
     return best
+
+
+def spared_latents(colour: np.ndarray, latents: Latents, hundredths: int, code: Code) -> Latents | None:
+    """Latents of the picture without what they fail at and a layer codes in few bits; None if there is little of it."""
+    simpler = spared(colour, latents.hat, _floor(colour, hundredths))
+    return None if simpler is None else code(simpler)
 
 
 def _cheapest_step(colour: np.ndarray, hat: np.ndarray, worth: float, coarse: int) -> int:
@@ -93,18 +120,16 @@ def _worth(hundredths: int) -> float:
     return first * (last / first) ** ((hundredths - 100) / 9900)
 
 
+def _floor(colour: np.ndarray, hundredths: int) -> float:
+    """Squared error below which bits are worth more."""
+    return _STEEPEST * (colour.shape[2] if colour.ndim == 3 else 1) / _worth(hundredths)
+
+
 def _expected_gain(colour: np.ndarray, hat: np.ndarray, floor: float) -> float:
     """Bits that a layer may save where blocks' squared errors are above `floor` (reverse water-filling)."""
-    total = 0.0
-    for top in range(0, len(colour), _BLOCK):
-        rows = slice(top, top + _BLOCK)
-        error = np.square(colour[rows].astype(np.int32) - hat[rows])
-        columns = error.reshape(*error.shape[:2], -1).mean((0, 2))
-        starts = np.arange(0, len(columns), _BLOCK)
-        sizes = np.diff(np.append(starts, len(columns)))
-        ratio = np.maximum(np.add.reduceat(columns, starts) / sizes / floor, 1)
-        total += float(((ratio - 1 - np.log(ratio)) * sizes).sum()) * len(error)
-    return _STEEPEST * total * colour.size / (colour.shape[0] * colour.shape[1])
+    ratio = np.maximum(block_errors(colour, hat) / floor, 1)
+    sizes = (np.diff(np.append(np.arange(0, length, BLOCK), length)) for length in colour.shape[:2])
+    return _STEEPEST * float(((ratio - 1 - np.log(ratio)) * np.outer(*sizes)).sum()) * colour[0, 0].size
 
 
 def _may_pay(colour: np.ndarray, budget: int) -> bool:
