@@ -57,9 +57,7 @@ class OnnxNetwork(DecodingNetwork):
     """The programs of a model, each loaded when it is first called."""
 
     def __init__(self, model: OnnxModel):
-        with needed("onnx", "--runtime onnx needs onnxruntime"):
-            import onnxruntime
-        self.config, self._model, self._runtime = model.config, model, onnxruntime
+        self.config, self._model, self._runtime = model.config, model, _runtime()
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -99,6 +97,13 @@ class OnnxNetwork(DecodingNetwork):
             raise WeightsError(f"cannot load {path}: {reason}") from error
 
 
+def _runtime() -> Any:
+    """The module onnxruntime. Raises MissingExtraError."""
+    with needed("onnx", "--runtime onnx needs onnxruntime"):
+        import onnxruntime
+    return onnxruntime
+
+
 def _flat(args: Any) -> list[np.ndarray]:
     """Arrays in order, out of lists; without numbers and None."""
     if isinstance(args, list | tuple):
@@ -110,6 +115,7 @@ class OnnxDecoder(Decoder):
     """Decompresses pictures as `Codec` does, pixels within one level; `model` is a folder or what `load_onnx` gives."""
 
     def __init__(self, model: str | os.PathLike | OnnxModel, coder: str = "auto", tile: int | None = None):
+        _runtime()  # before a folder is looked for
         model = model if isinstance(model, OnnxModel) else load_onnx(model)
         super().__init__(model, OnnxNetwork(model), coder, tile)
 
