@@ -42,7 +42,7 @@ def load_onnx(folder: str | os.PathLike) -> OnnxModel:
         said = json.loads(path.read_text(encoding="utf-8"))
         if said["format"] != FORMAT:
             raise WeightsError(f"{path} is of another version, {said['format']!r}; export it again")
-        tables = RangeTables(*(np.array(said[key], np.int32) for key in ("lookup", "offsets")))
+        tables = RangeTables(*(_int32(said[key]) for key in ("lookup", "offsets")))
         config, programs = ModelConfig.from_dict(said["config"]), dict(said["programs"])
         bytes.fromhex(said["identity"])
     except OSError as error:
@@ -51,6 +51,13 @@ def load_onnx(folder: str | os.PathLike) -> OnnxModel:
     except (KeyError, TypeError, ValueError, OverflowError, ConfigError) as error:
         raise WeightsError(f"{path} describes no exported model: {error}") from error
     return OnnxModel(Path(folder), str(said["name"]), said["identity"], config, tables, programs)
+
+
+def _int32(numbers: list[int]) -> np.ndarray:
+    array = np.array(numbers, np.int64)
+    if not np.array_equal(array.astype(np.int32), array):
+        raise ValueError("a number of its tables is out of range")
+    return array.astype(np.int32)
 
 
 class OnnxNetwork(DecodingNetwork):
@@ -75,9 +82,14 @@ class OnnxNetwork(DecodingNetwork):
         name = "_".join([program, *(str(arg) for arg in args if isinstance(arg, int))])
         if program == "detailed_synthesis":
             name = f"synthesis_{len(args[1])}"
-        session, said = self._session(name), self._model.programs[name]
-        grids = dict(zip(said["arguments"], _flat(args), strict=True))
-        results = session.run(said["outputs"], {key: grids[key] for key in said["inputs"]})
+        session = self._session(name)
+        try:
+            said = self._model.programs[name]
+            grids = dict(zip(said["arguments"], _flat(args), strict=True))
+            results = session.run(said["outputs"], {key: grids[key] for key in said["inputs"]})
+        except Exception as error:  # of onnxruntime's own kinds, or what a description lacks
+            reason = " ".join(str(error).split())
+            raise WeightsError(f"{name}.onnx in {self._model.folder} cannot be run: {reason}") from error
         return results[0] if len(results) == 1 else results
 
     def _session(self, name: str) -> Any:

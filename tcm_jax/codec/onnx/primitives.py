@@ -4,6 +4,7 @@ A rule takes the graph, an equation of a jaxpr and the values of its inputs; it 
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -116,16 +117,30 @@ def _conv_general_dilated(graph, equation, values):
 
 @_rule
 def _dot_general(graph, equation, values):
-    """A product of the last axis of the first with the one before the others of the second, or its first."""
-    ((left, right), (left_batch, right_batch)), ranks = (
-        equation.params["dimension_numbers"],
-        [len(variable.aval.shape) for variable in equation.invars],
-    )
-    batch = tuple(range(len(left_batch)))
-    as_matmul = left == (ranks[0] - 1,) and right == (len(batch),) and ranks[1] == len(batch) + 2
-    if not as_matmul or tuple(left_batch) != batch or tuple(right_batch) != batch or (batch and ranks[0] != ranks[1]):
-        raise NotImplementedError("a product that is no MatMul")
-    return Value(_shape(equation), graph.op("MatMul", *_whole(graph, equation, values)))
+    """As MatMul takes it: axes that both share first, then one of sums; others beside it as one."""
+    sums, shared = equation.params["dimension_numbers"]
+    if len(sums[0]) != 1:
+        raise NotImplementedError("sums over several axes")
+    factors, whole = [], True
+    for side, (x, variable) in enumerate(zip(_whole(graph, equation, values), equation.invars, strict=True)):
+        shape = variable.aval.shape
+        free = [axis for axis in range(len(shape)) if axis not in (*sums[side], *shared[side])]
+        order = [*shared[side], *((*free, *sums[side]), (*sums[side], *free))[side]]
+        x = x if order == sorted(order) else graph.op("Transpose", x, perm=order)
+        if len(free) != 1 and (side or shared[0]):
+            length, between = math.prod(_integer(shape[axis]) for axis in free), shape[sums[side][0]]
+            sizes = [shape[axis] for axis in shared[side]]
+            x = graph.op("Reshape", x, graph.shape(sizes + [[length, between], [between, length]][side]))
+            whole = False
+        factors.append(x)
+    product, shape = graph.op("MatMul", *factors), _shape(equation)
+    return Value(shape, product if whole else graph.op("Reshape", product, graph.shape(shape)))
+
+
+def _integer(size: Any) -> int:
+    if linear(size)[0]:
+        raise NotImplementedError("a product of sizes that are not known")
+    return int(size)
 
 
 @_rule
