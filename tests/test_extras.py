@@ -26,8 +26,8 @@ MODULES = {"PIL": "pillow", "orbax": "orbax-checkpoint", "absl": "absl-py", "ski
            "tensorflow_compression_ops": "tensorflow-compression-ops"}  # fmt: skip
 COME_WITH_JAX = {"jaxlib", "scipy"}
 COME_WITH_FLAX = {"optax", "orbax-checkpoint"}
-NOT_IN_CORE = ("bjontegaard", "grain", "matplotlib", "ml_collections", "pillow_jxl", "ray", "skimage",
-               "ssimulacra2", "tensorboardX", "tensorflow_datasets", "torch")  # fmt: skip
+NOT_IN_CORE = ("bjontegaard", "grain", "matplotlib", "ml_collections", "onnx", "onnxruntime", "pillow_jxl", "ray",
+               "skimage", "ssimulacra2", "tensorboardX", "tensorflow_datasets", "torch")  # fmt: skip
 
 
 def distributions(requirements: list[str]) -> set[str]:
@@ -99,6 +99,10 @@ def test_training_asks_for_all_that_it_imports():
         ("torch", ["compress", "PICTURE", "--weights", "a.pth.tar"],
          'reading PyTorch checkpoints needs PyTorch: pip install "tcm_jax[torch]"'),
         ("ray", ["compress", "PICTURE", "--engine", "ray"], '--engine ray needs Ray: pip install "tcm_jax[ray]"'),
+        ("onnx", ["export-onnx", "model", "--weights", str(WEIGHTS)],
+         'ONNX programs need onnx: pip install "tcm_jax[onnx]"'),
+        ("onnxruntime", ["decompress", str(GOLDEN / "rgb.tcm"), "--runtime", "onnx", "--weights", "model"],
+         '--runtime onnx needs onnxruntime: pip install "tcm_jax[onnx]"'),
         ("tensorflow_compression_ops", ["decompress", str(GOLDEN / "rgb.tcm"), "--coder", "tfc"],
          'the tfc coder needs tensorflow-compression-ops: pip install "tcm_jax[tfc]"'),
     ],

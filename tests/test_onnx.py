@@ -231,6 +231,16 @@ def test_programs_that_are_damaged(models, tmp_path):
             OnnxDecoder(tmp_path).decompress((GOLDEN / "rgb.tcm").read_bytes())
 
 
+@pytest.mark.parametrize("programs", [{}, {"hyper_synthesis": {"arguments": ["z"], "inputs": [], "outputs": []}}])
+def test_programs_that_are_not_described(programs, models, tmp_path):
+    said = json.loads((models["fixed"] / "model.json").read_text(encoding="utf-8")) | {"programs": programs}
+    (tmp_path / "model.json").write_text(json.dumps(said), encoding="utf-8")
+    name = "hyper_synthesis.onnx"
+    (tmp_path / name).write_bytes((models["fixed"] / name).read_bytes())
+    with pytest.raises(WeightsError, match=r"^hyper_synthesis\.onnx in .* cannot be run: "):
+        OnnxDecoder(tmp_path).decompress((GOLDEN / "rgb.tcm").read_bytes())
+
+
 @pytest.mark.parametrize(
     "function", [jnp.cumsum, lambda x: x**3, lambda x: x[::-1], lambda x: jnp.tile(x, 2)]
 )  # fmt: skip

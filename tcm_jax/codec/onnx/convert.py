@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from jax.extend.core import Literal
 
+from tcm_jax.codec.onnx import layout  # noqa: F401 - has rules
+from tcm_jax.codec.onnx.arithmetic import FUNCTIONS
 from tcm_jax.codec.onnx.graph import Graph, Value
-from tcm_jax.codec.onnx.primitives import FUNCTIONS, RULES, SAME, folded
+from tcm_jax.codec.onnx.rules import RULES, SAME, folded
 
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # parameters of primitives that are functions
 

@@ -42,7 +42,7 @@ def load_onnx(folder: str | os.PathLike) -> OnnxModel:
         said = json.loads(path.read_text(encoding="utf-8"))
         if said["format"] != FORMAT:
             raise WeightsError(f"{path} is of another version, {said['format']!r}; export it again")
-        tables = RangeTables(*(np.array(said[key], np.int32) for key in ("lookup", "offsets")))
+        tables = RangeTables(*(_int32(said[key]) for key in ("lookup", "offsets")))
         config, programs = ModelConfig.from_dict(said["config"]), dict(said["programs"])
         bytes.fromhex(said["identity"])
     except OSError as error:
@@ -53,13 +53,18 @@ def load_onnx(folder: str | os.PathLike) -> OnnxModel:
     return OnnxModel(Path(folder), str(said["name"]), said["identity"], config, tables, programs)
 
 
+def _int32(numbers: list[int]) -> np.ndarray:
+    array = np.array(numbers, np.int64)
+    if not np.array_equal(array.astype(np.int32), array):
+        raise ValueError("a number of its tables is out of range")
+    return array.astype(np.int32)
+
+
 class OnnxNetwork(DecodingNetwork):
     """The programs of a model, each loaded when it is first called."""
 
     def __init__(self, model: OnnxModel):
-        with needed("onnx", "--runtime onnx needs onnxruntime"):
-            import onnxruntime
-        self.config, self._model, self._runtime = model.config, model, onnxruntime
+        self.config, self._model, self._runtime = model.config, model, _runtime()
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -77,9 +82,14 @@ class OnnxNetwork(DecodingNetwork):
         name = "_".join([program, *(str(arg) for arg in args if isinstance(arg, int))])
         if program == "detailed_synthesis":
             name = f"synthesis_{len(args[1])}"
-        session, said = self._session(name), self._model.programs[name]
-        grids = dict(zip(said["arguments"], _flat(args), strict=True))
-        results = session.run(said["outputs"], {key: grids[key] for key in said["inputs"]})
+        session = self._session(name)
+        try:
+            said = self._model.programs[name]
+            grids = dict(zip(said["arguments"], _flat(args), strict=True))
+            results = session.run(said["outputs"], {key: grids[key] for key in said["inputs"]})
+        except Exception as error:  # of onnxruntime's own kinds, or what a description lacks
+            reason = " ".join(str(error).split())
+            raise WeightsError(f"{name}.onnx in {self._model.folder} cannot be run: {reason}") from error
         return results[0] if len(results) == 1 else results
 
     def _session(self, name: str) -> Any:
@@ -99,6 +109,13 @@ class OnnxNetwork(DecodingNetwork):
             raise WeightsError(f"cannot load {path}: {reason}") from error
 
 
+def _runtime() -> Any:
+    """The module onnxruntime. Raises MissingExtraError."""
+    with needed("onnx", "--runtime onnx needs onnxruntime"):
+        import onnxruntime
+    return onnxruntime
+
+
 def _flat(args: Any) -> list[np.ndarray]:
     """Arrays in order, out of lists; without numbers and None."""
     if isinstance(args, list | tuple):
@@ -110,6 +127,7 @@ class OnnxDecoder(Decoder):
     """Decompresses pictures as `Codec` does, pixels within one level; `model` is a folder or what `load_onnx` gives."""
 
     def __init__(self, model: str | os.PathLike | OnnxModel, coder: str = "auto", tile: int | None = None):
+        _runtime()  # before a folder is looked for
         model = model if isinstance(model, OnnxModel) else load_onnx(model)
         super().__init__(model, OnnxNetwork(model), coder, tile)
 

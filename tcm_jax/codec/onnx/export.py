@@ -33,18 +33,15 @@ def export_onnx(folder: str | os.PathLike, weights: Weights) -> int:
 
     Raises TcmError for a folder that cannot be written to.
     """
+    models = {name: _converted(weights, exported) for name, exported in _programs(weights.config).items()}
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TcmError(f"cannot make the folder {folder}: {error.strerror or error}") from error
     programs, total = {}, 0
-    for name, exported in _programs(weights.config).items():
-        model = _converted(weights, exported)
-        programs[name] = {
-            "arguments": [one.name for one in jax.tree.leaves(exported.inputs)],
-            "inputs": [one.name for one in model.graph.input],
-            "outputs": exported.outputs,
-        }
+    for name, (model, arguments) in models.items():
+        inputs, outputs = ([one.name for one in some] for some in (model.graph.input, model.graph.output))
+        programs[name] = {"arguments": arguments, "inputs": inputs, "outputs": outputs}
         total += _write(Path(folder) / f"{name}.onnx", model.SerializeToString(deterministic=True))
     return total + _write(Path(folder) / DESCRIPTION, json.dumps(_description(weights, programs)).encode())
 
@@ -138,8 +135,8 @@ def _programs(c: ModelConfig) -> dict[str, _Exported]:
     return found
 
 
-def _converted(weights: Weights, exported: _Exported) -> Any:
-    """One program as an ONNX model whose inputs are those that it uses."""
+def _converted(weights: Weights, exported: _Exported) -> tuple[Any, list[str]]:
+    """One program as an ONNX model, whose inputs are those that it uses, and the names of all its inputs."""
     inputs, structure = jax.tree.flatten(exported.inputs)
     leaves, parameters = jax.tree.flatten(weights.params)
     traced = exported.program.traced(ops.Target("onnx"), weights.config, parameters, exported.static)
@@ -150,4 +147,5 @@ def _converted(weights: Weights, exported: _Exported) -> Any:
     scope = SymbolicScope()
     sides = [symbolic_shape(side, scope=scope)[0] for side in ("h", "w")]
     closed = jax.make_jaxpr(function)(leaves, *(one.spec(*sides) for one in inputs))
-    return convert(closed, leaves, [one.name for one in inputs], exported.outputs)
+    names = [one.name for one in inputs]
+    return convert(closed, leaves, names, exported.outputs), names

@@ -13,10 +13,8 @@ import numpy as np
 
 from tcm_jax.system.extras import needed
 
-with needed("onnx", "ONNX programs need onnx"):
-    from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
-
 OPSET, IR_VERSION = 18, 8  # of ai.onnx, old enough for every runtime of today
+_ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9, "float16": 10}  # TensorProto.DataType
 _SIZE = re.compile(r"(?:(\d+)\*)?([hw])(?: ([+-]) (\d+))?")
 
 
@@ -55,14 +53,18 @@ class Value:
 
 
 class Graph:
-    """Nodes in order; their inputs and outputs are names."""
+    """Nodes in order; their inputs and outputs are names. Raises MissingExtraError where onnx is not installed."""
 
     def __init__(self):
-        self.nodes: list[NodeProto] = []
-        self._casts: list[NodeProto] = []  # before all others
+        with needed("onnx", "ONNX programs need onnx"):
+            import onnx.helper
+            import onnx.numpy_helper
+        self._helper, self._numpy_helper = onnx.helper, onnx.numpy_helper
+        self.nodes: list[Any] = []
+        self._casts: list[Any] = []  # before all others
         self._numbers = itertools.count()
-        self.convolutions: dict[str, NodeProto] = {}  # without a bias, by their results in NHWC
-        self._initializers: dict[str, TensorProto] = {}
+        self.convolutions: dict[str, Any] = {}  # without a bias, by their results in NHWC
+        self._initializers: dict[str, Any] = {}
         self._constants: dict[Any, str] = {}
         self._sizes: dict[Any, str] = {}
         self._inputs: list[tuple[str, Any, tuple[Any, ...]]] = []
@@ -75,7 +77,7 @@ class Graph:
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
         """A new node; its output, or a list of `outputs`."""
         names = [f"{kind}_{next(self._numbers)}" for _ in range(outputs)]
-        self.nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
+        self.nodes.append(self._helper.make_node(kind, list(inputs), names, **attributes))
         return names[0] if outputs == 1 else names
 
     def constant(self, value: Any, dtype: Any = None) -> str:
@@ -83,13 +85,16 @@ class Graph:
         array = np.asarray(value, dtype)
         key = array.dtype, array.shape, array.tobytes()
         if key not in self._constants:
-            halves = array.dtype == np.float32 and array.size > 1 and np.array_equal(array.astype(np.float16), array)
+            with np.errstate(over="ignore"):
+                half = array.astype(np.float16) if array.dtype == np.float32 and array.size > 1 else None
+            halves = half is not None and np.array_equal(half, array)
             name = f"constant_{len(self._constants)}"
-            stored = array.astype(np.float16) if halves else array
-            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(stored), name)
+            stored = np.ascontiguousarray(half if halves else array)
+            self._initializers[name] = self._numpy_helper.from_array(stored, name)
             self._constants[key] = f"{name}_float" if halves else name
             if halves:
-                self._casts.append(helper.make_node("Cast", [name], [f"{name}_float"], to=TensorProto.FLOAT))
+                to = element_type(np.float32)
+                self._casts.append(self._helper.make_node("Cast", [name], [f"{name}_float"], to=to))
         return self._constants[key]
 
     def name(self, value: Value) -> str:
@@ -131,24 +136,23 @@ class Graph:
             return self.constant([added for _, _, added in parts], np.int64)
         return self.op("Concat", *(self.size(size) for size in sizes), axis=0)
 
-    def model(self, outputs: Sequence[tuple[str, str, tuple[Any, ...], Any]]) -> ModelProto:
+    def model(self, outputs: Sequence[tuple[str, str, tuple[Any, ...], Any]]) -> Any:
         """The finished program; `outputs` are (value, name, shape, dtype). Inputs that nothing uses are left out."""
-        named = [helper.make_node("Identity", [value], [name]) for value, name, _, _ in outputs]
+        named = [self._helper.make_node("Identity", [value], [name]) for value, name, _, _ in outputs]
         nodes = [*self._casts, *self.nodes, *named]
         used = {name for node in nodes for name in node.input}
-        sources = [_declared(name, dtype, shape) for name, dtype, shape in self._inputs if name in used]
+        sources = [self._declared(name, dtype, shape) for name, dtype, shape in self._inputs if name in used]
         kept = [tensor for name, tensor in self._initializers.items() if name in used]
-        results = [_declared(name, dtype, shape) for _, name, shape, dtype in outputs]
-        graph = helper.make_graph(nodes, "program", sources, results, kept)
-        opset = [helper.make_opsetid("", OPSET)]
-        return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="tcm_jax")
+        results = [self._declared(name, dtype, shape) for _, name, shape, dtype in outputs]
+        graph = self._helper.make_graph(nodes, "program", sources, results, kept)
+        opset = [self._helper.make_opsetid("", OPSET)]
+        return self._helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="tcm_jax")
 
-
-def _declared(name: str, dtype: Any, shape: tuple[Any, ...]) -> Any:
-    sizes = [int(size) if isinstance(size, int | np.integer) else str(size) for size in shape]
-    return helper.make_tensor_value_info(name, element_type(dtype), sizes)
+    def _declared(self, name: str, dtype: Any, shape: tuple[Any, ...]) -> Any:
+        sizes = [int(size) if isinstance(size, int | np.integer) else str(size) for size in shape]
+        return self._helper.make_tensor_value_info(name, element_type(dtype), sizes)
 
 
 def element_type(dtype: Any) -> int:
     """ONNX's number of a NumPy dtype."""
-    return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return _ELEMENT_TYPES[np.dtype(dtype).name]
