@@ -17,7 +17,11 @@ export function openModel(ort, description, load) {
   const sessions = new Map();
   const open = async (/** @type {string} */ program) => {
     const bytes = await load(program);
-    return ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], graphOptimizationLevel: "all", logSeverityLevel: 3 });
+    return ort.InferenceSession.create(bytes, {
+      executionProviders: ["wasm"],
+      graphOptimizationLevel: "all",
+      logSeverityLevel: 3,
+    });
   };
   return {
     name: description.name,
