@@ -4,7 +4,7 @@
  *     node browsers/open.js BROWSER PAGE OUT FILE...
  *
  * BROWSER is chrome or firefox, PAGE a URL. OUT gets a PNG of each picture, and `results.json`: for each file its name,
- * what went wrong (or null), what is said beside it (or null), and the information; and every request that the page made.
+ * what went wrong (or null), what is said beside it (or null), and the information; and every request of the page.
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -69,10 +69,11 @@ async function show(page, name, base64) {
     name,
     base64,
   );
-  const done = () => page.evaluate((name) => {
-    const [title, error, save] = ["title", "error", "save"].map((id) => document.getElementById(id));
-    return title.textContent === name && (!error.hidden || save.hasAttribute("href"));
-  }, name);
+  const done = () =>
+    page.evaluate((name) => {
+      const [title, error, save] = ["title", "error", "save"].map((id) => document.getElementById(id));
+      return title.textContent === name && (!error.hidden || save.hasAttribute("href"));
+    }, name);
   for (const start = Date.now(); !(await done()); await new Promise((resolve) => setTimeout(resolve, 20))) {
     if (Date.now() - start > PATIENCE) {
       return { error: `nothing was shown within ${PATIENCE / 1000} s`, note: null, info: {} };
@@ -81,12 +82,17 @@ async function show(page, name, base64) {
   return page.evaluate(async () => {
     const text = (id) => (document.getElementById(id).hidden ? null : document.getElementById(id).textContent);
     const blob = window.blobs.get(document.getElementById("save").href);
-    const png = blob && (await new Promise((resolve) => {
-      const reader = new FileReader();
-      reader.onload = () => resolve(reader.result.split(",")[1]);
-      reader.readAsDataURL(blob);
-    }));
-    const lines = [...document.querySelectorAll("dd")].map((line) => [line.previousSibling.textContent, line.textContent]);
+    const png =
+      blob &&
+      (await new Promise((resolve) => {
+        const reader = new FileReader();
+        reader.onload = () => resolve(reader.result.split(",")[1]);
+        reader.readAsDataURL(blob);
+      }));
+    const lines = [...document.querySelectorAll("dd")].map((line) => [
+      line.previousSibling.textContent,
+      line.textContent,
+    ]);
     return { error: text("error"), note: text("note"), info: Object.fromEntries(lines), png };
   });
 }

@@ -63,9 +63,16 @@ $("whole").addEventListener("click", () => setZoom(1));
 $("more").addEventListener("click", toggleInfo);
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("shown").hidden) return;
-  const keys = { "+": () => step(1), "=": () => step(1), "-": () => step(-1), 0: () => setZoom(null), 1: () => setZoom(1),
-    i: toggleInfo, n: () => select((current + 1) % items.length),
-    p: () => select((current + items.length - 1) % items.length) }; // prettier-ignore
+  const keys = {
+    "+": () => step(1),
+    "=": () => step(1),
+    "-": () => step(-1),
+    0: () => setZoom(null),
+    1: () => setZoom(1),
+    i: toggleInfo,
+    n: () => select((current + 1) % items.length),
+    p: () => select((current + items.length - 1) % items.length),
+  };
   keys[/** @type {keyof typeof keys} */ (event.key)]?.();
 });
 addEventListener("resize", layOut);

@@ -127,9 +127,7 @@ function checkSize(width, height, maxPixels) {
   }
   const [rows, columns] = paddedSize(height, width);
   if (rows * columns > maxPixels) {
-    throw new StreamError(
-      `the picture has ${width}x${height} pixels; padded, that is over the limit of ${maxPixels}`,
-    );
+    throw new StreamError(`the picture has ${width}x${height} pixels; padded, that is over the limit of ${maxPixels}`);
   }
   return rows * columns;
 }

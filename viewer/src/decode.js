@@ -11,7 +11,7 @@ import { decodeResidual } from "./residual.js";
  * @typedef {object} Picture
  * @property {number} width
  * @property {number} height
- * @property {Uint8ClampedArray} data R, G, B, A of each pixel, row by row, as ImageData takes them; alpha not multiplied
+ * @property {Uint8ClampedArray} data R, G, B, A of each pixel, row by row, as ImageData takes them
  * @property {boolean} grey whether the file has one channel; R, G and B are equal then
  * @property {boolean} alpha whether the file has alpha; A is 255 otherwise
  * @property {Uint8Array | null} icc profile of the samples; without one they are sRGB
@@ -97,11 +97,12 @@ async function colour(file, model, onProgress) {
 async function latentPicture(file, model, onProgress) {
   const level = gainLevel(file.quality, model.config);
   const network = new Network(model, level, paddedSize(file.height, file.width), file.tile);
-  const report = (/** @type {"latents" | "picture"} */ stage) => (/** @type {number} */ done, /** @type {number} */ all) =>
-    onProgress({ stage, done, all });
-  const { decoded, details } = await decodeLatents(file, network, report("latents"));
+  const onSlice = (/** @type {number} */ done, /** @type {number} */ all) =>
+    onProgress({ stage: "latents", done, all });
+  const onTile = (/** @type {number} */ done, /** @type {number} */ all) => onProgress({ stage: "picture", done, all });
+  const { decoded, details } = await decodeLatents(file, network, onSlice);
   const side = file.layer.length ? file.tile : null; // below a layer g_s has the file's tiles
-  const rgb = await network.synthesize(decoded, details, [file.height, file.width], side, report("picture"));
+  const rgb = await network.synthesize(decoded, details, [file.height, file.width], side, onTile);
   return file.grey ? means(rgb) : rgb;
 }
 

@@ -105,7 +105,7 @@ class Lzma {
     this.code = new DataView(input.buffer, input.byteOffset + 1).getUint32(0);
     this.read = 5;
     this.range = 0xffffffff;
-    for (const end = window.at + count; window.at < end; ) {
+    for (const end = window.at + count; window.at < end;) {
       const position = (window.at - window.start) & this.positionMask;
       if (this.bit(this.isMatch, (this.state << 4) + position)) this.match(position, end);
       else this.literal();
@@ -121,7 +121,7 @@ class Lzma {
     let symbol = 1;
     if (state >= 7) {
       let other = this.back(this.distances[0]);
-      for (let like = 0x100; symbol < 0x100; ) {
+      for (let like = 0x100; symbol < 0x100;) {
         other <<= 1;
         const expected = other & like;
         const bit = this.bit(literals, base + like + expected + symbol);

@@ -13,6 +13,16 @@ const SYNTHESIS_PIXELS = 2 ** 20; // of such a tile, at most
  */
 
 /**
+ * One program on grids of any size, to its results.
+ *
+ * @callback Run
+ * @param {string} program
+ * @param {Record<string, AnyGrid>} grids
+ * @param {number | null} level
+ * @returns {Promise<Record<string, AnyGrid>>}
+ */
+
+/**
  * Weights as programs; docs/viewer.md says which there are.
  *
  * @typedef {object} Model
@@ -20,8 +30,7 @@ const SYNTHESIS_PIXELS = 2 ** 20; // of such a tile, at most
  * @property {string} identity 64 hexadecimal digits, of which a file has the first 16
  * @property {Record<string, any>} config
  * @property {import("./range_tables.js").RangeTables} tables
- * @property {(program: string, grids: Record<string, AnyGrid>, level: number | null) => Promise<Record<string, AnyGrid>>} run
- *   one program on grids of any size
+ * @property {Run} run
  */
 
 /** The network of a model, tile by tile; grids are whole, sizes [height, width] in pixels, multiples of 128. */
@@ -168,7 +177,8 @@ export function chosenSides(size) {
   for (const row of rows) {
     for (const column of columns) {
       const cost = row.cost * column.cost;
-      if (row.side * column.side <= SYNTHESIS_PIXELS && cost < best.cost) best = { cost, sides: [row.side, column.side] };
+      if (row.side * column.side <= SYNTHESIS_PIXELS && cost < best.cost)
+        best = { cost, sides: [row.side, column.side] };
     }
   }
   return best.sides;

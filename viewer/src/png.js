@@ -25,7 +25,10 @@ export async function encodePng(picture) {
   }
   if (exif) chunks.push(...chunk("eXIf", exif));
   chunks.push(...chunk("IDAT", await deflate(filtered(picture))), ...chunk("IEND"));
-  return joined(chunks, chunks.reduce((size, part) => size + part.length, 0));
+  return joined(
+    chunks,
+    chunks.reduce((size, part) => size + part.length, 0),
+  );
 }
 
 /**
@@ -35,11 +38,17 @@ export async function encodePng(picture) {
 function chunk(kind, ...parts) {
   const frame = new Uint8Array(8);
   const view = new DataView(frame.buffer);
-  view.setUint32(0, parts.reduce((size, part) => size + part.length, 0));
+  view.setUint32(
+    0,
+    parts.reduce((size, part) => size + part.length, 0),
+  );
   frame.set(new TextEncoder().encode(kind), 4);
   const checksum = new Uint8Array(4);
   const named = crc32(frame.subarray(4));
-  new DataView(checksum.buffer).setUint32(0, parts.reduce((crc, part) => crc32(part, crc), named));
+  new DataView(checksum.buffer).setUint32(
+    0,
+    parts.reduce((crc, part) => crc32(part, crc), named),
+  );
   return [frame, ...parts, checksum];
 }
 

@@ -105,7 +105,10 @@ export class SymbolReader {
 export function decodedIndexes(file, slice, sigma, before) {
   const { indexes, near, boundary } = chosenTables(sigma, file.sides ? file.guardBand : 0);
   if (file.sides) {
-    const sides = readSides(file.sides, near.map((position) => position + before));
+    const sides = readSides(
+      file.sides,
+      near.map((position) => position + before),
+    );
     near.forEach((position, i) => (indexes[position] = boundary[i] + sides[i]));
   } else if (file.corrections.length) {
     for (const position of listedPositions(file.corrections[slice], sigma.length)) {

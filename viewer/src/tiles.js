@@ -51,7 +51,7 @@ export function cut(grid, rows, columns, stride) {
   const width = (columns.stop - columns.start) / stride;
   if (height === grid.height && width === grid.width) return grid;
   const row = width * grid.channels;
-  const data = /** @type {T} */ (new (/** @type {any} */ (grid.data.constructor))(height * row));
+  const data = /** @type {T} */ (new /** @type {any} */ (grid.data.constructor)(height * row));
   for (let y = 0; y < height; y++) {
     const from = ((rows.start / stride + y) * grid.width + columns.start / stride) * grid.channels;
     data.set(grid.data.subarray(from, from + row), y * row);

@@ -55,7 +55,11 @@ const REFUSED = [
   ["an empty profile", file({ rest: [5, 0, ...SECTION] }), /its alpha, its layer or its metadata is empty/],
   ["a layer that is not named", file({ flags: 0 }), /lacks its residual layer, or has one that it does not name/],
   ["a named layer that is not there", file({ rest: LATENT_SECTIONS }), /lacks its residual layer/],
-  ["checksums without latents", file({ rest: [1, 6, 0, 0, 0, 0, 0, 0, ...SECTION] }), /lacks its checksums or its latents/],
+  [
+    "checksums without latents",
+    file({ rest: [1, 6, 0, 0, 0, 0, 0, 0, ...SECTION] }),
+    /lacks its checksums or its latents/,
+  ],
   ["no latents", file({ flags: 0, rest: [5, 8, ...new Array(8).fill(1)] }), /lacks its checksums or its latents/],
   ["checksums of 5 bytes", file({ flags: 0, rest: [1, 5, 0, 0, 0, 0, 0, 3, 1, 7] }), /an impossible length/],
   ["checksums of 3 bytes", file({ flags: 0, rest: [1, 3, 0, 0, 0, 3, 5, 7, 7, 7, 7, 7] }), /an impossible length/],
@@ -66,7 +70,10 @@ const REFUSED = [
 
 for (const [what, data, message] of REFUSED) {
   test(`refused: ${what}`, () => {
-    assert.throws(() => parse(data), (error) => error instanceof StreamError && message.test(error.message));
+    assert.throws(
+      () => parse(data),
+      (error) => error instanceof StreamError && message.test(error.message),
+    );
   });
 }
 
@@ -82,10 +89,13 @@ for (const name of ALL) {
     const cuts = Array.from({ length: 200 }, (_, i) => Math.floor((i * data.length) / 200));
     let truncated = 0;
     for (const cut of cuts.slice(1)) {
-      assert.throws(() => parse(data.subarray(0, cut)), (error) => {
-        truncated += Number(TRUNCATED.test(/** @type {Error} */ (error).message));
-        return error instanceof StreamError;
-      });
+      assert.throws(
+        () => parse(data.subarray(0, cut)),
+        (error) => {
+          truncated += Number(TRUNCATED.test(/** @type {Error} */ (error).message));
+          return error instanceof StreamError;
+        },
+      );
     }
     assert.ok(truncated > 150, String(truncated));
     const next = random(7);

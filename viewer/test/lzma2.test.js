@@ -16,7 +16,8 @@ for (const [name, [text, size, checksum]] of cases) {
   });
   test(`${name}: another size, an early end and more bytes are refused`, () => {
     for (const other of [size - 1, size + 1]) assert.throws(() => unpackLzma2(packed, other), LzmaError);
-    for (const cut of [0, 1, packed.length - 1]) assert.throws(() => unpackLzma2(packed.subarray(0, cut), size), LzmaError);
+    for (const cut of [0, 1, packed.length - 1])
+      assert.throws(() => unpackLzma2(packed.subarray(0, cut), size), LzmaError);
     assert.throws(() => unpackLzma2(new Uint8Array([...packed, 0]), size), LzmaError);
   });
   test(`${name}: altered bytes are refused, or unpack to as many`, () => {

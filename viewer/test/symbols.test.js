@@ -72,7 +72,8 @@ test("tables are those of comparisons in float32", () => {
   for (const guardBand of [0, 4e-5, 0.01, 0.03, 0.09]) {
     const { indexes, near, boundary } = chosenTables(all, guardBand);
     assert.deepEqual([...indexes], expected);
-    const within = (/** @type {number} */ s) => (/** @type {number} */ scale) => Math.abs(s - scale) <= guardBand * scale;
+    const within = (/** @type {number} */ s) => (/** @type {number} */ scale) =>
+      Math.abs(s - scale) <= guardBand * scale;
     const nearOnes = [...all].flatMap((s, i) => (guardBand && SCALES.slice(0, -1).some(within(s)) ? [i] : []));
     assert.deepEqual(near, nearOnes);
     near.forEach((position, i) => assert.ok(within(all[position])(SCALES[boundary[i]])));
