@@ -101,16 +101,23 @@ function startWorker() {
 
 /** @param {Iterable<File>} files */
 async function openFiles(files) {
-  for (const file of files) add(file.name, new Uint8Array(await file.arrayBuffer()));
+  for (const file of files) {
+    try {
+      add(file.name, new Uint8Array(await file.arrayBuffer()));
+    } catch {
+      add(file.name, null); // a folder, or a file that is gone, locked, or larger than the memory
+    }
+  }
 }
 
 /**
  * @param {string} name
- * @param {Uint8Array} bytes
+ * @param {Uint8Array | null} bytes null: they could not be read
  */
 function add(name, bytes) {
-  items.push({ name, bytes, info: [], status: "waiting", progress: null, picture: null, error: null });
-  queue.push(items.length - 1);
+  const item = { name, bytes: bytes ?? new Uint8Array(0), info: [], status: "", progress: null, picture: null };
+  items.push({ ...item, error: bytes ? null : "this file cannot be read" });
+  if (bytes) queue.push(items.length - 1);
   select(items.length - 1);
   next();
 }
@@ -183,7 +190,7 @@ function draw() {
   if (!item) return;
   drawFiles();
   $("title").textContent = document.title = item.name;
-  $("status").textContent = item.status;
+  $("status").textContent = queue.includes(current) ? "waiting" : item.status;
   $("progress").hidden = !item.progress;
   $("bar").removeAttribute("value");
   if (item.progress?.all) {

@@ -37,7 +37,8 @@ function runtime(offset, works = Infinity) {
 }
 
 /** @param {any} ort @param {boolean} webgpu */
-const opened = (ort, webgpu) => openModel(ort, DESCRIPTION, async (program) => new TextEncoder().encode(program), { webgpu });
+const opened = (ort, webgpu) =>
+  openModel(ort, DESCRIPTION, async (program) => new TextEncoder().encode(program), { webgpu });
 
 test("a program gets its grids and the gain level, and gives grids", async () => {
   const { ort, runs } = runtime(0);
@@ -47,7 +48,14 @@ test("a program gets its grids and the gain level, and gives grids", async () =>
   assert.deepEqual([provider, level, new TextDecoder().decode(bytes), runs.length], ["wasm", 1.5, "synthesis", 1]);
 });
 
-for (const [offset, expected] of [[0, "webgpu"], [-2, "webgpu"], [2, "webgpu"], [3, "wasm"], [-3, "wasm"]]) { // prettier-ignore
+for (const [offset, expected] of [
+  [0, "webgpu"],
+  [-2, "webgpu"],
+  [2, "webgpu"],
+  [3, "wasm"],
+  [-3, "wasm"],
+]) {
+  // prettier-ignore
   test(`a GPU whose pixels are off by ${offset}: g_s runs on ${expected}`, async () => {
     const { ort, runs } = runtime(Number(offset));
     const model = opened(ort, true);
