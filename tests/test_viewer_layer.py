@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_models import drawn_model
 
-from tcm_jax.codec import codec as codec_module
+from tcm_jax.codec import decoder
 from tcm_jax.codec.container import parse
 from tcm_jax.codec.residual import layer as layer_module
 from tcm_jax.codec.residual.layer import PATTERNS, PREDICTED, STORED, decode_layer, encode_layer, step_of
@@ -74,7 +74,7 @@ def test_golden_files(name, decode):
         below.append(None if hat is None else hat.copy())
         return decode_layer(layer, hat, shape)
 
-    with mock.patch.object(codec_module, "decode_layer", record):
+    with mock.patch.object(decoder, "decode_layer", record):
         colour = golden_codec(name).decode(data).colour
     np.testing.assert_array_equal(_samples(decode(parse(data).layer, below[0], colour.shape), colour.shape), colour)
 
