@@ -167,16 +167,23 @@ def test_without_jax(models, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["layer_alone.png", "quality.png", "sides.png"]
 
 
-def test_the_command_exports(tmp_path, capsys):
-    folder = tmp_path / "deep" / "model"
-    assert cli.main(["export-onnx", str(folder), "--weights", str(WEIGHTS)]) == 0
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    assert capsys.readouterr().out == f"{folder}: {size:,} bytes, model f48e8dfbd1dc5a75\n"
-    assert cli.main(["export-onnx", str(folder), "--weights", str(WEIGHTS)]) == 1
+def test_the_command_exports(models, tmp_path, capsys):
+    folder = tmp_path / "model"
+    arguments = ["export-onnx", str(folder), "--weights", str(WEIGHTS)]
+    folder.mkdir()
+    (folder / "model.json").write_bytes(b"")
+    assert cli.main(arguments) == 1
     sentence = f"TcmError: {folder} holds a model; give another folder, or --overwrite to replace it\n"
     assert capsys.readouterr().err == sentence
-    assert cli.main(["export-onnx", str(folder), "--weights", str(WEIGHTS), "--overwrite"]) == 0
-    capsys.readouterr()
+    assert cli.main([*arguments, "--overwrite"]) == 0
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert capsys.readouterr().out == f"{folder}: {size:,} bytes, model f48e8dfbd1dc5a75\n"
+    again, first = ({path.name: path.read_bytes() for path in one.iterdir()} for one in (folder, models["fixed"]))
+    assert again == first
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export, "_programs", lambda config: {})
     file = tmp_path / "file"
     file.write_bytes(b"")
     assert cli.main(["export-onnx", str(file / "model"), "--weights", str(WEIGHTS)]) == 1
