@@ -78,7 +78,6 @@ def _model(path: str | None, wanted: bytes | None = None) -> dict[str, bytes]:
     Raises ModelMismatchError if their id is not the `wanted` one.
     """
     runtime = _built("runtime.bin")
-    from tcm_jax.codec.onnx.export import export_onnx
     from tcm_jax.training.open_weights import open_weights
 
     weights = open_weights(path)
@@ -87,6 +86,8 @@ def _model(path: str | None, wanted: bytes | None = None) -> dict[str, bytes]:
             f"this file was written with model {wanted.hex()}, but the weights loaded are {weights.identity[:16]} "
             f"({weights.name}); give the right ones with --weights"
         )
+    from tcm_jax.codec.onnx.export import export_onnx
+
     with tempfile.TemporaryDirectory() as folder:
         export_onnx(folder, weights)
         return {"tcm-runtime": runtime, "tcm-model": packed_model(Path(folder))}
