@@ -169,6 +169,9 @@ def test_a_file_without_latents_needs_no_weights(codec, tiny_codec):
 
 
 def test_either_a_quality_or_an_error(codec):
+    for error in (-1, 128, 0.5, "2"):
+        with pytest.raises(ConfigError, match="whole number from 0 to 127"):
+            codec.compress(PHOTOGRAPH, max_error=error)
     with pytest.raises(ConfigError, match="either"):
         codec.compress(PHOTOGRAPH, 50, max_error=0)
 

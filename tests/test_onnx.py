@@ -219,6 +219,7 @@ def test_other_weights_are_refused(decoders):
         lambda said: said.update(format="tcm_jax onnx 0"), lambda said: said["config"].update(widths=[1]),
         lambda said: said.update(offsets=[2**40]), lambda said: said["offsets"].pop(),
         lambda said: said["config"].update(depth=3), lambda said: said.update(programs=None),
+        lambda said: said.pop("name"),
     ],
 )  # fmt: skip
 def test_descriptions_that_are_none(change, models, tmp_path):
@@ -249,11 +250,40 @@ def test_programs_that_are_not_described(programs, models, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "function", [jnp.cumsum, lambda x: x**3, lambda x: x[::-1], lambda x: jnp.tile(x, 2)]
-)  # fmt: skip
+    "function",
+    [
+        jnp.cumsum,
+        lambda x: x**3,
+        lambda x: x[::-1],
+        lambda x: jnp.tile(x, 2),
+        lambda x: jax.lax.fori_loop(0, 3, lambda _, value: value * 2, x),
+        lambda x: _convolved(x[None, :, None], np.ones((3, 1, 1, 4)), groups=4),
+    ],
+)
 def test_what_has_no_operator_is_refused(function):
     """Rather than converted to something else."""
     (side,) = jax.export.symbolic_shape("8*h")
     closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((side, 4), np.float32))
     with pytest.raises(NotImplementedError):
         convert(closed, [], ["x"], ["y"])
+
+
+def _convolved(x, kernel, groups=1):
+    layout = ("NHWC", "HWIO", "NHWC")
+    kernel = jnp.asarray(kernel, np.float32)
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout, feature_group_count=groups)
+
+
+@pytest.mark.parametrize("bias", [(4,), (4, 1), (1, 4)])
+def test_a_convolution_that_is_used_twice_keeps_its_result(bias):
+    rng = np.random.default_rng(0)
+    x, kernel, added = (rng.normal(size=shape).astype(np.float32) for shape in ((1, 3, 4, 4), (3, 3, 4, 4), bias))
+
+    def function(x):
+        result = _convolved(x, kernel)
+        return result + added, jnp.abs(result), _convolved(x, kernel) + added
+
+    model = convert(jax.make_jaxpr(function)(x), [], ["x"], ["a", "b", "c"])
+    found = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    for one, expected in zip(found, function(x), strict=True):
+        np.testing.assert_allclose(one, expected, atol=1e-4)

@@ -94,18 +94,25 @@ def test_a_page_holds_the_decoder_and_the_picture(built, capsys):
         (["page", "{golden}/README.md"], "this is not a .tcm file"),
         (["page", "{golden}"], "a page shows one picture"),
         (["page", "{golden}/layer_palette.tcm", "-o", "{here}/there.html"], "exists; give another name"),
+        (["page", "{here}/layer.html"], "exists; give another name"),
+        (["page", "{here}/layer.html", "-o", "{here}/layer.html"], "exists; give another name"),
         (["viewer", "-o", "{here}/there.html"], "exists; give another name"),
+        (["viewer", "-o", "{here}"], "is a folder"),
         (["viewer", "-o", "{here}/nowhere/x.html"], "no such folder"),
     ],
 )
 def test_errors_are_sentences(built, capsys, argv, message):
     (built / "there.html").write_text("mine")
+    layer = (GOLDEN / "layer_palette.tcm").read_bytes()
+    (built / "layer.html").write_bytes(layer)
     argv = [part.format(golden=GOLDEN, here=built) for part in argv]
-    assert cli.main(argv + ([] if "-o" in argv else ["-o", str(built / "new.html")])) == 1
+    given = "-o" in argv or argv[1].endswith("layer.html")
+    assert cli.main(argv + ([] if given else ["-o", str(built / "new.html")])) == 1
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (built / "new.html").exists()
     assert (built / "there.html").read_text() == "mine"
+    assert (built / "layer.html").read_bytes() == layer
 
 
 def test_other_weights_are_an_error_of_their_kind(built):

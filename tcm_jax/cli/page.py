@@ -1,4 +1,4 @@
-"""`tcm page` and `tcm viewer`: one HTML file that decodes `.tcm` files in any browser (docs/viewer.md)."""
+"""`tcm page` and `tcm viewer`: one HTML file that decodes `.tcm` files in a browser (docs/viewer.md)."""
 
 import argparse
 import html
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcm_jax.cli import files
+from tcm_jax.cli import files, storage
 from tcm_jax.codec.container import parse
 from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError, TcmError
 from tcm_jax.system.files import descriptor
@@ -20,6 +20,7 @@ from tcm_jax.system.names import printable, say
 
 BUILT = Path(__file__).parent / "viewer"  # what `npm run build` in viewer/ of the checkout writes
 _TITLE, _DATA = "<title>TITLE</title>", "<!--DATA-->"
+_MOST_PIXELS = 1 << 26  # padded, of a picture; viewer/page/worker.js refuses more
 _ESCAPE, _FLIP = 1, 0x8080  # viewer/page/blocks.js reads blocks
 
 
@@ -30,7 +31,9 @@ def page(args: argparse.Namespace) -> None:
         raise ConfigError("a page shows one picture; give one .tcm file")
     for job in plan.jobs:
         data = files.read(job.source, StreamError)
-        file = parse(data)
+        file = parse(data, _MOST_PIXELS)
+        if job.in_place and not args.overwrite:
+            files.free(job.target)
         model = _model(args.weights, file.model_id) if file.has_latents else {}
         name = printable(Path(job.source).name) if job.source != files.STANDARD else "picture.tcm"
         _write(job.target, html_page(model, {name: data}, name))
@@ -38,6 +41,8 @@ def page(args: argparse.Namespace) -> None:
 
 def viewer(args: argparse.Namespace) -> None:
     """A page into which people drop `.tcm` files."""
+    if storage.is_folder(storage.local(args.output)):
+        raise ConfigError(f"{args.output} is a folder; give -o a file")
     if not args.overwrite:
         files.free(args.output)
     _write(args.output, html_page(_model(args.weights), {}, ".tcm pictures"))

@@ -176,12 +176,12 @@ class Codec(Decoder):
         latents = code(picture.colour)
         help_ = plan.help_latents(picture.colour, latents, hundredths, code if self._is_reference else None)
         if help_ is None:
-            measured.take(latents.measured)
+            measured.copy_from(latents.measured)
             chosen = latents.container.tile and self.tile is None  # without a layer g_s chooses its tiles
             return latents.container, None if chosen else latents.hat
         if help_.latents is None:
             return self._alone(picture, help_.layer.data), help_.layer.decoded
-        measured.take(help_.latents.measured)
+        measured.copy_from(help_.latents.measured)
         return dataclasses.replace(help_.latents.container, layer=help_.layer.data), help_.layer.decoded
 
     def _layered(self, picture: Picture, step: int, effort: Effort, measured: Measured) -> tuple[Container, np.ndarray]:
@@ -197,7 +197,7 @@ class Codec(Decoder):
         latents, layer = min(found, key=lambda pair: pair[0].bytes + len(pair[1].data))
         if latents.bytes + len(layer.data) >= len(alone[0].layer):
             return alone
-        measured.take(latents.measured)
+        measured.copy_from(latents.measured)
         return dataclasses.replace(latents.container, layer=layer.data), layer.decoded
 
     def _coder_of(self, picture: Picture, hundredths: int | None, effort: Effort, measured: Measured) -> plan.Code:

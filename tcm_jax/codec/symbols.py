@@ -27,8 +27,8 @@ class Measured:
     table_bits: float = 0.0
     coded: CodedSlices = dataclasses.field(default_factory=CodedSlices)
 
-    def take(self, other: "Measured") -> None:
-        """Says from now on what `other` does."""
+    def copy_from(self, other: "Measured") -> None:
+        """Replaces all fields by those of `other`."""
         vars(self).update(vars(other))
 
 

@@ -11,7 +11,7 @@ from numba import config, njit, types
 
 from tcm_jax.system.machine_code import ENTRY, RAISED, Array, target_machine
 
-# No wrappers, as only C and each other call them; neither exceptions nor memory, which Numba's own library is for.
+# No wrappers, as only C and each other call them; no reference counts and no exceptions, which need Numba's library.
 _OPTIONS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy", "_nrt": False}
 # What every process has. Others are Numba's, and there where it has been imported.
 _EVERYWHERE = {"free", "malloc", "memcpy", "memset", "sqrt", "sqrtf", "tcm_jax_functions"}

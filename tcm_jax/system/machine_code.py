@@ -12,7 +12,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 ENTRY = "tcm_jax_entry"  # symbol of an object's function
-RAISED = -(1 << 63)  # what it returns then
+RAISED = -(1 << 63)  # what it returns where the function raises
 
 
 class Array(NamedTuple):

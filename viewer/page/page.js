@@ -39,7 +39,7 @@ $("has").textContent = $("tcm-model") ? "" : "This page has no model: it decodes
 document.body.dataset.ready = "yes";
 
 $("choose").addEventListener("change", () => {
-  openFiles($("choose").files);
+  openFiles([...($("choose").files ?? [])]); // a copy: the next line empties the list
   $("choose").value = "";
 });
 for (const kind of ["dragenter", "dragover"]) {

@@ -1,4 +1,4 @@
-import { decode, describe, encodePng, openModel, TcmError } from "../src/index.js";
+import { decode, describe, encodePng, openModel, parse, TcmError } from "../src/index.js";
 import { unpackLzma2 } from "../src/lzma2.js";
 import { inflate } from "../src/zlib.js";
 import { Reader } from "../src/reader.js";
@@ -21,7 +21,7 @@ self.onmessage = async ({ data }) => {
 async function show(id, bytes) {
   const post = (/** @type {object} */ message) => self.postMessage({ id, ...message });
   try {
-    const loaded = (await model) ?? undefined;
+    const loaded = parse(bytes, MAX_PIXELS).stream.length ? ((await model) ?? undefined) : undefined;
     post({ info: describe(bytes, loaded ?? null, MAX_PIXELS) });
     const start = performance.now();
     const onProgress = (/** @type {object} */ progress) => post({ progress });

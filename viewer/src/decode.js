@@ -2,7 +2,7 @@ import { MAX_PIXELS, paddedSize, parse } from "./container.js";
 import { ChecksumError, ModelMismatchError, StreamError } from "./errors.js";
 import { decodeLatents, gainLevel } from "./latents.js";
 import { unpackMetadata, unpackPlane } from "./metadata.js";
-import { Network } from "./network.js";
+import { Network, SYNTHESIS_PIXELS } from "./network.js";
 import { decodeResidual } from "./residual.js";
 
 /**
@@ -101,7 +101,8 @@ async function latentPicture(file, model, onProgress) {
     onProgress({ stage: "latents", done, all });
   const onTile = (/** @type {number} */ done, /** @type {number} */ all) => onProgress({ stage: "picture", done, all });
   const { decoded, details } = await decodeLatents(file, network, onSlice);
-  const side = file.layer.length ? file.tile : null; // below a layer g_s has the file's tiles
+  // Below a layer g_s has the file's tiles; where one is too large, the layer's checksum will say so.
+  const side = file.layer.length && file.tile ** 2 <= SYNTHESIS_PIXELS ? file.tile || null : null;
   const rgb = await network.synthesize(decoded, details, [file.height, file.width], side, onTile);
   return file.grey ? means(rgb) : rgb;
 }

@@ -4,7 +4,7 @@ export const LATENT_STRIDE = 16; // pixels a position
 export const HYPER_STRIDE = 64;
 const PAD = 128;
 const LEAST_SIDE = 512; // of a tile of g_s where it chooses
-const SYNTHESIS_PIXELS = 2 ** 20; // of such a tile, at most
+export const SYNTHESIS_PIXELS = 2 ** 20; // of such a tile, at most
 
 /**
  * @typedef {import("./tiles.js").Grid<Float32Array>} Floats
@@ -23,7 +23,7 @@ const SYNTHESIS_PIXELS = 2 ** 20; // of such a tile, at most
  */
 
 /**
- * Weights as programs; docs/viewer.md says which there are.
+ * Weights as programs; docs/onnx.md says which there are.
  *
  * @typedef {object} Model
  * @property {string} name

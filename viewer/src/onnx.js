@@ -77,8 +77,12 @@ class Sessions {
    */
   async run(provider, program, grids, level) {
     const key = `${provider} ${program}`;
-    if (!this.opened.has(key)) this.opened.set(key, this.open(provider, program));
-    const session = await this.opened.get(key);
+    const opening = this.opened.get(key) ?? this.open(provider, program);
+    this.opened.set(key, opening);
+    const session = await opening.catch((/** @type {unknown} */ error) => {
+      this.opened.delete(key); // the next call tries again
+      throw error;
+    });
     const results = await session.run(feedsOf(this.ort, session.inputNames, grids, level));
     return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, gridOf(tensor)]));
   }

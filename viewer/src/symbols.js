@@ -47,13 +47,15 @@ export class SymbolReader {
    * @throws {ArithmeticMismatchError}
    */
   readSlice(sigma) {
+    let trials = 0;
     for (const indexes of possibleIndexes(this.file, this.parts - 1, sigma, this.before)) {
       const symbols = this.tried(indexes);
       if (symbols) {
         this.before += sigma.length;
+        this.repaired += Number(trials > 0);
         return symbols;
       }
-      this.repaired++;
+      trials++;
     }
     throw new ArithmeticMismatchError(
       `slice ${this.parts} of ${this.file.checksums.length - 1} does not decode to what was encoded: this browser's ` +

@@ -46,7 +46,11 @@ def _is_one(side: Any) -> bool:
 def _add(graph, equation, values):
     for value, bias in (values, values[::-1]):
         node = graph.convolutions.pop(value.name, None)
-        if node is not None and bias.array is not None and bias.array.size == value.shape[-1]:
+        if (
+            node is not None
+            and bias.array is not None
+            and bias.array.shape[-1:] == (bias.array.size,) == value.shape[-1:]
+        ):
             node.input.append(graph.constant(bias.array.reshape(-1)))
             return value
     return _elementwise("Add", graph, equation, values)
@@ -58,9 +62,8 @@ def _conv_general_dilated(graph, equation, values):
     params, x = equation.params, graph.whole(values[0], equation.invars[0].aval.shape)
     numbers = params["dimension_numbers"]
     layout = tuple(map(tuple, (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)))
-    plain = (
-        all(set(params[key]) == {1} for key in ("lhs_dilation", "rhs_dilation")) and params["batch_group_count"] == 1
-    )
+    plain = all(set(params[key]) == {1} for key in ("lhs_dilation", "rhs_dilation"))
+    plain = plain and params["batch_group_count"] == params["feature_group_count"] == 1
     if layout != ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)) or not plain or values[1].array is None:
         raise NotImplementedError("a convolution of another kind")
     kernel = graph.constant(values[1].array.transpose(3, 2, 0, 1))

@@ -1,5 +1,6 @@
 """A jaxpr as an ONNX model."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,9 @@ from tcm_jax.codec.onnx.arithmetic import FUNCTIONS
 from tcm_jax.codec.onnx.graph import Graph, Value
 from tcm_jax.codec.onnx.rules import RULES, SAME, folded
 
-_CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # parameters of primitives that are functions
+# Primitives that run a function once, and the parameters that it may be.
+_CALLS = {"pjit", "jit", "closed_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+_FUNCTIONS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
 def convert(closed: Any, parameters: Sequence[np.ndarray], inputs: Sequence[str], outputs: Sequence[str]) -> Any:
@@ -39,15 +42,20 @@ def _run(graph: Graph, closed: Any, values: Sequence[Value]) -> list[Value]:
     def read(atom: Any) -> Value:
         return Value.of(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else known[atom]
 
+    uses = Counter(id(atom) for atom in (*(atom for eqn in jaxpr.eqns for atom in eqn.invars), *jaxpr.outvars))
     for equation in jaxpr.eqns:
         results = _lowered(graph, equation, [read(variable) for variable in equation.invars])
+        for value, variable in zip(results, equation.outvars, strict=True):
+            if uses[id(variable)] != 1:
+                graph.convolutions.pop(value.name, None)  # what is added to it is no bias of it
         known.update(zip(equation.outvars, results, strict=True))
     return [read(variable) for variable in jaxpr.outvars]
 
 
 def _lowered(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
-    inner = next((equation.params[key] for key in _CALLS if hasattr(equation.params.get(key), "jaxpr")), None)
-    name = equation.primitive.name
+    name, inner = equation.primitive.name, None
+    if name in _CALLS:
+        inner = next(equation.params[key] for key in _FUNCTIONS if hasattr(equation.params.get(key), "jaxpr"))
     if inner is not None and (rule := FUNCTIONS.get(equation.params.get("name", ""))):
         return [rule(graph, equation, values)]
     if inner is not None:

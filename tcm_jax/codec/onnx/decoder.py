@@ -19,7 +19,7 @@ from tcm_jax.model.config import ModelConfig
 from tcm_jax.system.extras import needed
 
 FORMAT, DESCRIPTION = "tcm_jax onnx 1", "model.json"
-# Pixels of a piece of g_s times channels of its finest grid: 2 Mi pixels of the embedded model, 0.8 GB.
+# Pixels of a piece of g_s times channels of its finest grid: 2 Mi pixels of the embedded model, 0.9 GB.
 SYNTHESIS_VALUES = 48 << 20
 
 
@@ -44,13 +44,13 @@ def load_onnx(folder: str | os.PathLike) -> OnnxModel:
             raise WeightsError(f"{path} is of another version, {said['format']!r}; export it again")
         tables = RangeTables(*(_int32(said[key]) for key in ("lookup", "offsets")))
         config, programs = ModelConfig.from_dict(said["config"]), dict(said["programs"])
-        bytes.fromhex(said["identity"])
+        name, _ = str(said["name"]), bytes.fromhex(said["identity"])
     except OSError as error:
         reason = error.strerror or error
         raise WeightsError(f"cannot read {path}: {reason}; `tcm export-onnx {folder}` writes it") from error
     except (KeyError, TypeError, ValueError, OverflowError, ConfigError) as error:
         raise WeightsError(f"{path} describes no exported model: {error}") from error
-    return OnnxModel(Path(folder), str(said["name"]), said["identity"], config, tables, programs)
+    return OnnxModel(Path(folder), name, said["identity"], config, tables, programs)
 
 
 def _int32(numbers: list[int]) -> np.ndarray:

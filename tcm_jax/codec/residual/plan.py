@@ -1,7 +1,8 @@
-"""When the residual layer is used, and how finely; docs/residual.md says nothing of it, as decoders need not know."""
+"""When the residual layer is used, and how finely; a decoder need not know it (docs/residual.md)."""
 
 import dataclasses
 from collections.abc import Callable
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ class Latents(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Of the stream."""
+        """How many the stream has."""
         return len(self.container.stream)
 
 
@@ -50,8 +51,8 @@ class Help:
 
 def step_of_error(max_error: int) -> int:
     """The coarsest useful step that no sample is off by more than `max_error` with. Raises ConfigError."""
-    if not 0 <= max_error <= MOST_ERROR:
-        raise ConfigError(f"the largest error must lie between 0 and {MOST_ERROR} levels, not {max_error}")
+    if not isinstance(max_error, Integral) or not 0 <= max_error <= MOST_ERROR:
+        raise ConfigError(f"the largest error must be a whole number from 0 to {MOST_ERROR}, not {max_error!r}")
     return (1, 3)[max_error] if max_error < 2 else 2 * max_error
 
 
