@@ -215,8 +215,20 @@ def test_steps():
     assert (steps[0], steps[-1]) == (24, 1)
     assert all(step % 2 == 0 or step == 1 for step in steps)
     for wrong in (-1, 128):
-        with pytest.raises(ConfigError, match="between 0 and 127"):
+        with pytest.raises(ConfigError, match="from 0 to 127"):
             plan.step_of_error(wrong)
+
+
+@pytest.mark.parametrize("step", [2, 6, 24])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_black_and_white_stay(step, channels):
+    """A white page is white with every step, though 255 is no whole number of steps from a prediction."""
+    picture = np.random.default_rng(0).integers(100, 140, (40, 50, *channels)).astype(np.uint8)
+    picture[5:20, 5:30], picture[22:35, 10:40:2], picture[22:35, 11:40:2] = 255, 0, 255
+    decoded = encode_layer(picture, None, step).decoded
+    extreme = (picture == 0) | (picture == 255)
+    np.testing.assert_array_equal(decoded[extreme], picture[extreme])
+    assert np.abs(decoded[~extreme].astype(int) - picture[~extreme]).max() <= step // 2
 
 
 def test_symbols_do_not_depend_on_strips():

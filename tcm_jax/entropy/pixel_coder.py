@@ -113,6 +113,16 @@ def _expect(ubase, e_up, e_upup, ea, eb, up, a, x_up, x, x_down, v, width, refer
 
 
 @part(inline="always")
+def _black_or_white(picture, row, column, channels):
+    """Whether a pixel is. One step beyond such a sample is clipped to it, so it can be exact with every step."""
+    first = picture[row, column, 0]
+    equal = first == 0 or first == 255
+    for channel in range(1, channels):
+        equal = equal and picture[row, column, channel] == first
+    return equal
+
+
+@part(inline="always")
 def _lattice(fine, anchor, step, with_hat):
     """(the decodable value at or below a prediction in quarters, where in fourths of a step that lies above it).
 
@@ -277,10 +287,14 @@ def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat,
                     anchor = whole
                 u = (ubase[c] + v0 * errors[c + MARGIN - 1] + v1 * errors[c + MARGIN - 2]) >> U_FRACTION
                 level = level_of[min(max(u, 0), MAX_LEVEL_INDEX)]
-                error = int64(picture[row, c, place]) - anchor
+                sample = int64(picture[row, c, place])
+                error = sample - anchor
                 k = (abs(error) + half) // step
                 k = (-k if error < 0 else k) - (whole - anchor) // step
                 decoded = min(max(whole + k * step, 0), 255)
+                if not with_hat and sample != decoded and _black_or_white(picture, row, c, channels):
+                    k += int64(sample > decoded) - int64(sample < decoded)
+                    decoded = sample
                 line[c + MARGIN] = decoded
                 errors[c + MARGIN] = abs(4 * decoded - fine)
                 symbols[at, c] = k
