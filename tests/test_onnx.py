@@ -255,7 +255,6 @@ def test_programs_that_are_not_described(programs, models, tmp_path):
         jnp.cumsum,
         lambda x: x**3,
         lambda x: x[::-1],
-        lambda x: jnp.tile(x, 2),
         lambda x: jax.lax.fori_loop(0, 3, lambda _, value: value * 2, x),
         lambda x: _convolved(x[None, :, None], np.ones((3, 1, 1, 4)), groups=4),
     ],
