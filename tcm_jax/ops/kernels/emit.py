@@ -165,46 +165,29 @@ def clear(_, target, size):
     return types.void(types.int64, types.int64), emit
 
 
-@intrinsic
-def load_float(_, address):
-    """The float32 that lies at an address."""
+def _access(kind, numba_type):
+    """(what reads the number that lies at an address, what puts one there)."""
 
-    def emit(context, builder, signature, arguments):
-        return builder.load(builder.inttoptr(arguments[0], FLOAT.as_pointer()))
+    @intrinsic
+    def load(_, address):
+        def emit(context, builder, signature, arguments):
+            return builder.load(builder.inttoptr(arguments[0], kind.as_pointer()))
 
-    return types.float32(types.int64), emit
+        return numba_type(types.int64), emit
 
+    @intrinsic
+    def store(_, address, value):
+        def emit(context, builder, signature, arguments):
+            builder.store(arguments[1], builder.inttoptr(arguments[0], kind.as_pointer()))
+            return context.get_dummy_value()
 
-@intrinsic
-def store_float(_, address, value):
-    """Puts a float32 at an address."""
+        return types.void(types.int64, numba_type), emit
 
-    def emit(context, builder, signature, arguments):
-        builder.store(arguments[1], builder.inttoptr(arguments[0], FLOAT.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.float32), emit
-
-
-@intrinsic
-def load(_, address):
-    """The int64 that lies at an address."""
-
-    def emit(context, builder, signature, arguments):
-        return builder.load(builder.inttoptr(arguments[0], WORD.as_pointer()))
-
-    return types.int64(types.int64), emit
+    return load, store
 
 
-@intrinsic
-def store(_, address, value):
-    """Puts an int64 at an address."""
-
-    def emit(context, builder, signature, arguments):
-        builder.store(arguments[1], builder.inttoptr(arguments[0], WORD.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), emit
+load, store = _access(WORD, types.int64)
+load_float, store_float = _access(FLOAT, types.float32)
 
 
 @intrinsic
