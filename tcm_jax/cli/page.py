@@ -14,7 +14,7 @@ import numpy as np
 
 from tcm_jax.cli import files, storage
 from tcm_jax.codec.container import parse
-from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError, TcmError
+from tcm_jax.errors import ConfigError, StreamError, TcmError
 from tcm_jax.system.files import descriptor
 from tcm_jax.system.names import printable, say
 
@@ -86,11 +86,10 @@ def _model(path: str | None, wanted: bytes | None = None) -> dict[str, bytes]:
     from tcm_jax.training.open_weights import open_weights
 
     weights = open_weights(path)
-    if wanted is not None and wanted.hex() != weights.identity[:16]:
-        raise ModelMismatchError(
-            f"this file was written with model {wanted.hex()}, but the weights loaded are {weights.identity[:16]} "
-            f"({weights.name}); give the right ones with --weights"
-        )
+    if wanted is not None:
+        from tcm_jax.codec.decoder import check_identity
+
+        check_identity(wanted, weights)
     from tcm_jax.codec.onnx.export import export_onnx
 
     with tempfile.TemporaryDirectory() as folder:

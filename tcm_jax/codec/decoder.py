@@ -19,6 +19,18 @@ from tcm_jax.model.config import PAD_MULTIPLE
 from tcm_jax.weights.embedded import EARLIER_EMBEDDED
 
 
+def check_identity(model_id: bytes, weights: Any) -> None:
+    """Raises ModelMismatchError if a file's `model_id` is not that of the weights."""
+    loaded = weights.identity[:16]
+    if model_id.hex() != loaded:
+        earlier = EARLIER_EMBEDDED.get(model_id.hex())
+        raise ModelMismatchError(
+            f"this file was written with model {model_id.hex()}, but the weights loaded are "
+            f"{loaded} ({weights.name}); give the right ones with --weights"
+            + (f": an earlier embedded model, in {earlier} of the project's repository" if earlier else "")
+        )
+
+
 class Decoder(abc.ABC):
     """Decompresses pictures with one model, `weights`: it has a config, tables, an identity and a name.
 
@@ -52,13 +64,7 @@ class Decoder(abc.ABC):
         return Picture(self._colour(file), alpha, icc, exif)
 
     def _check_model(self, file: Container) -> None:
-        if file.model_id != self.model_id:
-            earlier = EARLIER_EMBEDDED.get(file.model_id.hex())
-            raise ModelMismatchError(
-                f"this file was written with model {file.model_id.hex()}, but the weights loaded are "
-                f"{self.model_id.hex()} ({self.weights.name}); give the right ones with --weights"
-                + (f": an earlier embedded model, in {earlier} of the project's repository" if earlier else "")
-            )
+        check_identity(file.model_id, self.weights)
         if (file.quality is None) != (self.weights.config.levels == 0):
             raise StreamError("the file is altered: only files of variable-rate models have a quality")
         config = self.weights.config

@@ -70,7 +70,7 @@ def help_latents(colour: np.ndarray, latents: Latents, hundredths: int, code: Co
     """The layer, beside latents or in their place, that costs less than they do alone, or None.
 
     Costs are bits and, at the quality's exchange, squared errors. `code` makes other latents, which are spared what
-    they fail at; without it no layer goes beside any. Most pictures are not tried, as that takes ten times as long as
+    they fail at; without it no layer goes beside any. Most pictures are not tried, as that takes much longer than
     their latents.
     """
     pixels, worth, floor = colour.shape[0] * colour.shape[1], _worth(hundredths), _floor(colour, hundredths)
