@@ -9,7 +9,7 @@ from conftest import drawn_weights, photograph
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tcm_jax.codec import Codec, codec
-from tcm_jax.codec.container import parse
+from tcm_jax.codec.container import pack, parse
 from tcm_jax.codec.streams import StreamWriter
 from tcm_jax.entropy import tables
 from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
@@ -105,10 +105,9 @@ def test_files_and_weights_must_be_of_one_kind(variable, tiny_codec):
     data = tiny_codec.compress(photograph(8, 8))
     with pytest.raises(ModelMismatchError):
         variable.decompress(data)
-    variable.model_id, original = tiny_codec.model_id, variable.model_id
+    altered = dataclasses.replace(parse(data), model_id=variable.model_id)
     with pytest.raises(StreamError, match="variable-rate"):
-        variable.decompress(data)
-    variable.model_id = original
+        variable.decompress(pack(altered))
 
 
 def test_old_identities_stay(tiny_config):
