@@ -3,8 +3,8 @@
 import sys
 
 from tcm_jax.evaluation.command import main
-from tcm_jax.system import entry_point
+from tcm_jax.system import signals
 
 if __name__ == "__main__":
-    entry_point.prepare()
+    signals.prepare()
     sys.exit(main())

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tcm_jax.errors import ConfigError, MissingExtraError, Preempted
-from tcm_jax.system import entry_point
+from tcm_jax.system import signals
 from tcm_jax.system.extras import needed
 from tcm_jax.system.names import say
 
@@ -55,10 +55,10 @@ def main(argv: list[str]) -> None:
     connect()
     import jax
 
-    from tcm_jax.system.compilation import keep_compiled_programs
     from tcm_jax.system.devices import local_devices
     from tcm_jax.system.files import descriptor
     from tcm_jax.system.memory import prepare_training
+    from tcm_jax.system.program_cache import keep_compiled_programs
     from tcm_jax.training.dry_run import dry_run
     from tcm_jax.training.export import export
     from tcm_jax.training.loop import train
@@ -138,5 +138,5 @@ def run() -> int:
 
 
 if __name__ == "__main__":
-    entry_point.prepare()
-    sys.exit(entry_point.outcome(run))
+    signals.prepare()
+    sys.exit(signals.outcome(run))

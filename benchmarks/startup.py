@@ -25,7 +25,7 @@ def stages(file: Path) -> dict[str, float]:
         now = time.process_time()
         seconds[stage], last = now - last, now
 
-    from tcm_jax.cli import transcode  # noqa: F401
+    from tcm_jax.cli import one_file  # noqa: F401
     from tcm_jax.cli.startup import quick_imports
 
     lap("Python, NumPy, Pillow")

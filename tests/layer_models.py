@@ -4,7 +4,8 @@ import numpy as np
 
 from tcm_jax.codec.residual.fit import Model
 from tcm_jax.codec.residual.tables import EXPONENTS, WIDTHS
-from tcm_jax.entropy.pixel_coder import ACTIVITIES, BLOCK, LEVELS, TAPS
+from tcm_jax.entropy.pixel_coder import LEVELS
+from tcm_jax.entropy.pixel_prediction import ACTIVITIES, BLOCK, TAPS
 
 
 def drawn_model(shape: tuple[int, ...], step: int, seed: int) -> Model:

@@ -9,20 +9,20 @@ import signal
 import sys
 
 from tcm_jax import cli
-from tcm_jax.cli import transcode
+from tcm_jax.cli import one_file
 
 
 def code(args, codec, data, source):
-    """As `transcode.COMPRESS.code`."""
+    """As `one_file.COMPRESS.code`."""
     if "poison" in source:
         os.kill(os.getpid(), signal.SIGKILL)
     return ORIGINAL.code(args, codec, data, source)
 
 
-ORIGINAL = transcode.COMPRESS
+ORIGINAL = one_file.COMPRESS
 
 
 def main() -> None:
     """The command."""
-    transcode.COMPRESS = dataclasses.replace(ORIGINAL, code=code)
+    one_file.COMPRESS = dataclasses.replace(ORIGINAL, code=code)
     sys.exit(cli.main())

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tcm_jax.evaluation import sweep
-from tcm_jax.system import entry_point
+from tcm_jax.system import signals
 
 exact = sweep._measure
 
@@ -24,6 +24,6 @@ def measure(job, image):
 sweep._measure = measure  # in the workers too, which import this file
 
 if __name__ == "__main__":
-    entry_point.prepare()
+    signals.prepare()
     points = [sweep.Point("jpeg", 50.0)]
-    sys.exit(entry_point.outcome(lambda: len(sweep.measure_all([sys.argv[1]], points, Path("rows"), processes=2))))
+    sys.exit(signals.outcome(lambda: len(sweep.measure_all([sys.argv[1]], points, Path("rows"), processes=2))))

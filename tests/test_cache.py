@@ -120,7 +120,7 @@ from pathlib import Path
 import jax
 from tcm_jax.codec import Codec
 from tcm_jax.images.pictures import read_image
-from tcm_jax.system.compilation import keep_compiled_programs
+from tcm_jax.system.program_cache import keep_compiled_programs
 from tcm_jax.weights.files import load_weights
 keep_compiled_programs()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

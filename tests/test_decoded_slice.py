@@ -7,7 +7,7 @@ import pytest
 from conftest import photograph
 
 from tcm_jax.codec import codec as codec_module
-from tcm_jax.codec import guard_band, tiled_network, tiling
+from tcm_jax.codec import guard_band, tile_sizes, tiled_network
 from tcm_jax.codec.codec import Codec
 from tcm_jax.codec.container import parse
 from tcm_jax.codec.slices import SliceCoder
@@ -76,17 +76,17 @@ def test_a_table_beyond_the_guard_band_is_searched_for(tall, slice_index):
 @pytest.mark.slow
 def test_tiles_that_the_codec_chooses(monkeypatch):
     """With bounds as small as can be: the decoder's picture is the encoder's, also where a layer is considered."""
-    monkeypatch.setattr(tiling, "LEAST_PIXELS", 640 * 640)
-    monkeypatch.setattr(tiling, "ENTROPY_BYTES", 0)
+    monkeypatch.setattr(tile_sizes, "LEAST_PIXELS", 640 * 640)
+    monkeypatch.setattr(tile_sizes, "ENTROPY_BYTES", 0)
     monkeypatch.setattr(tiled_network, "ANALYSIS_VALUES", 0)
     monkeypatch.setattr(tiled_network, "SYNTHESIS_VALUES", 0)
     monkeypatch.setattr(codec_module, "LAYERED_TILE", 640)
-    tiling.piece_sides.cache_clear()
-    tiling.entropy_side.cache_clear()
+    tile_sizes.piece_sides.cache_clear()
+    tile_sizes.entropy_side.cache_clear()
     codec, image = Codec(load_weights(), coder="native"), photograph(700, 600)
     for tile, quality in ((512, 40), (640, 80)):
         encoded = codec.encode(image, quality)
         assert parse(encoded.data).tile == tile
         np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
-    tiling.piece_sides.cache_clear()
-    tiling.entropy_side.cache_clear()
+    tile_sizes.piece_sides.cache_clear()
+    tile_sizes.entropy_side.cache_clear()

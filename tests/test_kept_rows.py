@@ -15,7 +15,7 @@ from tcm_jax.model.config import reference_config
 
 PACKAGE = Path(sweep.__file__).parent.parent
 CODING = ("codec/codec.py", "weights/files.py", "model/tcm.py", "model/layers/gdn.py", "entropy/tables.py",
-          "ops/__init__.py", "ops/kernels/winograd.py", "system/compilation.py")  # fmt: skip
+          "ops/__init__.py", "ops/kernels/winograd.py", "system/program_cache.py")  # fmt: skip
 MEASURING = ("evaluation/measure.py", "images/metrics.py", "images/pictures.py")
 NEITHER = ("cli/parser.py", "training/loop.py", "evaluation/results.py", "pillow_plugin.py")
 

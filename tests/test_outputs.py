@@ -247,8 +247,8 @@ def test_a_signal_waits_for_what_a_thread_writes(here):
 
 COLLECTS = """
 import gc, time
-from tcm_jax.system import entry_point
-entry_point.prepare()
+from tcm_jax.system import signals
+signals.prepare()
 def once(phase, _):
     gc.callbacks.clear()
     print(phase, flush=True)

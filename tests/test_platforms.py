@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tcm_jax.system import compilation, memory
+from tcm_jax.system import memory, program_cache
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [
@@ -109,9 +109,9 @@ def test_macs_are_told_apart(monkeypatch):
     said = "Apple M1"
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(subprocess, "run", lambda command, **_: types.SimpleNamespace(stdout=said))
-    first = compilation._processor()
+    first = program_cache._processor()
     said = "Apple M4"
-    assert first == "Apple M1" != compilation._processor()
+    assert first == "Apple M1" != program_cache._processor()
 
 
 PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin", "x86_64-pc-windows-msvc")

@@ -14,7 +14,7 @@ import pytest
 from tcm_jax.codec import programs
 from tcm_jax.codec.programs import Parameters, Program
 from tcm_jax.ops import kernels
-from tcm_jax.system import cache, compilation
+from tcm_jax.system import cache, program_cache
 
 pytestmark = pytest.mark.skipif(jax.__version_info__ < (0, 6, 2), reason="nothing is kept on older ones")
 
@@ -31,7 +31,7 @@ class Config:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(compilation, "folder_of_programs", lambda: tmp_path / "programs")
+    monkeypatch.setattr(program_cache, "folder_of_programs", lambda: tmp_path / "programs")
     return tmp_path / "programs"
 
 
@@ -59,7 +59,7 @@ def test_a_new_process_does_not_trace(folder, monkeypatch):
     again = run(traced(calls), Config("a"))
     assert calls == [3]
     assert len(list(folder.iterdir())) == 1
-    monkeypatch.setattr(compilation, "folder_of_programs", lambda: None)
+    monkeypatch.setattr(program_cache, "folder_of_programs", lambda: None)
     kept_nowhere = run(traced(calls), Config("a"))
     for a, b, c in zip(first, again, kept_nowhere, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -94,7 +94,7 @@ def test_damaged_files_are_made_anew(folder):
 
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr(compilation, "folder_of_programs", lambda: tmp_path / "file" / "programs")
+    monkeypatch.setattr(program_cache, "folder_of_programs", lambda: tmp_path / "file" / "programs")
     assert len(run(traced([]), Config("a"))) == 2
 
 

@@ -31,7 +31,7 @@ except SystemExit:
 READY_TO_DECODE = """
 from tcm_jax.cli.parser import make_parser
 from tcm_jax.cli.stages import Stages
-from tcm_jax.cli.transcode import open_codecs
+from tcm_jax.cli.one_file import open_codecs
 open_codecs(make_parser([]).parse_args(["decompress", "picture.tcm"]), Stages())
 """
 WARM = """
@@ -74,5 +74,5 @@ def test_warm_commands_do_without_numba(tmp_path):
     code = WARM.format(folder=tmp_path, weights=WEIGHTS)
     modules_after(code, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
     modules = modules_after(code, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
-    assert "tcm_jax.system.objects" in modules
+    assert "tcm_jax.system.object_code" in modules
     assert not {name for name in modules if name.partition(".")[0] == "numba"}

@@ -4,7 +4,7 @@ import sys
 import warnings
 
 from tcm_jax.cli.parser import make_parser
-from tcm_jax.system import entry_point
+from tcm_jax.system import signals
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
         args = make_parser(argv).parse_args(argv)
         return args.run(args)
 
-    return entry_point.outcome(work)
+    return signals.outcome(work)
 
 
 def entry() -> None:
@@ -24,10 +24,10 @@ def entry() -> None:
     After Ctrl-C or SIGTERM it does not wait for the pictures that other threads are at; and taking JAX apart, which the
     system does anyway, would take it a third of a second.
     """
-    entry_point.prepare()
+    signals.prepare()
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"  # a line, as for errors
     try:
         status = main()
     except SystemExit as stop:  # a signal, or argparse
         status = stop.code if isinstance(stop.code, int) else 1
-    entry_point.end(status)
+    signals.end(status)

@@ -1,4 +1,4 @@
-"""The engine of `--engine ray`: the work of `transcode.py`, done by the workers of a Ray cluster (docs/usage.md)."""
+"""The engine of `--engine ray`: the work of `one_file.py`, done by the workers of a Ray cluster (docs/usage.md)."""
 
 import argparse
 import contextlib
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from tcm_jax.cli import batch, storage
 from tcm_jax.cli.files import STANDARD, Job
+from tcm_jax.cli.one_file import Command, open_codecs, work
 from tcm_jax.cli.stages import Stages
-from tcm_jax.cli.transcode import Command, open_codecs, work
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.system.extras import needed
 

@@ -7,8 +7,8 @@ import warnings
 from pathlib import Path
 
 from tcm_jax.cli import batch, cluster, files
+from tcm_jax.cli.one_file import COMPRESS, DECOMPRESS, Command, open_codecs, work
 from tcm_jax.cli.stages import Stages
-from tcm_jax.cli.transcode import COMPRESS, DECOMPRESS, Command, open_codecs, work
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.images.formats import suffixes
 from tcm_jax.system.files import descriptor

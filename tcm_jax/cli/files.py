@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 
 from tcm_jax.cli import storage
 from tcm_jax.errors import ConfigError, TcmError
-from tcm_jax.system import entry_point
+from tcm_jax.system import signals
 from tcm_jax.system.files import atomic_write, descriptor, is_special
 
 STANDARD = "-"
@@ -132,7 +132,7 @@ def read(source: str, error: type[TcmError]) -> bytes:
     if storage.is_remote(source):
         return storage.read(source, error)
     try:
-        return entry_point.standard("stdin").read() if source == STANDARD else Path(source).read_bytes()
+        return signals.standard("stdin").read() if source == STANDARD else Path(source).read_bytes()
     except OSError as problem:
         raise error(f"cannot read {source}: {problem.strerror or problem}") from problem
 
@@ -154,7 +154,7 @@ def write(target: str, data: bytes, many: bool) -> None:
 
 
 def _write_standard(data: bytes) -> None:
-    out = entry_point.standard("stdout")
+    out = signals.standard("stdout")
     try:
         out.write(data)
         out.flush()

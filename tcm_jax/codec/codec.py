@@ -20,9 +20,9 @@ from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import encode_layer
 from tcm_jax.codec.symbols import Measured
+from tcm_jax.codec.tile_sizes import entropy_side
 from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.codec.tiles import ENTROPY_HALO
-from tcm_jax.codec.tiling import entropy_side
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, ImageError, StreamError
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.pictures import Picture
@@ -54,7 +54,7 @@ class Codec(Decoder):
     `coder` is the range coder's engine (`auto`, `native`, `tfc`); `guard_band` how far, relatively, a decoder's scales
     may be off (0: only the same machine and software decode the file); `tile` the side in pixels of the pieces that
     larger pictures are worked on in (0: every picture in one piece; None: what costs least in bounded memory, as
-    `tiling.py` chooses it); `device` where the network runs.
+    `tile_sizes.py` chooses it); `device` where the network runs.
     """
 
     network: TiledNetwork

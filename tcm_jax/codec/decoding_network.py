@@ -1,7 +1,7 @@
 """The decoder's part of the network for grids of any size, tile by tile, whatever computes a tile.
 
 Grids are [h, w, channels] without a batch; sizes are (height, width) in pixels, multiples of 128. The side of a tile of
-g_s is None where `tiling.py` chooses it.
+g_s is None where `tile_sizes.py` chooses it.
 """
 
 import abc
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tcm_jax.codec.tile_sizes import piece_sides
 from tcm_jax.codec.tiles import ENTROPY_HALO, SYNTHESIS_HALO, Grid, Span, over_tiles, part, rows_of_tiles, tiles
-from tcm_jax.codec.tiling import piece_sides
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig, padded_size
 from tcm_jax.system.memory import give_back_freed_memory
 

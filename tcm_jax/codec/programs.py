@@ -1,4 +1,4 @@
-"""Compiled programs, kept between processes (system/compilation.py says where).
+"""Compiled programs, kept between processes (system/program_cache.py says where).
 
 JAX's own cache finds what XLA compiled only after tracing and lowering, which takes seconds of Flax for a picture that
 takes half a second. So a `Program` keeps its executables itself, under names that are known without tracing.
@@ -20,8 +20,8 @@ from jax.experimental.serialize_executable import deserialize_and_load, serializ
 
 from tcm_jax import ops
 from tcm_jax.system import cache
-from tcm_jax.system.compilation import kept
 from tcm_jax.system.devices import default_device
+from tcm_jax.system.program_cache import kept
 
 MADE = "/tcm_jax/programs/made"  # event of `jax.monitoring`: a program was compiled or loaded, in so many seconds
 
@@ -140,7 +140,7 @@ def _without_jax_cache() -> Iterator[None]:
     """For a program that is compiled inside: what comes out of JAX's own cache cannot be kept again.
 
     The setting is the whole process's. It is touched only where JAX has a cache, and that is then one of ours
-    (`compilation.folder_of_programs`).
+    (`program_cache.folder_of_programs`).
     """
     if not jax.config.jax_compilation_cache_dir:
         yield

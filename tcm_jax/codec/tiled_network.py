@@ -2,7 +2,7 @@
 
 On one machine both see the same numbers to the last bit, as long as they use the same tiles. Grids are [h, w, channels]
 without a batch; sizes are (height, width) in pixels, multiples of 128. The side of a tile of g_a and g_s is None where
-`tiling.py` chooses it.
+`tile_sizes.py` chooses it.
 """
 
 import functools
@@ -14,8 +14,8 @@ import numpy as np
 
 from tcm_jax.codec.decoding_network import DecodingNetwork, pieces_of
 from tcm_jax.codec.programs import Parameters, Program
+from tcm_jax.codec.tile_sizes import ANALYSIS_VALUES, SYNTHESIS_VALUES, piece_pixels, piece_sides
 from tcm_jax.codec.tiles import ANALYSIS_HALO, SYNTHESIS_HALO, Grid, over_tiles, part
-from tcm_jax.codec.tiling import ANALYSIS_VALUES, SYNTHESIS_VALUES, piece_pixels, piece_sides
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
 from tcm_jax.weights.weights import Weights

@@ -87,7 +87,7 @@ def load(engine: str) -> None:
     if engine == "tfc":
         _tfc_ops()
     else:
-        range_coder.decode.compiled()
+        range_coder.decode.load()
 
 
 def information_content(tables: RangeTables, indexes: np.ndarray, symbols: np.ndarray) -> float:

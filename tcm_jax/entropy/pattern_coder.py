@@ -9,7 +9,7 @@ import numpy as np
 from numpy import int32, int64, uint8
 
 from tcm_jax.system.machine_code import INTEGER, Array
-from tcm_jax.system.objects import kept, part
+from tcm_jax.system.object_code import callee, compiled
 
 MARGIN = 6  # columns of a buffer beside the picture
 PAIR_BITS, LOW_BITS, HIGH_BITS, MATCH_BITS = 14, 16, 18, 16  # of the tables of what followed 2, 4, 10, 15 neighbours
@@ -23,11 +23,11 @@ _MASK = 0xFFFFFFFF
 AHEAD = 2  # bytes that a decoder has read when it is done, beyond the two that an encoder adds at the end
 
 
-_part = part(inline="never")
+_callee = callee(inline="never")
 _INTS, _LONGS, _TABLE = Array(int32, 1), Array(int64, 1), Array(int32, 2)
 
 
-@_part
+@_callee
 def _bit(coder, stream, chances, index, bit, encoding):
     """Codes one bit with the chance of a 1, of 65536, that two averages of different speed give."""
     fast, slow = chances[index, 0], chances[index, 1]
@@ -62,7 +62,7 @@ def _bit(coder, stream, chances, index, bit, encoding):
     return bit
 
 
-@_part
+@_callee
 def _tree(coder, stream, chances, value, bits, encoding):
     """A number of so many bits, the highest first."""
     node = 1
@@ -71,7 +71,7 @@ def _tree(coder, stream, chances, value, bits, encoding):
     return node - (1 << bits)
 
 
-@_part
+@_callee
 def _number(coder, stream, chances, value, encoding):
     """An integer from -255 to 255: whether it is 0, its sign, how many bits it has, and they; 64 chances."""
     if _bit(coder, stream, chances, 0, int64(value == 0), encoding):
@@ -89,7 +89,7 @@ def _number(coder, stream, chances, value, encoding):
     return -result if negative else result
 
 
-@_part
+@_callee
 def _median(west, north, northwest):
     """The median of west, north and west + north - northwest (LOCO-I)."""
     if northwest >= max(west, north):
@@ -99,7 +99,7 @@ def _median(west, north, northwest):
     return west + north - northwest
 
 
-@_part
+@_callee
 def _colour(coder, stream, numbers, pixel, west, north, northwest, channels, encoding):
     """A pixel by what its channels, green first, differ from the median predictor and from green's difference."""
     result, before = 0, 0
@@ -120,7 +120,7 @@ def _colour(coder, stream, numbers, pixel, west, north, northwest, channels, enc
     return result
 
 
-@_part
+@_callee
 def _hashes(line, up, upup, c):
     """Places in the tables of 2, 4, 10 and 15 neighbours."""
     pair = (int64(line[c - 1]) * 0x3C6EF372 + int64(up[c]) * 0x1B873593) & _MASK
@@ -139,7 +139,7 @@ def _hashes(line, up, upup, c):
     return pair >> 32 - PAIR_BITS, low >> 32 - LOW_BITS, high >> 32 - HIGH_BITS, match >> 32 - MATCH_BITS
 
 
-@_part
+@_callee
 def _learn(table, place, guess, right, pixel):
     """Moves the chance of a table's guess, (pixel, chance, times seen); one that is mostly wrong is replaced."""
     chance, seen = table[place, 1], table[place, 2]
@@ -157,13 +157,13 @@ def _learn(table, place, guess, right, pixel):
     table[place, 1], table[place, 2] = chance, seen
 
 
-@_part
+@_callee
 def _place(pixel):
     """Where a colour stands in the cache, if it does."""
     return (int64(pixel) * 0x1E35A7BD & _MASK) >> 32 - CACHE_BITS
 
 
-@_part
+@_callee
 def _pixel(picture, at, width, channels):
     """The pixel number `at`, counted along the rows."""
     row, column, pixel = at // width, at % width, 0
@@ -172,13 +172,13 @@ def _pixel(picture, at, width, channels):
     return pixel
 
 
-@part(inline="always")
+@callee(inline="always")
 def _certainty(table, place):
     """How far a table's guess is to be trusted: how often it was met, and its chance in sixteenths; 0 .. 63."""
     return min(table[place, 2], 4) - 1 << 4 | table[place, 1] >> 12
 
 
-@_part
+@_callee
 def _guessed(coder, stream, flags, guesses, certainties, pixel, west, north, pattern, encoding):
     """(which of the guesses is right or -1, the pixel); those below 0 and those tried before are left out."""
     for i in range(GUESSES):
@@ -194,7 +194,7 @@ def _guessed(coder, stream, flags, guesses, certainties, pixel, west, north, pat
     return -1, pixel
 
 
-@_part
+@_callee
 def _in_palette(coder, stream, tree, palette, bits, pixel, west, encoding):
     """A pixel by its number in the palette, of so many bits."""
     around = ((int64(west) * 0x2545F491 & _MASK) >> 24) << 8
@@ -205,7 +205,7 @@ def _in_palette(coder, stream, tree, palette, bits, pixel, west, encoding):
     return int64(palette[min(index, palette.size - 1)])
 
 
-@_part
+@_callee
 def _new(coder, stream, cache, cached, in_cache, numbers, pixel, west, north, northwest, channels, pattern, encoding):
     """A pixel as one of the colours that came last, or by its channels."""
     place = _place(pixel)
@@ -244,8 +244,8 @@ def _opened(stream: np.ndarray, encoding: bool) -> np.ndarray:
     return np.array([0, _MASK, ahead, 0 if encoding else 4], np.int64)
 
 
-@kept(Array(uint8, 3), Array(int32, 1, readonly=True), Array(uint8, 1), INTEGER, _LONGS, _TABLE, _TABLE, _TABLE, _TABLE,
-      _INTS, _INTS, _TABLE, _TABLE, _TABLE, _TABLE, _TABLE, _LONGS, _LONGS)  # fmt: skip
+@compiled(Array(uint8, 3), Array(int32, 1, readonly=True), Array(uint8, 1), INTEGER, _LONGS, _TABLE, _TABLE, _TABLE,
+          _TABLE, _INTS, _INTS, _TABLE, _TABLE, _TABLE, _TABLE, _TABLE, _LONGS, _LONGS)  # fmt: skip
 def _code(picture, palette, stream, encoding, coder, rows, pair_table, low_table, high_table, matches, cache, cached,
           in_cache, flags, tree, numbers, guesses, certainties):  # fmt: skip
     """What `code` does, in memory that it is given."""

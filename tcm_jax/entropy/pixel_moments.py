@@ -3,21 +3,21 @@
 import numpy as np
 from numpy import float64, int32
 
-from tcm_jax.entropy.pixel_coder import BIAS, BLOCK, MARGIN, TAPS
+from tcm_jax.entropy.pixel_prediction import BIAS, BLOCK, MARGIN, TAPS
 from tcm_jax.system.machine_code import INTEGER, Array
-from tcm_jax.system.objects import kept, part
+from tcm_jax.system.object_code import callee, compiled
 
 _PLANES = Array(int32, 3, readonly=True)
 
 
-@part(inline="never")
+@callee(inline="never")
 def _copy(target, source):
     """An assignment of slices would copy the source first, which could be the target."""
     for i in range(target.size):
         target[i] = source[i]
 
 
-@part(inline="never")
+@callee(inline="never")
 def _gather(taps, n, planes, hats, with_hat, channel, r, a, b):
     """What the taps of row `r`, columns a .. b - 1, see, from column n of `taps` on, and last the sample."""
     m = n + b - a
@@ -55,7 +55,7 @@ def moments(planes: np.ndarray, hats: np.ndarray, with_hat: bool, channel: int, 
     _moments(planes, hats, with_hat, channel, np.zeros((TAPS + 1, BLOCK * BLOCK), np.int32), out)
 
 
-@kept(_PLANES, _PLANES, INTEGER, INTEGER, Array(int32, 2), Array(float64, 4))
+@compiled(_PLANES, _PLANES, INTEGER, INTEGER, Array(int32, 2), Array(float64, 4))
 def _moments(planes, hats, with_hat, channel, taps, out):
     rows, columns = out.shape[0], out.shape[1]
     height, width = planes.shape[1] - 3, planes.shape[2] - 2 * MARGIN

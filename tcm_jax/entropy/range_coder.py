@@ -8,7 +8,7 @@ from numpy import int32, int64, uint8, uint16, uint64
 
 from tcm_jax.entropy.range_tables import MAX_SYMBOL, PRECISION
 from tcm_jax.system.machine_code import Array
-from tcm_jax.system.objects import kept, part
+from tcm_jax.system.object_code import callee, compiled
 
 MASK = 0xFFFFFFFF
 MAX_ESCAPE_ZEROS = 31
@@ -25,7 +25,7 @@ _OUT64 = Array(int64, 1)
 _OUT8 = Array(uint8, 1)
 
 
-_inlined = part(inline="always")  # a call would give its results through memory, at every symbol
+_inlined = callee(inline="always")  # a call would give its results through memory, at every symbol
 
 
 @_inlined
@@ -72,7 +72,7 @@ def _narrow(base, top, delay, out, position, lower, upper, precision):
     return base, top, delay, position
 
 
-@kept(_OUT8, _OUT64, _INTS, _INTS, _INTS, _INTS, _INTS, _INTS)
+@compiled(_OUT8, _OUT64, _INTS, _INTS, _INTS, _INTS, _INTS, _INTS)
 def encode(out, state, lookup, starts, sizes, offsets, indexes, symbols):
     """Append symbols to the stream; returns the number of bytes written to `out`.
 
@@ -127,7 +127,7 @@ def _bit(base, top, value, position, word):
     return bit, base, top, value, position
 
 
-@kept(_OUT32, _OUT64, _WORDS, _INTS, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS)
+@compiled(_OUT32, _OUT64, _WORDS, _INTS, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS)
 def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets, indexes):
     """Fill `out` with the next symbols; returns OK, PAST_END, BAD_ESCAPE or, for an index of no table, BAD_INDEX.
 

@@ -10,7 +10,7 @@ from numpy import float32, int32, int64, uint32, uint64
 
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.system.machine_code import Array
-from tcm_jax.system.objects import kept
+from tcm_jax.system.object_code import compiled
 
 _MIXED = 64  # added to the table of numbers that do not all have it
 
@@ -87,7 +87,7 @@ def nearest_boundary(scales: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.sqrt(boundaries[1:] * boundaries[:-1]), scales)
 
 
-@kept(_OUT, _OUT, _OUT, _FLOATS, _BITS, _INTS, _FLOATS, _FLOATS, _FLOATS)
+@compiled(_OUT, _OUT, _OUT, _FLOATS, _BITS, _INTS, _FLOATS, _FLOATS, _FLOATS)
 def _choose(indexes, near, boundary, scales, bits, cells, upper, from_below, from_above):
     """Fill `indexes` with the table of each of `scales`; returns how many of them are near a boundary.
 

@@ -15,9 +15,9 @@ from tcm_jax.evaluation.console import escape, show
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
 from tcm_jax.system.devices import local_devices
-from tcm_jax.system.entry_point import INTERRUPTED, outcome
 from tcm_jax.system.names import say
 from tcm_jax.system.process import tune_process
+from tcm_jax.system.signals import INTERRUPTED, outcome
 from tcm_jax.training.open_weights import open_weights
 
 __all__ = ["add_arguments", "main", "open_weights", "operating_points", "run"]

@@ -29,7 +29,7 @@ from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.images.datasets import open_dataset, short_names
 from tcm_jax.images.metrics import ms_ssim_db
 from tcm_jax.images.sources import ImageSource
-from tcm_jax.system import entry_point
+from tcm_jax.system import signals
 from tcm_jax.system.cache import read_json, remove
 from tcm_jax.system.files import atomic_write, writing
 from tcm_jax.system.memory import peak_resident_bytes
@@ -208,7 +208,7 @@ def _end_workers(workers: set[Any]) -> None:
 
 def _start_worker(ranks: Any) -> None:
     """Takes the next device; processes that share one must not each claim its whole memory."""
-    entry_point.prepare()
+    signals.prepare()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; who began the workers ends them
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -223,7 +223,7 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         with writing:  # a row that is half written is finished
-            os._exit(entry_point.FAILED)
+            os._exit(signals.FAILED)
 
 
 def _work(job: _Job) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def _work(job: _Job) -> dict[str, Any]:
     try:
         return _measured(job)
     except SystemExit as stop:
-        os._exit(stop.code if isinstance(stop.code, int) else entry_point.FAILED)
+        os._exit(stop.code if isinstance(stop.code, int) else signals.FAILED)
 
 
 def _measured(job: _Job) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """What computes an operation: the one place that knows of devices, of gradients made for them, and of our kernels.
 
-Layers call these functions, and whoever compiles says for what (`target`). See targets.py; layers.py and
+Layers call these functions, and whoever compiles says for what (`target`). See compile_target.py; operations.py and
 shifted_windows.py for the operations; cpu_gradients.py for gradients made for CPUs; kernels/ for what the codec runs
 on CPUs; tracing.py for how blocks are traced.
 """
 
-from tcm_jax.ops.layers import conv1x1, conv1x1_strided, conv3x3, gain, gate, gdn, gelu, tanh
+from tcm_jax.ops.compile_target import PRECISIONS, Target, codec_target, current, precision, target, training_target
 from tcm_jax.ops.maps import lower_bound, pixel_shuffle, pixel_unshuffle, ste_round
+from tcm_jax.ops.operations import conv1x1, conv1x1_strided, conv3x3, gain, gate, gdn, gelu, tanh
 from tcm_jax.ops.shifted_windows import SwinWeights, swin_block
-from tcm_jax.ops.targets import PRECISIONS, Target, codec_target, current, precision, target, training_target
 from tcm_jax.ops.tracing import kept_apart, rematerialized, traced_once
 
 __all__ = [

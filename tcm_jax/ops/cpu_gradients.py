@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from tcm_jax.ops import kernels
-from tcm_jax.ops.targets import Target
+from tcm_jax.ops.compile_target import Target
 
 LARGE_MAP = 2048  # positions of a map from which XLA's gradient of its kernel is slow
 LARGE_KERNEL = 1 << 14  # channels in times out from which it is slow for any map

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.ops import cpu_gradients, kernels
-from tcm_jax.ops.layers import conv1x1, gelu, lookup
-from tcm_jax.ops.targets import current
+from tcm_jax.ops.compile_target import current
+from tcm_jax.ops.operations import conv1x1, gelu, lookup
 
 MASKED = -1e9  # exp(x + MASKED - max) is exactly 0 in float32
 LAYER_NORM_EPSILON = 1e-5  # PyTorch's

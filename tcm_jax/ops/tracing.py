@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tcm_jax.ops.targets import Target, current, target
+from tcm_jax.ops.compile_target import Target, current, target
 
 
 def traced_once(block: Any, params: Any, x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Object code of functions, by Numba: imported where an object is not kept yet (`objects.py`)."""
+"""Object code of functions, by Numba: imported where an object is not kept yet (`object_code.py`)."""
 
 import importlib
 import inspect
@@ -21,10 +21,7 @@ def object_code(module: str, name: str, arguments: tuple[Any, ...]) -> tuple[byt
     """(object code of a function of a module, whether it needs something that a process without Numba lacks)."""
     disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
     try:
-        names = dict(vars(importlib.import_module(module)))
-        for key, value in list(names.items()):
-            if hasattr(value, "inline") and isinstance(value, FunctionType):
-                names[key] = njit(inline=value.inline, **_OPTIONS)(_among(names, value))
+        names = _namespace(module)
         signature = types.int64(*(_numba_type(argument) for argument in arguments))
         compiled = njit(signature, **_OPTIONS)(_among(names, inspect.unwrap(names[name])))
     finally:
@@ -33,6 +30,18 @@ def object_code(module: str, name: str, arguments: tuple[Any, ...]) -> tuple[byt
     values = (*code.functions, *code.global_variables)
     missing = {value.name for value in values if value.is_declaration and not value.name.startswith("llvm.")}
     return target_machine().emit_object(code), not missing <= _EVERYWHERE
+
+
+def _namespace(module: str) -> dict[str, Any]:
+    """A module's names, where callees, from the modules that it imports them from, are Numba's functions."""
+    names = dict(vars(importlib.import_module(module)))
+    for key, value in list(names.items()):
+        if hasattr(value, "inline") and isinstance(value, FunctionType):
+            if value.__module__ == module:
+                names[key] = njit(inline=value.inline, **_OPTIONS)(_among(names, value))
+            else:
+                names[key] = _namespace(value.__module__)[value.__name__]
+    return names
 
 
 def _among(names: dict[str, Any], function: Callable) -> FunctionType:

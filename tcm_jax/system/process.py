@@ -1,7 +1,7 @@
 """Settings of the whole process, for programs that own it: the package as a library leaves them alone."""
 
-from tcm_jax.system.compilation import keep_compiled_programs
 from tcm_jax.system.memory import keep_freed_memory
+from tcm_jax.system.program_cache import keep_compiled_programs
 
 
 def tune_process() -> None:

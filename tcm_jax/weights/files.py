@@ -12,7 +12,7 @@ from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.entropy.tables import build_tables
 from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.system import cache, compilation
+from tcm_jax.system import cache, program_cache
 from tcm_jax.system.devices import with_pinned
 from tcm_jax.system.files import atomic_write
 from tcm_jax.weights.embedded import EMBEDDED
@@ -79,7 +79,7 @@ def load_weights(path: str | os.PathLike | None = None) -> Weights:
 
 def _check_shapes(path: Path, weights: Weights) -> None:
     """Every parameter of the network is there, of its shape; asked once, as tracing the network takes seconds."""
-    mark = compilation.kept(f"shapes of {weights.identity}")
+    mark = program_cache.kept(f"shapes of {weights.identity}")
     if mark is not None and cache.read(mark) is not None:
         return
     from tcm_jax.model.tcm import flat_shapes  # imports Flax

@@ -12,7 +12,7 @@ import numpy as np
 from tcm_jax.codec.container import Container
 from tcm_jax.codec.decoder import Decoder
 from tcm_jax.codec.decoding_network import DecodingNetwork
-from tcm_jax.codec.tiling import piece_pixels
+from tcm_jax.codec.tile_sizes import piece_pixels
 from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, WeightsError
 from tcm_jax.model.config import ModelConfig

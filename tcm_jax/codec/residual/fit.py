@@ -7,7 +7,8 @@ import numpy as np
 
 from tcm_jax.codec.residual.tables import EXPONENTS, WIDTHS, level_of, squared_width
 from tcm_jax.entropy import pixel_coder, pixel_moments
-from tcm_jax.entropy.pixel_coder import ACTIVITIES, BIAS, BLOCK, FRACTION, LEVELS, MARGIN, PHASES, TAPS, U_FRACTION
+from tcm_jax.entropy.pixel_coder import LEVELS, PHASES, U_FRACTION
+from tcm_jax.entropy.pixel_prediction import ACTIVITIES, BIAS, BLOCK, FRACTION, MARGIN, TAPS
 
 ORDER = (1, 0, 2)  # of coding: green, red, blue
 MOST_CLASSES = 16

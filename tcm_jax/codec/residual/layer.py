@@ -15,7 +15,8 @@ from tcm_jax.codec.container import varint
 from tcm_jax.codec.residual.fit import Model, buffers, code, fit
 from tcm_jax.codec.residual.tables import EXPONENTS, WIDTHS, level_of, tables
 from tcm_jax.entropy import pattern_coder, pixel_coder
-from tcm_jax.entropy.pixel_coder import ACTIVITIES, BLOCK, LEVELS, SPARE, TAPS
+from tcm_jax.entropy.pixel_coder import LEVELS, SPARE
+from tcm_jax.entropy.pixel_prediction import ACTIVITIES, BLOCK, TAPS
 from tcm_jax.errors import StreamError
 
 PREDICTED, PATTERNS, STORED = range(3)
@@ -34,7 +35,7 @@ class Layer:
 
 
 class ChecksumError(StreamError):
-    """The layer does not decode to the picture that was encoded: it, or x_hat, is another. `Codec` catches it."""
+    """The layer does not decode to the picture that was encoded: it, or x_hat, is another. `decoder.py` catches it."""
 
 
 def encode_layer(picture: np.ndarray, hat: np.ndarray | None = None, step: int = 1) -> Layer:

@@ -48,7 +48,7 @@ def _filled(colour: np.ndarray, left: np.ndarray) -> np.ndarray:
     """The picture with a smooth one at the blocks that are `left`, from the means of the others."""
     means = np.stack([_means(colour[top : top + BLOCK]) for top in range(0, len(colour), BLOCK)])
     means = means.reshape(*left.shape, -1)
-    smooth = _pulled(np.where(left[..., None], 0, means), (~left).astype(np.float64))
+    smooth = _pull_push(np.where(left[..., None], 0, means), (~left).astype(np.float64))
     smooth = np.rint(smooth).astype(np.uint8).reshape(left.shape + colour.shape[2:])
     filled = colour.copy()
     for row, top in enumerate(range(0, len(colour), BLOCK)):
@@ -57,7 +57,7 @@ def _filled(colour: np.ndarray, left: np.ndarray) -> np.ndarray:
     return filled
 
 
-def _pulled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _pull_push(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """`values` [h, w, c], each times its weight in [0, 1], with the rest from ever coarser means; 0 without any."""
     if weights.shape == (1, 1):
         return values / max(weights[0, 0], 1e-9)
@@ -66,7 +66,7 @@ def _pulled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     quads[: weights.shape[0], : weights.shape[1]] = np.concatenate([values, weights[..., None]], axis=2)
     sums = quads.reshape(rows // 2, 2, columns // 2, 2, -1).sum((1, 3))
     sums /= np.maximum(sums[..., -1:], 1)
-    coarse = _pulled(sums[..., :-1], sums[..., -1]).repeat(2, axis=0).repeat(2, axis=1)
+    coarse = _pull_push(sums[..., :-1], sums[..., -1]).repeat(2, axis=0).repeat(2, axis=1)
     return values + (1 - weights[..., None]) * coarse[: weights.shape[0], : weights.shape[1]]
 
 

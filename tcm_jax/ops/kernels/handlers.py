@@ -11,7 +11,7 @@ import jax
 import llvmlite.binding as llvm
 
 from tcm_jax.system.machine_code import INTEGER
-from tcm_jax.system.objects import address
+from tcm_jax.system.object_code import address
 
 KERNELS = {
     "winograd_kernel": "winograd.transform_kernel",  # what `prepare` says stands before the kernel that wants it

@@ -13,24 +13,24 @@ import pytest
 from numpy import float64, int32
 from test_cache import DAMAGES
 
-from tcm_jax.system import compiler, objects
+from tcm_jax.system import compiler, object_code
 from tcm_jax.system.machine_code import INTEGER, Array
-from tcm_jax.system.objects import kept, part
+from tcm_jax.system.object_code import callee, compiled
 
 PACKAGE = Path(__file__).parent.parent / "tcm_jax"
 
 
-@part(inline="never")
+@callee(inline="never")
 def _doubled(x):
     return 2 * x
 
 
-@part(inline="always")
+@callee(inline="always")
 def _halved(x):
     return x // 2
 
 
-@kept(Array(int32, 2), Array(int32, 1, readonly=True), INTEGER)
+@compiled(Array(int32, 2), Array(int32, 1, readonly=True), INTEGER)
 def add(out, values, number):
     """Rows of out = 2 * values + number // 2; returns how many."""
     for i in range(out.shape[0]):
@@ -39,13 +39,13 @@ def add(out, values, number):
     return out.shape[0]
 
 
-@kept(Array(float64, 1))
+@compiled(Array(float64, 1))
 def needs_more(values):
     """What is no function of every process."""
     return int(1000 * math.erf(values[0]))
 
 
-@kept(INTEGER)
+@compiled(INTEGER)
 def fails(number):
     if number < 0:
         raise ValueError("negative")
@@ -62,9 +62,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def forget() -> None:
-    objects._address.cache_clear()
+    object_code._address.cache_clear()
     for function in (add, needs_more, fails):
-        function.compiled.cache_clear()
+        function.load.cache_clear()
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_without_a_folder(folder, made, monkeypatch):
     folder.write_text("no folder")
     assert sums() == EXPECTED
     forget()
-    monkeypatch.setattr(objects, "cache_folder", lambda: None)
+    monkeypatch.setattr(object_code, "cache_folder", lambda: None)
     assert sums() == EXPECTED
     assert made == ["add", "add"]
 
@@ -114,18 +114,18 @@ def test_without_a_folder(folder, made, monkeypatch):
 def test_what_it_depends_on(folder, made, monkeypatch, tmp_path, what):
     sums()
     forget()
-    objects._version.cache_clear()
+    object_code._version.cache_clear()
     if what == "source":
-        monkeypatch.setattr(objects, "__file__", str(tmp_path / "objects.py"))
-        for name in ("objects.py", "compiler.py", "machine_code.py"):
+        monkeypatch.setattr(object_code, "__file__", str(tmp_path / "object_code.py"))
+        for name in ("object_code.py", "compiler.py", "machine_code.py"):
             (tmp_path / name).write_text("another")
     elif what == "processor":
-        monkeypatch.setattr(objects.llvm, "get_host_cpu_name", lambda: "x86-64")
+        monkeypatch.setattr(object_code.llvm, "get_host_cpu_name", lambda: "x86-64")
     else:
         monkeypatch.setenv("NUMBA_OPT", "1")
     assert sums() == EXPECTED
     assert made == ["add", "add"]
-    objects._version.cache_clear()
+    object_code._version.cache_clear()
 
 
 def test_threads_that_come_at_once(folder, made):
@@ -190,12 +190,12 @@ def test_what_may_only_be_read():
 
 
 def decorated() -> list[str]:
-    """module:function of all that `kept` decorates in the package."""
+    """module:function of all that `compiled` decorates in the package."""
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and any(
-                ast.unparse(d).startswith("kept(") for d in node.decorator_list
+                ast.unparse(d).startswith("compiled(") for d in node.decorator_list
             ):
                 module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
                 found.append(f"{module}:{node.name}")
@@ -206,7 +206,7 @@ ALL = """
 import importlib, sys
 for name in {names!r}:
     module, _, function = name.partition(":")
-    getattr(importlib.import_module(module), function).compiled()
+    getattr(importlib.import_module(module), function).load()
 from tcm_jax.ops import kernels
 kernels.available()
 print("numba" in sys.modules)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.ops import cpu_gradients, kernels
+from tcm_jax.ops.compile_target import current
 from tcm_jax.ops.maps import pixel_shuffle
-from tcm_jax.ops.targets import current
 
 LEAKY_SLOPE = 0.01
 _NHWC = ("NHWC", "HWIO", "NHWC")

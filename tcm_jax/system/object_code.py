@@ -25,8 +25,8 @@ _loading = threading.RLock()
 _engines: list[llvm.ExecutionEngine] = []  # whose memory holds the code, as long as the process lives
 
 
-def part(inline: str) -> Callable[[Callable], Callable]:
-    """Decorator: a function for those that `kept` decorates in the same module; `inline` as Numba's `njit` takes it."""
+def callee(inline: str) -> Callable[[Callable], Callable]:
+    """Decorator: a function that functions which `compiled` decorates call; `inline` as Numba's `njit` takes it."""
 
     def mark(function: Callable) -> Callable:
         function.inline = inline  # type: ignore[attr-defined]
@@ -35,16 +35,16 @@ def part(inline: str) -> Callable[[Callable], Callable]:
     return mark
 
 
-def kept(*arguments: Any) -> Callable[[Callable], Any]:
+def compiled(*arguments: Any) -> Callable[[Callable], Any]:
     """Decorator: a function of Arrays and INTEGERs to int64, compiled and kept, and run without the interpreter's lock.
 
     It may not allocate memory. If it raises anything, that is a RuntimeError. It is loaded at the first call, or by
-    `compiled()` of what is returned: most processes need few of the functions that they import.
+    `load()` of what is returned: most processes need few of the functions that they import.
     """
 
     def decorate(function: Callable) -> Any:
         @functools.cache
-        def compiled() -> Callable:
+        def load() -> Callable:
             c_types = [c_type for argument in arguments for c_type in argument.c_types]
             c_function = ctypes.CFUNCTYPE(ctypes.c_int64, *c_types)
             return c_function(address(function.__module__, function.__name__, arguments))
@@ -56,12 +56,12 @@ def kept(*arguments: Any) -> Callable[[Callable], Any]:
             words: list[Any] = []
             for argument, value in zip(arguments, given, strict=True):
                 words += argument.words(value)
-            result = compiled()(*words)
+            result = load()(*words)
             if result == RAISED:
                 raise RuntimeError(f"{function.__name__} failed")
             return result
 
-        call.compiled = compiled  # type: ignore[attr-defined]
+        call.load = load  # type: ignore[attr-defined]
         return call
 
     return decorate
@@ -98,7 +98,7 @@ def _version(folder: Path) -> str:
     versions = importlib.metadata.version("numba"), importlib.metadata.version("llvmlite"), sys.version
     processor = llvm.get_process_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     digest = hashlib.sha256(repr((settings, versions, processor)).encode())
-    ours = (Path(__file__).with_name(f"{name}.py") for name in ("objects", "compiler", "machine_code"))
+    ours = (Path(__file__).with_name(f"{name}.py") for name in ("object_code", "compiler", "machine_code"))
     for path in (*ours, *sorted(folder.glob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

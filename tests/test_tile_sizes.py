@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcm_jax.codec import tiling
+from tcm_jax.codec import tile_sizes
 from tcm_jax.codec.container import MAX_TILE, MIN_TILE
 from tcm_jax.codec.tiles import ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO, spans
 from tcm_jax.model.config import ModelConfig, reference_config
@@ -12,7 +12,7 @@ from tcm_jax.model.config import ModelConfig, reference_config
 EMBEDDED = ModelConfig(
     widths=(24, 64, 72), head_dims=(12, 16, 18), latent_channels=240, num_slices=3, context_widths=(32, 24)
 )
-TRANSFORMS = [(tiling.ANALYSIS_VALUES, ANALYSIS_HALO), (tiling.SYNTHESIS_VALUES, SYNTHESIS_HALO)]
+TRANSFORMS = [(tile_sizes.ANALYSIS_VALUES, ANALYSIS_HALO), (tile_sizes.SYNTHESIS_VALUES, SYNTHESIS_HALO)]
 
 
 def sizes(most: float, longest: float):
@@ -27,10 +27,10 @@ def costs(size: tuple[int, int], config: ModelConfig = EMBEDDED) -> tuple[float,
     """Pixels that g_a, g_s and the entropy model compute for each of the picture's."""
     found = []
     for values, halo in TRANSFORMS:
-        sides = tiling.piece_sides(size, tiling.piece_pixels(values, config.widths[0]), halo)
-        found.append(tiling.covered(size, sides, halo))
-    side = tiling.entropy_side(size, config, ENTROPY_HALO)
-    return found[0], found[1], tiling.covered(size, (side, side), ENTROPY_HALO)
+        sides = tile_sizes.piece_sides(size, tile_sizes.piece_pixels(values, config.widths[0]), halo)
+        found.append(tile_sizes.covered(size, sides, halo))
+    side = tile_sizes.entropy_side(size, config, ENTROPY_HALO)
+    return found[0], found[1], tile_sizes.covered(size, (side, side), ENTROPY_HALO)
 
 
 def check_cost(size: tuple[int, int], most: float) -> None:
@@ -56,8 +56,8 @@ def test_halos_of_the_largest_pictures_cost_at_most_a_fifth(size):
 @given(sizes(109e6, 20), st.sampled_from([24, 128, 256]), st.sampled_from(TRANSFORMS))
 def test_pieces_fit_and_cover(size, channels, transform):
     values, halo = transform
-    pixels = tiling.piece_pixels(values, channels)
-    sides = tiling.piece_sides(size, pixels, halo)
+    pixels = tile_sizes.piece_pixels(values, channels)
+    sides = tile_sizes.piece_sides(size, pixels, halo)
     assert sides[0] * sides[1] <= pixels
     assert (sides == size) == (size[0] * size[1] <= pixels)
     tiles = 1
@@ -67,16 +67,16 @@ def test_pieces_fit_and_cover(size, channels, transform):
         assert {part.stop - part.start for part in parts} == {side}  # one shape to compile
         assert sum(part.last - part.first for part in parts) == length
         tiles *= len(parts)
-    assert tiling.covered(size, sides, halo) == pytest.approx(tiles * sides[0] * sides[1] / (size[0] * size[1]))
+    assert tile_sizes.covered(size, sides, halo) == pytest.approx(tiles * sides[0] * sides[1] / (size[0] * size[1]))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(sizes(109e6, 20))
 def test_files_can_say_a_side_whose_grids_fit(size):
-    side = tiling.entropy_side(size, EMBEDDED, ENTROPY_HALO)
-    assert side == MIN_TILE or tiling.entropy_bytes(size, side, EMBEDDED) <= tiling.ENTROPY_BYTES
+    side = tile_sizes.entropy_side(size, EMBEDDED, ENTROPY_HALO)
+    assert side == MIN_TILE or tile_sizes.entropy_bytes(size, side, EMBEDDED) <= tile_sizes.ENTROPY_BYTES
     if side:
-        assert tiling.entropy_bytes(size, 0, EMBEDDED) > tiling.ENTROPY_BYTES
+        assert tile_sizes.entropy_bytes(size, 0, EMBEDDED) > tile_sizes.ENTROPY_BYTES
         assert MIN_TILE <= side <= MAX_TILE
         assert side % 128 == 0
         assert side < max(size)
@@ -90,7 +90,7 @@ def test_what_was_one_piece_by_tiles_of_1024_is_one(n):
 
 def test_twelve_megapixels_are_one_piece():
     assert costs((3072, 4096)) == (1, 1, 1)
-    assert tiling.entropy_side((9088, 12032), EMBEDDED, ENTROPY_HALO) == 1408
+    assert tile_sizes.entropy_side((9088, 12032), EMBEDDED, ENTROPY_HALO) == 1408
 
 
 def test_a_strip_of_128_is_cut_along_its_length():
