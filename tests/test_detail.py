@@ -17,7 +17,7 @@ from tcm_jax.errors import ConfigError, StreamError
 from tcm_jax.model.checkerboard import Checkerboard, black
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.tcm import TCM
-from tcm_jax.training.extension import extended, is_extension
+from tcm_jax.training.extension import extend, is_extension
 from tcm_jax.training.optimizer import make_schedule
 from tcm_jax.training.start import random_params
 from tcm_jax.training.step import make_loss
@@ -53,7 +53,7 @@ def config(model):
 
 @pytest.fixture(scope="module")
 def params(config, old, model, crops):
-    return extended(random_params(config), old.params, model, LAMS, crops)
+    return extend(random_params(config), old.params, model, LAMS, crops)
 
 
 def forward(model: ModelConfig, params, pictures: np.ndarray, level: float):

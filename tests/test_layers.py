@@ -9,7 +9,7 @@ from tcm_jax import ops
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.errors import ConfigError
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.model.layers.conv import SubpelConv
+from tcm_jax.model.layers.conv import Conv1x1, Conv1x1Strided, SubpelConv
 from tcm_jax.model.layers.gdn import GDN
 from tcm_jax.model.layers.swin import SwinBlock
 from tcm_jax.model.layers.tcm_block import TCMBlock
@@ -45,6 +45,16 @@ def test_subpel_conv_is_pytorchs():
     )
     theirs = torch.nn.functional.pixel_shuffle(y, 2).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7)])
+def test_the_strided_product_sees_every_second_row_and_column(size):
+    x = randn(2, *size, 3)
+    params = {"params": {"kernel": randn(3, 4), "bias": randn(4)}}
+    strided = Conv1x1Strided(4).apply(params, x)
+    np.testing.assert_allclose(strided, Conv1x1(4).apply(params, x[:, ::2, ::2]), rtol=1e-5, atol=1e-6)
+    with pytest.raises(TypeError):
+        Conv1x1(4, stride=2)
 
 
 def test_gdn_and_its_inverse():
@@ -144,6 +154,35 @@ def test_auxiliary_loss_moves_the_quantiles_alone():
 def test_impossible_configurations_are_refused(change):
     with pytest.raises(ConfigError):
         ModelConfig(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_slices": 0}, "num_slices is 0; sizes are whole numbers, here of at least 1"),
+        ({"num_slices": 2.5}, "num_slices is 2.5"),
+        ({"latent_channels": -320}, "latent_channels is -320"),
+        ({"hyper_channels": 0}, "hyper_channels is 0"),
+        ({"hyper_width": 0}, "hyper_width is 0"),
+        ({"atten_width": 0}, "atten_width is 0"),
+        ({"widths": (0, 128, 128)}, r"widths is \(0, 128, 128\); sizes are whole numbers, here of at least 1"),
+        ({"head_dims": (8, 0, 32)}, "head_dims is .8, 0, 32"),
+        ({"context_widths": (224, -1)}, "context_widths is .224, -1"),
+        ({"context_widths": (224,)}, "context_widths needs two entries"),
+        ({"depths": (-1, 2, 2)}, "depths is .-1, 2, 2.; sizes are whole numbers, here of at least 0"),
+        ({"hyper_depth": -1}, "hyper_depth is -1; sizes are whole numbers, here of at least 0"),
+        ({"max_support": -1}, "max_support is -1"),
+        ({"detail_channels": -8}, "detail_channels is -8"),
+        ({"detail_width": 0}, "detail_width is 0"),
+        ({"checkerboard_width": -1}, "checkerboard_width is -1"),
+    ],
+    ids=str,
+)
+def test_sizes_are_whole_positive_numbers(change, message):
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**change)
+    zeros = ModelConfig(depths=(0, 0, 0), hyper_depth=0, max_support=0)
+    assert zeros.depths == (0, 0, 0)
 
 
 def test_configuration_survives_json():

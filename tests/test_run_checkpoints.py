@@ -75,6 +75,22 @@ def test_one_is_enough(tmp_path):
         load_run(tmp_path, "best")
 
 
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_kept_ones_stay_until_the_next_is_complete(tmp_path, keep, monkeypatch):
+    saved(tmp_path, (1, 2, 3), keep)
+    with RunCheckpoints(tmp_path / "checkpoints", keep) as checkpoints:
+
+        def killed(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(checkpoints._manager, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(state(4), 40)
+        assert checkpoints.steps() == [1, 2, 3][-keep:]
+    assert restored(tmp_path)[1] == 30
+    assert saved(tmp_path, (4, 5), keep) == [2, 3, 4, 5][-keep:][-3:]
+
+
 def test_a_step_is_saved_anew_after_going_back(tmp_path):
     saved(tmp_path, (1, 2))
     assert saved(tmp_path, (2,)) == [1, 2]

@@ -131,8 +131,28 @@ def test_the_entropy_model_alone_is_trained_on_the_rate_alone(state, once):
         assert any(name.startswith(part) for name in moved), part
 
 
+def test_each_part_has_noise_of_its_own():
+    """No part begins with the noise of another, nor with that of the levels' key."""
+    model = dataclasses.replace(MODEL, detail_channels=8, detail_from=(1.0,))
+    noise = step.draw_noise(model, jax.random.key(3), (2, 128, 128, 3))
+    assert {name: part.shape for name, part in noise.items()} == {
+        "y": (2, 8, 8, 16), "z": (2, 2, 2, 8), "detail": (2, 8, 8, 8)
+    }  # fmt: skip
+    beginnings = [np.asarray(part).ravel()[:64] for part in noise.values()]
+    assert np.abs(np.concatenate(beginnings)).max() <= 0.5
+    assert np.abs(np.corrcoef(beginnings) - np.eye(3)).max() < 0.5
+
+
 def test_impossible_settings_are_refused():
     with pytest.raises(ConfigError, match="level_lams has 2 lambdas"):
         step.make_step(make_config(level_lams=LAMS[:2]))
     with pytest.raises(ConfigError, match="float16"):
         step.make_step(make_config(precision="float16"))
+    with pytest.raises(ConfigError, match="optimizer 'sgd' is none of adam, soap"):
+        step.make_step(make_config(optimizer="sgd"))
+    with pytest.raises(ConfigError, match="schedule 'linear' is none of multistep, cosine, flat"):
+        step.make_schedule(make_config(schedule="linear"))
+    detailed = make_config(entropy_only=True)
+    detailed.model.update(detail_channels=8, detail_from=(1.0,))
+    with pytest.raises(ConfigError, match="entropy_only trains no detail slices"):
+        step.make_loss(detailed)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -16,15 +17,18 @@ from conftest import photograph
 from PIL import Image
 
 from configs import default, smoke
-from tcm_jax.errors import ConfigError, DataError, Preempted, TcmError, TrainingError, WeightsError
+from tcm_jax.errors import ConfigError, DataError, Preempted, StreamError, TcmError, TrainingError, WeightsError
+from tcm_jax.images.datasets import open_dataset
 from tcm_jax.model.initialization import init_params
 from tcm_jax.training import checkpoints, loop, start, step
 from tcm_jax.training.check import check
 from tcm_jax.training.config import model_config
 from tcm_jax.training.dry_run import contact_sheet, dry_run
 from tcm_jax.training.export import export
+from tcm_jax.training.log import RunLog
+from tcm_jax.training.validation import check_pictures
 from tcm_jax.training.vectors import to_params, to_vectors
-from tcm_jax.training.workdir import opened
+from tcm_jax.training.workdir import hold_workdir
 from tcm_jax.weights import files
 
 ROOT = Path(__file__).parent.parent
@@ -152,7 +156,10 @@ def check_fine_tuning(config, path, whole):
         for channel in np.exp(variable[name]["log_gain"]).T:
             np.testing.assert_allclose(channel, gains, rtol=1e-6)
     config.model.atten_width = 16
-    with pytest.raises(ConfigError, match="other sizes"):
+    with pytest.raises(ConfigError, match="holds a network with atten_width 8 for 16; give"):
+        start.first_state(config)
+    config.model.levels, config.model.context_widths = 0, (8, 4)
+    with pytest.raises(ConfigError, match=r"with atten_width 8 for 16, context_widths \(8, 8\) for \(8, 4\); give"):
         start.first_state(config)
 
 
@@ -274,6 +281,36 @@ def test_validation_makes_files(config, tmp_path):
         assert tag in board
 
 
+def test_what_is_wrong_with_a_file_of_a_validation_is_said(config, tmp_path, monkeypatch):
+    fake_step(monkeypatch, bad=())
+    config.validation.source = config.data.source
+
+    def validate(*args):
+        raise StreamError("a.png: the decoded picture is not what the encoder reconstructs")
+
+    monkeypatch.setattr(loop, "validate", validate)
+    with pytest.raises(StreamError, match=r"^a\.png: the decoded picture is not"):
+        loop.train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("distortion", ["ms_ssim", "visual"])
+def test_validation_pictures_too_small_to_be_judged_are_refused_at_the_start(config, tmp_path, distortion, monkeypatch):
+    folder = tmp_path / "validation"
+    folder.mkdir()
+    for name, side in (("a", 160), ("b", 100), ("c", 161)):
+        Image.fromarray(photograph(170, side)).save(folder / f"{name}.png")
+    config.distortion, config.data.crop = distortion, 256
+    config.validation.source, config.validation.pictures = str(folder), 2
+    monkeypatch.setattr(loop, "compile_step", None)
+    with pytest.raises(ConfigError, match=f"none of the 2 .* has the 161 pixels a side that .* {distortion} needs"):
+        loop.train(config, tmp_path / "run")
+    pictures = open_dataset(str(folder))
+    config.validation.pictures = 3
+    check_pictures(pictures, config)
+    config.distortion, config.validation.pictures = "mse", 2
+    check_pictures(pictures, config)
+
+
 def test_a_full_disk_is_one_sentence(tmp_path):
     """No file may grow over 10 kB; Python ignores the signal that comes with it."""
     command = f"ulimit -f 10; exec {sys.executable} tests/kill_run.py {tmp_path / 'run'}"
@@ -281,6 +318,17 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     run = subprocess.run(["bash", "-c", command], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert f"\nTcmError: cannot write to {tmp_path / 'run'}: " in "\n" + run.stderr
+
+
+def test_logs_hold_seven_digits_of_small_numbers_too(config, tmp_path):
+    values = {"loss": 1234.56789, "bpp": 0.5, "mse": 1.23456789e-6, "psnr": math.inf, "learning_rate": 3.45678912e-9}
+    written = {"loss": 1234.568, "bpp": 0.5, "mse": 1.234568e-6, "psnr": None, "learning_rate": 3.456789e-9}
+    with RunLog(tmp_path, 0, config) as run_log:
+        run_log.add(1, values)
+        run_log.write_validation(1, values | {"bpp_estimated": 0.5}, [])
+    for name in ("metrics.jsonl", "validation.jsonl"):
+        (row,) = lines(tmp_path, name)
+        assert {key: row[key] for key in written} == written
 
 
 def test_a_trace_is_written(config, tmp_path, monkeypatch):
@@ -303,6 +351,22 @@ def test_dry_run(config, tmp_path):
     [
         ({"data.source": ""}, "--config.data.source"),
         ({"data.crop": 100}, "multiple of 128"),
+        ({"distortion": "ms_ssim"}, "data.crop is 128; the distortion ms_ssim needs at least 161 pixels a side"),
+        ({"distortion": "visual"}, "data.crop is 128; the distortion visual needs at least 161"),
+        ({"precision": "float16"}, "precision 'float16' is none of float32, tf32, bfloat16"),
+        ({"optimizer": "sgd"}, "optimizer 'sgd' is none of adam, soap"),
+        ({"schedule": "linear"}, "schedule 'linear' is none of multistep, cosine, flat"),
+        ({"schedule": "flat", "fall_steps": 4, "warmup_steps": 3}, "warmup_steps 3 and fall_steps 4 .* than steps, 6"),
+        (
+            {
+                "entropy_only": True,
+                "model.levels": 2,
+                "level_lams": (0.1, 0.2),
+                "model.detail_channels": 8,
+                "model.detail_from": (0.5,),
+            },
+            "entropy_only trains no detail slices",
+        ),
         ({"distortion": "mae"}, "mae"),
         ({"model.num_slices": 5}, "slices"),
         ({"log_every": 0}, "log_every is 0; it must be at least 1"),
@@ -363,7 +427,7 @@ def test_another_runs_folder_is_refused(config, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="no file locks")
 def test_a_folder_is_one_process(config, tmp_path):
     with (
-        opened(tmp_path / "run", config),
+        hold_workdir(tmp_path / "run", config),
         pytest.raises(TcmError, match=r"another process trains in .*run; wait for its end"),
     ):
         loop.train(config, tmp_path / "run")

@@ -1,24 +1,39 @@
 """Variable rate: gain units, the quality in the file, and a network of one rate as the special case of ones."""
 
 import dataclasses
+import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import drawn_weights, photograph
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from configs import default
 from tcm_jax.codec import Codec, codec
 from tcm_jax.codec.container import pack, parse
 from tcm_jax.codec.streams import StreamWriter
 from tcm_jax.entropy import tables
 from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
 from tcm_jax.model.layers.gain import Gain
+from tcm_jax.model.tcm import TCM
 from tcm_jax.training.symbol_counts import symbol_counts
+from tcm_jax.training.validation import validate
 from tcm_jax.weights.files import make_weights
 from tcm_jax.weights.weights import Weights
 
 LEVELS = 3
+
+
+class OnePicture(list):
+    """A source of one picture."""
+
+    def __init__(self, picture):
+        super().__init__([picture])
+
+    def name(self, index):
+        return str(index)
 
 
 def with_gains(weights: Weights, log_gains: list[float]) -> Weights:
@@ -41,6 +56,26 @@ def test_gains_are_interpolated_geometrically():
     x = np.ones((4, 2, 3, 2), np.float32)
     gained = Gain(3).apply({"params": {"log_gain": table}}, x, jnp.array([0.0, 0.5, 1.5, 2.0]))
     np.testing.assert_allclose(gained[:, 1, 2], [[1, 2], [2, 2], [8, 4], [16, 8]], rtol=1e-6)
+
+
+def test_a_variable_rate_network_wants_a_level(variable):
+    network, params, x = TCM(variable.weights.config), {"params": variable.weights.params}, jnp.zeros((1, 128, 128, 3))
+    for arguments in ({}, {"method": "analysis"}):
+        with pytest.raises(ValueError, match=r"needs `level`, float \[B\] in 0 \.\. 2"):
+            jax.eval_shape(functools.partial(network.apply, **arguments), params, x)
+
+
+@pytest.mark.parametrize("distortion", ["mse", "ms_ssim"])
+def test_validation_weighs_files_by_the_lambda_of_their_quality(variable, distortion):
+    config = default.make_config("test", variable.weights.config)
+    lams = (0.001, 0.02, 0.3)
+    config.level_lams, config.distortion, config.lam = lams, distortion, 7.0
+    picture = photograph(170, 180)
+    row, (decoded,) = validate(variable.weights, OnePicture(picture), config)
+    lam = lams[0] * (lams[1] / lams[0]) ** (49 / 99 * 2)  # quality 50, between 1 and 100
+    error = 255**2 * row["mse"] if distortion == "mse" else 1 - row["ms_ssim"]
+    assert row["loss"] == pytest.approx(lam * error + row["bpp"], rel=1e-5)
+    np.testing.assert_array_equal(decoded, variable.encode(picture, 50).reconstruction)
 
 
 @pytest.mark.usefixtures("latents_alone")

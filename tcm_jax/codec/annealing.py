@@ -13,8 +13,8 @@ import numpy as np
 from tcm_jax import ops
 from tcm_jax.codec.programs import Program
 from tcm_jax.entropy import gaussian
-from tcm_jax.images.metrics import ms_ssim
-from tcm_jax.images.ssimulacra2 import ssimulacra2
+from tcm_jax.images.metrics import ms_ssim, squared_error_of_ms_ssim
+from tcm_jax.images.ssimulacra2 import squared_error_of_score, ssimulacra2
 
 TUNES = ("psnr", "ms-ssim", "ssimulacra2")  # what the distortion is; a program has the number of one
 HOTTEST, COLDEST = 0.25, 0.1  # temperatures of the first and the last step, geometrically between
@@ -104,8 +104,8 @@ def _distortion(x_hat, x, counted, grey, tune):
     if tune == "psnr":
         return 255**2 * ((x_hat - x) ** 2).mean()
     if tune == "ms-ssim":
-        return 255**2 * 0.02 * (1 - ms_ssim(x_hat, x)[0])
-    return 255**2 * 10 ** -(3.72 + (ssimulacra2(x, x_hat)[0] - 76) / 48)
+        return squared_error_of_ms_ssim(ms_ssim(x_hat, x)[0])
+    return squared_error_of_score(ssimulacra2(x, x_hat)[0])
 
 
 def _noise(settings, shape):

@@ -7,7 +7,7 @@ beside its real neighbours, and there is no seam.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -17,7 +17,7 @@ from tcm_jax.codec.annealing import TUNES, iterate, schedule
 from tcm_jax.codec.tiled_network import TiledNetwork, cut
 from tcm_jax.codec.tiles import Grid, Span, part, tiles
 from tcm_jax.errors import ConfigError, ImageError
-from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE
+from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, squared_error_of_ms_ssim
 from tcm_jax.model.config import LATENT_STRIDE, padded_size
 from tcm_jax.weights.weights import Weights
 
@@ -25,7 +25,7 @@ HARDEST = 9
 SIDE, HALO, SEEN = 768, 128, 64  # pixels: of a tile, around its own latents, and around them what the loss counts
 SEED = 0
 # lambda times the distortion of weights trained for something else, as lambda times the squared error of 8 bits
-_UNITS = {"mse": 1.0, "visual": 1.0, "ms_ssim": 1 / (255**2 * 0.02)}
+_UNITS = {"mse": 1.0, "visual": 1.0, "ms_ssim": 1 / squared_error_of_ms_ssim(0.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,16 +68,23 @@ def lambda_of(weights: Weights, level: float | None) -> float:
     """
     distortion = weights.metadata.get("distortion", "mse")
     try:
-        logarithms = [math.log(float(number)) for number in weights.metadata["lambda"].split(",")]
-        if len(logarithms) != max(weights.config.levels, 1):
+        lams = [float(number) for number in weights.metadata["lambda"].split(",")]
+        if len(lams) != max(weights.config.levels, 1):
             raise ValueError
-        unit = _UNITS[distortion]
+        return _UNITS[distortion] * lambda_at(lams, level or 0.0)
     except (KeyError, ValueError):
         raise ConfigError(
             f"the weights {weights.name} do not say the lambda that they were trained with, which an effort needs; "
             "`tcm convert --lambda` writes it"
         ) from None
-    return unit * math.exp(float(np.interp(level or 0.0, range(len(logarithms)), logarithms)))
+
+
+def lambda_at(lams: Sequence[float], level: float) -> float:
+    """The lambda of a gain level from those of levels 0, 1, ...; between two levels geometric.
+
+    Raises ValueError for a lambda that is not over 0.
+    """
+    return math.exp(float(np.interp(level, range(len(lams)), [math.log(lam) for lam in lams])))
 
 
 def refine(

@@ -34,12 +34,12 @@ class SliceCoder:
         """Gain level of a quality in hundredths, float32 [1]."""
         if quality is None:
             return None
-        return np.array([_position(quality, self.weights.config.levels)], np.float32)
+        return np.array([gain_level(quality, self.weights.config.levels)], np.float32)
 
     def detail_count(self, quality: int | None) -> int:
         """How many detail slices a picture of a quality in hundredths has."""
         config = self.weights.config
-        return 0 if quality is None else config.detail_slices(_position(quality, config.levels))
+        return 0 if quality is None else config.detail_slices(gain_level(quality, config.levels))
 
     def improvement(
         self, picture: np.ndarray, quality: int | None, effort: "Effort"
@@ -191,7 +191,7 @@ def _steps(config: ModelConfig, shape: tuple[int, ...]) -> list[Any]:
     return [black, ~black]
 
 
-def _position(quality: int, levels: int) -> float:
+def gain_level(quality: int, levels: int) -> float:
     """Gain level of a quality in hundredths: 1 and 100 are the first and the last."""
     return (quality - 100) / 9900 * (levels - 1)
 

@@ -68,6 +68,11 @@ def ms_ssim_db(value: float) -> float:
     return -10 * math.log10(1 - value) if value < 1 else math.inf
 
 
+def squared_error_of_ms_ssim(value: float | jax.Array | np.ndarray) -> float | jax.Array | np.ndarray:
+    """FITFIT"""
+    return 255**2 * 0.02 * (1 - value)
+
+
 def _similarity(a, b, with_luminance: bool):
     """Mean contrast-structure similarity, times luminance if asked for: [B, H, W, C] -> [B, C]."""
     mean_a, mean_b = _blur(a), _blur(b)

@@ -76,6 +76,11 @@ def ssimulacra2(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray) -> jax.Arr
     return _score(errors.reshape(len(errors), -1) @ weights, xp)
 
 
+def squared_error_of_score(score: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    """FITFIT"""
+    return 255**2 * 10 ** -(3.72 + (score - 76) / 48)
+
+
 def _score(error, xp):
     """Weighted sum of errors to the scale of human opinions (the reference's fit)."""
     error = error * 0.9562382616834844

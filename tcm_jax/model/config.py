@@ -13,6 +13,12 @@ BLOCKS = ("mixed", "cnn", "transformer")  # residual and Swin block; two residua
 SKIPS = ("strided", "shuffled")  # of g_a's and h_a's blocks: every second position; all four of each 2x2, as channels
 ATTENTIONS = ("entropy", "none", "transforms")  # in the slices; nowhere; in g_a and g_s, at strides 4 and 16
 
+_LEAST = {  # the least value of each size
+    **dict.fromkeys(("widths", "head_dims", "hyper_width", "hyper_head_dim", "latent_channels", "hyper_channels"), 1),
+    **dict.fromkeys(("num_slices", "atten_width", "atten_head_dim", "context_widths", "detail_width"), 1),
+    **dict.fromkeys(("depths", "hyper_depth", "max_support", "levels", "detail_channels", "checkerboard_width"), 0),
+}
+
 
 def _added(default):
     """A field that weights of format 1 did not have: left out of the JSON at its default, so identities stay."""
@@ -58,10 +64,13 @@ class ModelConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not len(self.widths) == len(self.depths) == len(self.head_dims) == 3:
             raise ConfigError("widths, depths and head_dims need three entries each, for strides 2, 4 and 8")
+        if len(self.context_widths) != 2:
+            raise ConfigError("context_widths needs two entries")
+        self._check_sizes()
         halves = [(w // 2, d) for w, d in zip(self.widths, self.head_dims, strict=True)]
         halves += [(self.hyper_width // 2, self.hyper_head_dim), (self.atten_width, self.atten_head_dim)]
         for channels, head_dim in halves:
-            if head_dim < 1 or channels % head_dim:
+            if channels % head_dim:
                 raise ConfigError(f"{channels} attention channels do not divide into heads of {head_dim}")
         if any(width % 2 for width in (*self.widths, self.hyper_width, self.atten_width)):
             raise ConfigError("widths must be even: a TCM block splits them in halves")
@@ -70,11 +79,18 @@ class ModelConfig:
         for name, choices in (("blocks", BLOCKS), ("attention", ATTENTIONS), ("skip", SKIPS)):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
-        if self.levels < 0 or self.levels == 1:
-            raise ConfigError(f"{self.levels} gain levels: give at least 2, or 0 for a network of one rate")
+        if self.levels == 1:
+            raise ConfigError("1 gain levels: give at least 2, or 0 for a network of one rate")
         self._check_detail()
         if self.window != 8 or self.hyper_window not in (1, 2, 4):
             raise ConfigError("windows are 8 (transforms) and at most 4 (hyper): pictures are padded to 128 pixels")
+
+    def _check_sizes(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            sizes = value if isinstance(value, tuple) else (value,)
+            if not all(isinstance(size, int) and size >= least for size in sizes):
+                raise ConfigError(f"{name} is {value}; sizes are whole numbers, here of at least {least}")
 
     def _check_detail(self) -> None:
         first = self.detail_from

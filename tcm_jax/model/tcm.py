@@ -103,7 +103,11 @@ class TCM(nn.Module):
         return run(block, x, remat=True) if self.remat else block(x)
 
     def _gained(self, name: str, x: jax.Array, level: jax.Array | None) -> jax.Array:
-        return getattr(self, name)(x, level) if self.config.levels else x
+        if not self.config.levels:
+            return x
+        if level is None:
+            raise ValueError(f"a variable-rate network needs `level`, float [B] in 0 .. {self.config.levels - 1}")
+        return getattr(self, name)(x, level)
 
     def _transformed(self, transform: nn.Module, x: jax.Array) -> jax.Array:
         with ops.precision(self.transform_precision):

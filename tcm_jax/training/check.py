@@ -9,7 +9,9 @@ from tcm_jax.errors import ConfigError
 from tcm_jax.model.config import PAD_MULTIPLE
 from tcm_jax.training import losses
 from tcm_jax.training.config import lambdas, model_config
+from tcm_jax.training.optimizer import check_optimizer
 from tcm_jax.training.start import check_start
+from tcm_jax.training.step import check_loss
 
 _WHOLE_FROM = {  # the least value of each whole number
     "steps": 1,
@@ -37,8 +39,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     _check_numbers(config)
     if config.data.crop % PAD_MULTIPLE:
         raise ConfigError(f"data.crop is {config.data.crop}; it must be a multiple of {PAD_MULTIPLE}")
-    if config.distortion not in losses.DISTORTIONS:
-        raise ConfigError(f"distortion {config.distortion!r} is none of {', '.join(losses.DISTORTIONS)}")
+    check_loss(config)
+    if config.data.crop < (least := losses.least_side(config.distortion)):
+        raise ConfigError(
+            f"data.crop is {config.data.crop}; the distortion {config.distortion} needs at least {least} pixels a side"
+        )
+    check_optimizer(config)
     devices = jax.device_count()
     if config.data.batch_size % devices:
         raise ConfigError(

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 class RunCheckpoints:
     """State and data position, saved in the background; the last `keep` are kept, and the best one.
 
+    While another is saved, all of these are still there.
     A checkpoint appears under its name (the step) only when it is complete, and carries a checksum of its arrays.
     """
 
@@ -60,8 +61,7 @@ class RunCheckpoints:
 
         Returns when the arrays are copied; `wait` waits for the disk. An earlier save that failed is raised here.
         """
-        self._manager.wait_until_finished()
-        self._delete_old()
+        self.wait()
         args, step = self._ocp.args, int(state.step)
         if step in self.steps():  # saved before the run went back
             self._manager.delete(step)
@@ -70,12 +70,9 @@ class RunCheckpoints:
         self._losses[step] = loss
 
     def wait(self) -> None:
-        """Returns when everything saved is on the disk; raises what went wrong there."""
+        """Returns when everything saved is on the disk, and what is not kept is gone; raises what went wrong there."""
         self._manager.wait_until_finished()
-
-    def _delete_old(self) -> None:
-        """All but the last `keep - 1` (another is about to come) and the best."""
-        for step in self.steps()[: 1 - self._keep or None]:
+        for step in self.steps()[: -self._keep]:
             if step != self.best():
                 self._manager.delete(step)
 

@@ -1,5 +1,7 @@
 """What a training configuration (configs/) says of its network and of its rates."""
 
+from collections.abc import Iterable
+
 import ml_collections
 
 from tcm_jax.errors import ConfigError
@@ -18,3 +20,9 @@ def lambdas(config: ml_collections.ConfigDict) -> tuple[float, ...]:
     if len(config.level_lams) != config.model.levels:
         raise ConfigError(f"level_lams has {len(config.level_lams)} lambdas for model.levels={config.model.levels}")
     return tuple(config.level_lams)
+
+
+def check_choice(config: ml_collections.ConfigDict, name: str, choices: Iterable[str]) -> None:
+    """Raises ConfigError if a field has none of the values that there are for it."""
+    if config[name] not in choices:
+        raise ConfigError(f"{name} {config[name]!r} is none of {', '.join(choices)}")

@@ -29,7 +29,7 @@ def is_extension(model: ModelConfig, of: ModelConfig) -> bool:
     return silent and model == dataclasses.replace(of, levels=model.levels, **detail)
 
 
-def extended(
+def extend(
     params: dict[str, Any], old: dict[str, Any], model: ModelConfig, lams: tuple[float, ...], crops: np.ndarray
 ) -> dict[str, Any]:
     """Nested parameters like `params`, of `model`, that code as `old`, nested too, at each of its levels.

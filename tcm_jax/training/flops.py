@@ -6,7 +6,7 @@ import ml_collections
 from tcm_jax.model import complexity
 from tcm_jax.training.config import model_config
 
-# Dense bfloat16 FLOP/s of one device by JAX's `device_kind`, from the vendors' data sheets.
+# Dense bfloat16 FLOP/s of one device by how JAX's `device_kind` begins, from the vendors' data sheets.
 PEAK_FLOPS = {
     "NVIDIA A100": 312e12,
     "NVIDIA H100": 989e12,
@@ -15,9 +15,11 @@ PEAK_FLOPS = {
     "NVIDIA L40": 181e12,
     "TPU v3": 61.5e12,
     "TPU v4": 275e12,
+    "TPU v5": 459e12,  # v5p, which JAX calls by either name
     "TPU v5 lite": 197e12,
-    "TPU v5p": 459e12,
+    "TPU v5e": 197e12,
     "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
 }
 
 

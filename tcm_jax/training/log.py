@@ -61,22 +61,22 @@ class RunLog:
             self._metrics.close()
             self._validation.close()
 
-    def waited(self, get: Callable[[], Any]) -> Any:
-        """The value of `get()`; its time counts as waiting for data."""
+    def wait_for(self, get: Callable[[], Any]) -> Any:
+        """Returns `get()`, whose time counts as waiting for data."""
         started = time.perf_counter()
         value = get()
         self._waiting += time.perf_counter() - started
         return value
 
-    def pause_ended(self) -> None:
-        """Time since the last step (validation, saving) is not counted as the steps'."""
+    def end_pause(self) -> None:
+        """Leaves the time since the last step (validation, saving) out of the steps' time."""
         self._start_interval(self._interval_start + self._interval_steps)
 
     def _start_interval(self, step: int) -> None:
         self._interval_start, self._interval_steps, self._waiting, self._time = step, 0, 0.0, time.perf_counter()
 
-    def went_back(self, step: int) -> None:
-        """The run goes on from `step`, an earlier one."""
+    def go_back(self, step: int) -> None:
+        """Drops what was written about steps after `step`, from which the run goes on."""
         if self._active:
             self._metrics.close()
             self._validation.close()
@@ -96,8 +96,7 @@ class RunLog:
         if not self._active:
             return
         row = values | self._speed() if self._interval_steps else values
-        line = {name: round(value, 7) if math.isfinite(value) else None for name, value in row.items()}
-        self._metrics.write(json.dumps({"step": step, **line}) + "\n")
+        self._metrics.write(_line(step, row))
         self._metrics.flush()
         self._add_scalars("train", row, step)
         text = f"loss {row['loss']:.3f}  bpp {row['bpp']:.3f}  PSNR {row['psnr']:.2f} dB"
@@ -124,12 +123,11 @@ class RunLog:
             row["flop_utilization"] = self._flops / row["step_seconds"] / (peak_flops() * jax.device_count())
         return row
 
-    def validated(self, step: int, row: dict[str, float], pictures: list[np.ndarray]) -> None:
+    def write_validation(self, step: int, row: dict[str, float], pictures: list[np.ndarray]) -> None:
         """Writes the result of a validation."""
         if not self._active:
             return
-        line = {name: round(value, 7) if math.isfinite(value) else None for name, value in row.items()}
-        self._validation.write(json.dumps({"step": step, **line}) + "\n")
+        self._validation.write(_line(step, row))
         self._validation.flush()
         self._add_scalars("validation", row, step)
         for i, picture in enumerate(pictures[:4]):
@@ -145,6 +143,12 @@ class RunLog:
             figures.training_curves(self._workdir / "metrics.jsonl", self._workdir / "curves.png")
         except (MissingExtraError, DataError) as error:
             log.warning("no curves.png: %s", error)
+
+
+def _line(step: int, row: dict[str, float]) -> str:
+    """A line of JSON with seven significant digits, as many as float32 has; null for what is not finite."""
+    rounded = {name: float(f"{value:.7g}") if math.isfinite(value) else None for name, value in row.items()}
+    return json.dumps({"step": step, **rounded}) + "\n"
 
 
 def _reopen(path: Path, done: int) -> Any:

@@ -21,8 +21,8 @@ from tcm_jax.training.log import RunLog
 from tcm_jax.training.preemption import Preemption
 from tcm_jax.training.start import abstract_state, first_state
 from tcm_jax.training.step import TrainState, jit_step
-from tcm_jax.training.validation import validate
-from tcm_jax.training.workdir import opened
+from tcm_jax.training.validation import check_pictures, validate
+from tcm_jax.training.workdir import hold_workdir
 from tcm_jax.weights import files
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
     check(config)
     try:
         return _train(config, workdir)
+    except TcmError:  # a StreamError is an OSError, too
+        raise
     except OSError as error:
         raise TcmError(f"cannot write to {workdir}: {error.strerror or error}") from error
     except ValueError as error:  # what TensorStore raises
@@ -53,7 +55,7 @@ def _train(config: ml_collections.ConfigDict, workdir: Path) -> Path:
     mesh = Mesh(np.array(jax.devices()), ("data",))
     replicated, sharded = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     with (
-        opened(workdir, config),
+        hold_workdir(workdir, config),
         RunCheckpoints(workdir / "checkpoints", keep=config.keep_checkpoints) as checkpoints,
         Preemption() as preemption,
     ):
@@ -93,6 +95,8 @@ class _Run:
         self.replicated, self.sharded = replicated, sharded
         source = config.validation.source
         self.validation_pictures = open_dataset(source) if source else None
+        if self.validation_pictures is not None:
+            check_pictures(self.validation_pictures, config)
         self.state, position = self._newest()
         self.batches = open_batches(config, start=position, shard=(jax.process_index(), jax.process_count()))
         self.returns: dict[int, int] = {}  # step of a checkpoint: how often the run went back to it
@@ -113,7 +117,7 @@ class _Run:
         pending = None  # (step, metrics on the device)
         while done < config.steps:
             # A CPU's main thread runs the step, and allocates for it (memory.py), if the batch is in place.
-            batch = run_log.waited(lambda: jax.block_until_ready(global_batch(next(self.batches), self.sharded)))
+            batch = run_log.wait_for(lambda: jax.block_until_ready(global_batch(next(self.batches), self.sharded)))
             self._trace(done - first)
             self.state, metrics = self.step(self.state, batch)
             done += 1
@@ -127,7 +131,7 @@ class _Run:
                 pending = None
             if bad >= config.max_bad_steps:
                 done, pending = self._go_back(done, bad), None
-                run_log.went_back(done)
+                run_log.go_back(done)
                 continue
             if pending is None and (stop or not bad):
                 self._save(done, run_log, validated)
@@ -145,10 +149,10 @@ class _Run:
             params = averaged(self.state.ema, self.config)
             weights = files.make_weights(model_config(self.config), params, {"name": self.config.name})
             row, pictures = validate(weights, self.validation_pictures, self.config)
-            run_log.validated(done, row, pictures)
+            run_log.write_validation(done, row, pictures)
             loss = row["loss"]
         self.checkpoints.save(self.state, self.batches.position, loss)
-        run_log.pause_ended()
+        run_log.end_pause()
 
     def _go_back(self, done: int, bad: int) -> int:
         """Returns to the newest checkpoint, and on to pictures not seen yet; the step it goes on from."""

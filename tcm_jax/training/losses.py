@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from tcm_jax.images import metrics
-from tcm_jax.images.ssimulacra2 import ssimulacra2
+from tcm_jax.images.ssimulacra2 import squared_error_of_score, ssimulacra2
 
 # Of "visual": how much the squared error, 1 - MS-SSIM and SSIMULACRA 2 count.
 VISUAL_WEIGHTS = (0.2, 0.2, 0.6)
@@ -30,8 +30,8 @@ def _visual(x_hat: jax.Array, x: jax.Array) -> jax.Array:
 
     MS-SSIM and SSIMULACRA 2 are turned into the squared error that goes with them on photographs.
     """
-    score = ssimulacra2(x, x_hat.clip(0, 1))
-    terms = (_mse(x_hat, x), 255**2 * 0.02 * _ms_ssim(x_hat, x), 255**2 * 10 ** -(3.72 + (score - 76) / 48))
+    similarity, score = metrics.ms_ssim(x_hat, x), ssimulacra2(x, x_hat.clip(0, 1))
+    terms = (_mse(x_hat, x), metrics.squared_error_of_ms_ssim(similarity), squared_error_of_score(score))
     return sum(weight * term for weight, term in zip(VISUAL_WEIGHTS, terms, strict=True))
 
 
@@ -41,6 +41,11 @@ DISTORTIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "ms_ssim": _ms_ssim,
     "visual": _visual,
 }
+
+
+def least_side(distortion: str) -> int:
+    """Pixels a side that pictures need at least for a distortion of DISTORTIONS."""
+    return 1 if distortion == "mse" else metrics.MS_SSIM_MIN_SIDE
 
 
 def rate_distortion(

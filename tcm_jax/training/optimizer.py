@@ -7,11 +7,23 @@ import optax
 
 from tcm_jax.errors import ConfigError
 from tcm_jax.training.adam import adam
-from tcm_jax.training.config import model_config
+from tcm_jax.training.config import check_choice, model_config
 from tcm_jax.training.soap import soap
 from tcm_jax.training.vectors import group_shapes
 
 OPTIMIZERS = ("adam", "soap")
+SCHEDULES = ("multistep", "cosine", "flat")
+
+
+def check_optimizer(config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError for an optimizer or a schedule that does not exist, or has no room in the steps."""
+    check_choice(config, "optimizer", OPTIMIZERS)
+    check_choice(config, "schedule", SCHEDULES)
+    if config.schedule == "flat" and config.warmup_steps + config.fall_steps > config.steps:
+        raise ConfigError(
+            f"warmup_steps {config.warmup_steps} and fall_steps {config.fall_steps} of the flat schedule are more "
+            f"than steps, {config.steps}"
+        )
 
 
 def make_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
@@ -20,15 +32,14 @@ def make_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
     "multistep": x0.1 at each of `milestones`; "cosine": half a cosine to 0; "flat": the same up to the last
     `fall_steps`, which end at 0 by a straight line.
     """
+    check_optimizer(config)
     peak, warmup = config.learning_rate, config.warmup_steps
     if config.schedule == "multistep":
         after = optax.piecewise_constant_schedule(peak, {step - warmup: 0.1 for step in config.milestones})
     elif config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, max(config.steps - warmup, 1))
-    elif config.schedule == "flat":
-        after = optax.linear_schedule(peak, 0.0, config.fall_steps, config.steps - config.fall_steps - warmup)
     else:
-        raise ConfigError(f"schedule {config.schedule!r} is none of multistep, cosine and flat")
+        after = optax.linear_schedule(peak, 0.0, config.fall_steps, config.steps - config.fall_steps - warmup)
     joined = optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
 
     def schedule(step: jax.Array) -> jax.Array:
@@ -40,8 +51,6 @@ def make_schedule(config: ml_collections.ConfigDict) -> optax.Schedule:
 
 def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     """Two as one transformation: Adam for the bottleneck's quantiles at their own rate, all else clipped by norm."""
-    if config.optimizer not in OPTIMIZERS:
-        raise ConfigError(f"optimizer {config.optimizer!r} is none of {', '.join(OPTIMIZERS)}")
     schedule = make_schedule(config)
     soaped = config.optimizer == "soap"
     first = soap(schedule, group_shapes(model_config(config), "main")) if soaped else adam(schedule)

@@ -13,8 +13,8 @@ from tcm_jax.errors import ConfigError
 from tcm_jax.model.initialization import abstract_params, init_params
 from tcm_jax.model.klt import check_klt, start_from_klt
 from tcm_jax.training.batches import Batches
-from tcm_jax.training.config import lambdas, model_config
-from tcm_jax.training.extension import extended, is_extension
+from tcm_jax.training.config import check_choice, lambdas, model_config
+from tcm_jax.training.extension import extend, is_extension
 from tcm_jax.training.optimizer import make_optimizer
 from tcm_jax.training.step import TrainState
 from tcm_jax.training.vectors import to_vectors
@@ -26,8 +26,7 @@ _KLT_PIXELS = 256 * 128**2  # of the crops whose KLT a network starts from: enou
 
 def check_start(config: ml_collections.ConfigDict) -> None:
     """Raises ConfigError if the network of `config` cannot start as it says."""
-    if config.initialization not in INITIALIZATIONS:
-        raise ConfigError(f"initialization {config.initialization!r} is none of {', '.join(INITIALIZATIONS)}")
+    check_choice(config, "initialization", INITIALIZATIONS)
     if config.initialization == "klt":
         check_klt(model_config(config))
 
@@ -88,8 +87,16 @@ def _loaded_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """
     weights, model = files.load_weights(config.init_from), model_config(config)
     if weights.config != model and is_extension(model, weights.config):
-        return extended(random_params(config), weights.params, model, lambdas(config), _crops(config))
-    if weights.config not in (model, dataclasses.replace(model, levels=0)):
-        raise ConfigError(f"{config.init_from} holds a network of other sizes than this configuration")
+        return extend(random_params(config), weights.params, model, lambdas(config), _crops(config))
+    wanted = model if weights.config.levels else dataclasses.replace(model, levels=0)
+    if differ := [
+        f"{name} {value} for {getattr(wanted, name)}"
+        for name, value in vars(weights.config).items()
+        if value != getattr(wanted, name)
+    ]:
+        raise ConfigError(
+            f"{config.init_from} holds a network with {', '.join(differ)}; give the sizes of that network, "
+            "or another init_from"
+        )
     params = traverse_util.flatten_dict(random_params(config)) | traverse_util.flatten_dict(weights.params)
     return traverse_util.unflatten_dict(params)

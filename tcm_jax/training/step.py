@@ -15,11 +15,13 @@ from tcm_jax.errors import ConfigError
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig
 from tcm_jax.model.tcm import TCM
 from tcm_jax.training import losses
-from tcm_jax.training.config import lambdas, model_config
+from tcm_jax.training.config import check_choice, lambdas, model_config
 from tcm_jax.training.optimizer import make_optimizer, make_schedule
 from tcm_jax.training.vectors import Vectors, to_params, to_vectors
 
 TRANSFORMS = ("g_a", "g_s", "gain_y", "inverse_gain_y", "lrp_transforms")  # what the distortion depends on
+# What a step's key is folded with. Not 0 or 1: `split` may give the keys of those.
+_LEVEL_KEY, _DETAIL_KEY = 2, 3
 # What XLA is told besides, by platform.
 COMPILER_OPTIONS = {
     # As fast as LLVM's level 3, and compiled in about nine tenths of the time.
@@ -52,14 +54,24 @@ def draw_noise(model: ModelConfig, key: jax.Array, shape: tuple[int, ...]) -> di
     }
     if model.detail_channels:
         shape = (*y_shape[:3], model.detail_channels)
-        noise["detail"] = jax.random.uniform(jax.random.fold_in(key, 1), shape, minval=-0.5, maxval=0.5)
+        noise["detail"] = jax.random.uniform(jax.random.fold_in(key, _DETAIL_KEY), shape, minval=-0.5, maxval=0.5)
     return noise
+
+
+def check_loss(config: ml_collections.ConfigDict) -> None:
+    """Raises ConfigError for a distortion or a precision that does not exist, or a rate that would lack a part."""
+    check_choice(config, "distortion", losses.DISTORTIONS)
+    check_choice(config, "precision", ops.PRECISIONS)
+    if config.entropy_only and config.model.detail_channels:  # they code what g_s misses, which is not computed
+        raise ConfigError(
+            "entropy_only trains no detail slices; train without them (model.detail_channels=0, model.detail_from=()), "
+            "and give the weights to the run of the whole network as init_from"
+        )
 
 
 def make_loss(config: ml_collections.ConfigDict) -> Callable:
     """`(params, batch uint8 [B, H, W, 3], noise, level [B]) -> (loss, metrics)`; the auxiliary loss is in the loss."""
-    if config.precision not in ops.PRECISIONS:
-        raise ConfigError(f"precision {config.precision!r} is none of {', '.join(ops.PRECISIONS)}")
+    check_loss(config)
     dtype = jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32
     model = TCM(model_config(config), dtype, config.precision, config.remat)
     lams, weights = level_weights(config)
@@ -109,7 +121,7 @@ def make_step(config: ml_collections.ConfigDict) -> Callable:
     def step(state: TrainState, batch: jax.Array):
         key = jax.random.fold_in(base_key, state.step)
         noise = draw_noise(model, key, batch.shape)
-        level = jax.random.randint(jax.random.fold_in(key, 2), batch.shape[:1], 0, levels)
+        level = jax.random.randint(jax.random.fold_in(key, _LEVEL_KEY), batch.shape[:1], 0, levels)
         grads, metrics = _mean_gradient(loss_fn, config.accumulate, state.params, (batch, noise, level))
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(grads))
         before = (to_vectors(state.params), state.ema, state.opt_state)

@@ -23,7 +23,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some file sys
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, config: ml_collections.ConfigDict) -> Iterator[None]:
+def hold_workdir(workdir: Path, config: ml_collections.ConfigDict) -> Iterator[None]:
     """Within it the folder exists, holds config.json, and no other process trains in it.
 
     Raises ConfigError for the folder of a run with another network, rate or optimizer, TcmError while another

@@ -35,21 +35,29 @@ class Conv3x3(nn.Module):
 class Conv1x1(nn.Module):
     """1x1 convolution: [..., C] to [..., features].
 
-    Of several maps it sees the channels side by side; `residual` is added; `halves` gives two maps instead of one. With
-    `stride` 2 it sees every second row and column of one map.
+    Of several maps it sees the channels side by side; `residual` is added; `halves` gives two maps instead of one.
     """
 
     features: int
     halves: bool = False
-    stride: int = 1
 
     @nn.compact
     def __call__(self, *xs: jax.Array, residual: jax.Array | None = None) -> Any:
         kernel = self.param("kernel", kernel_init, (sum(x.shape[-1] for x in xs), self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        if self.stride == 2:
-            return ops.conv1x1_strided(*xs, kernel, bias)
         return ops.conv1x1(xs, kernel, bias, residual=residual, halves=self.halves)
+
+
+class Conv1x1Strided(nn.Module):
+    """1x1 convolution of every second row and column: [B, H, W, C] to [B, ceil(H/2), ceil(W/2), features]."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        return ops.conv1x1_strided(x, kernel, bias)
 
 
 class Conv3x3Shuffled(nn.Module):

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 
 from tcm_jax import ops
-from tcm_jax.model.layers.conv import Conv1x1, Conv3x3, SubpelConv
+from tcm_jax.model.layers.conv import Conv1x1, Conv1x1Strided, Conv3x3, SubpelConv
 from tcm_jax.model.layers.gdn import GDN
 
 
@@ -29,8 +29,10 @@ class ResidualBlockWithStride(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         y = Conv3x3(self.features, stride=2, leaky=True, name="conv1")(x)
-        skip = Conv1x1(self.features, stride=1 if self.shuffled else 2, name="skip")
-        skipped = skip(ops.pixel_unshuffle(x) if self.shuffled else x)
+        if self.shuffled:
+            skipped = Conv1x1(self.features, name="skip")(ops.pixel_unshuffle(x))
+        else:
+            skipped = Conv1x1Strided(self.features, name="skip")(x)
         return GDN(name="gdn")(Conv3x3(self.features, name="conv2")(y), skipped)
 
 
