@@ -13,7 +13,7 @@ from tcm_jax.model.config import ModelConfig, reference_config
 EPOCH = 300_000 // 8  # steps of one epoch of the paper
 
 # Weight of the distortion by the name of the rate, low to high. The six for MSE are those of the reference's released
-# weights. Its repository states none for MS-SSIM: these are the paper's as remembered, which could not be looked up.
+# weights. Its repository states none for MS-SSIM: those six have not been checked against the paper.
 LAMBDAS = {f"mse-{i}": lam for i, lam in enumerate((0.0025, 0.0035, 0.0067, 0.013, 0.025, 0.05), 1)}
 LAMBDAS |= {f"ms_ssim-{i}": float(lam) for i, lam in enumerate((3, 5, 8, 16, 36, 64), 1)}
 

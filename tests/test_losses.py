@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from tcm_jax.images.metrics import ms_ssim, squared_error_of_ms_ssim
+from tcm_jax.images.ssimulacra2 import squared_error_of_score, ssimulacra2
 from tcm_jax.training import losses
 
 LIKELIHOODS = [jnp.full((2, 4, 4, 3), 0.25), jnp.full((2, 1, 1, 5), 0.5)]
@@ -37,6 +39,19 @@ def test_the_loss_is_lambda_times_distortion_plus_bits():
 def test_the_mixture_for_the_eye_is_in_units_of_the_squared_error(quality):
     mse, visual = (losses.DISTORTIONS[name](*pair(quality))[0] for name in ("mse", "visual"))
     assert 1 / 4 < visual / mse < 4
+
+
+@pytest.mark.parametrize("quality", [50, 80, 95])
+def test_metrics_become_the_squared_error_that_goes_with_them(quality):
+    decoded, image = pair(quality)
+    mse = float(losses.DISTORTIONS["mse"](decoded, image)[0])
+    errors = (
+        squared_error_of_ms_ssim(ms_ssim(decoded, image)[0]),
+        squared_error_of_score(ssimulacra2(image, decoded)[0]),
+    )
+    assert all(1 / 2 < error / mse < 2 for error in errors)
+    assert squared_error_of_ms_ssim(1.0) == 0
+    assert squared_error_of_score(28.0) == pytest.approx(10 * squared_error_of_score(76.0))
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ def _loss(network, y, tile, settings, level, tune):
 def _distortion(x_hat, x, counted, grey, tune):
     """Mean over a tile in units of the squared error of 8 bits; pixels that do not count are as the original.
 
-    MS-SSIM and SSIMULACRA 2 are turned into the squared error that goes with them on photographs, so that lambdas hold.
+    MS-SSIM and SSIMULACRA 2 become the squared error that goes with them on photographs, so that lambdas hold.
     """
     x_hat = jnp.clip(x_hat, 0, 1)
     x_hat = jnp.where(grey, x_hat.mean(-1, keepdims=True), x_hat)

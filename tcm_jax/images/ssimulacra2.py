@@ -77,7 +77,11 @@ def ssimulacra2(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray) -> jax.Arr
 
 
 def squared_error_of_score(score: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
-    """FITFIT"""
+    """The mean squared error of 8 bits that goes with a score on photographs; it falls tenfold every 48 points.
+
+    The constants are this project's own: at a score of 76 the error is 3.72 decades below 255**2, and a decade has 48
+    points, for which `python benchmarks/metric_units.py kodak` prints 3.706 and 47.1.
+    """
     return 255**2 * 10 ** -(3.72 + (score - 76) / 48)
 
 
