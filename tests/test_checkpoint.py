@@ -1,4 +1,7 @@
-"""Weights as files: what may be written, and what a file in half precision is."""
+"""Weights as files: what may be written, what a file in half precision is, and what is no network."""
+
+import copy
+import dataclasses
 
 import jax
 import numpy as np
@@ -22,3 +25,11 @@ def test_float16_weights_keep_their_identity(tiny_weights, tmp_path):
     made = files.make_weights(tiny_weights.config, tiny_weights.params, {}, np.float16)
     assert loaded.identity == made.identity != tiny_weights.identity
     assert loaded.name == "x"
+
+
+def test_a_file_of_impossible_sizes_is_one_sentence(tiny_weights, tmp_path):
+    config = copy.copy(tiny_weights.config)
+    object.__setattr__(config, "num_slices", 0)
+    files.save_weights(tmp_path / "w.safetensors", dataclasses.replace(tiny_weights, config=config))
+    with pytest.raises(WeightsError, match="holds no usable model configuration or tables: num_slices is 0"):
+        files.load_weights(tmp_path / "w.safetensors")
