@@ -141,12 +141,19 @@ def test_the_limit_on_pixels():
         decode_picture(data, "picture", max_pixels=191)
 
 
-def test_several_frames_are_refused():
-    frames = [Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (0, 90, 200)]
-    with pytest.raises(ImageError, match="picture holds 3 frames"):
-        decoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+@pytest.mark.parametrize("format_", ["GIF", "PNG", "TIFF"])
+def test_of_several_frames_the_first_is_read(format_):
+    frames = [Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (70, 90, 200)]
+    data = encoded(frames[0], format_, save_all=True, append_images=frames[1:])
+    picture = decode_picture(data, "picture")
+    assert np.array_equal(picture.colour, np.full(picture.colour.shape, 70))
+    assert picture.left_out == ("frames after the first (2)",)
+
+
+def test_the_preview_of_a_photograph_is_no_frame():
     photograph_with_preview = encoded(Image.fromarray(RGB), "MPO", save_all=True, append_images=[Image.fromarray(RGB)])
-    assert decode_image(photograph_with_preview, "picture").shape == RGB.shape
+    picture = decode_picture(photograph_with_preview, "picture")
+    assert picture.colour.shape == RGB.shape and not picture.left_out
 
 
 def test_floating_point_is_refused():

@@ -112,10 +112,10 @@ def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Pictu
     """Reads a picture file, upright (EXIF orientation applied).
 
     Palettes become RGB, samples of 16 bits are scaled to 8, CMYK and Lab are converted to sRGB by their profile
-    (without a usable one, CMYK by Pillow's formula). Metadata that cannot be used is in `left_out`.
+    (without a usable one, CMYK by Pillow's formula). Metadata that cannot be used and further frames are in `left_out`.
 
-    Raises ImageError for a file that is missing, broken or no picture, for one with several frames, for more than
-    `max_pixels` (and for more than Pillow's limit against decompression bombs), and for floating-point samples.
+    Raises ImageError for a file that is missing, broken or no picture, for more than `max_pixels` (and for more than
+    Pillow's limit against decompression bombs), and for floating-point samples.
     """
     try:
         data = Path(path).read_bytes()
@@ -185,10 +185,9 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
 def _open(data: bytes, name: str, max_pixels: int, info: dict[str, Any], left_out: list[str]) -> Picture:
     with Image.open(io.BytesIO(data)) as image:
         _check_size(image, name, max_pixels)
-        # A photograph with its preview behind it (MPO) is one picture; every other format means its frames.
         frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":
-            raise ImageError(f"{name} holds {frames} frames; give each one as a file of its own")
+        if frames > 1 and image.format != "MPO":  # a photograph with its preview behind it is one picture
+            left_out.append(f"frames after the first ({frames - 1})")
         image.load()
         image.info.update(info)
         return _from_pil(image, name, data, left_out)
