@@ -165,7 +165,7 @@ class Codec(Decoder):
         _check_size(picture, max_pixels)
         if max_error is not None:
             if quality is not None:
-                raise ConfigError("give either a quality or the largest error")
+                raise ConfigError("give one of quality and max_error, not both")
             return self._layered(picture, plan.step_of_error(max_error), effort, measured)
         hundredths = self._quality(quality)
         if hundredths is not None and hundredths > plan.LAYER_FROM:
