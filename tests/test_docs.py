@@ -20,7 +20,7 @@ WORDS = {
     "docs/research.md": 700,
     "docs/architecture.md": 1200,
     "docs/format.md": 1900,
-    "docs/range_coder.md": 500,
+    "docs/range_coder.md": 600,
     "docs/residual.md": 1200,
     "docs/repeats.md": 1200,
     "docs/effort.md": 700,

@@ -25,8 +25,8 @@ ORDER = (
     "errors",
 )
 # The one place where each heavy library may be imported.
-ONLY_IN = {"torch": "pytorch.py", "tensorflow": "engines.py", "tensorflow_compression": "engines.py",
-           "tensorflow_compression_ops": "engines.py", "matplotlib": "figures.py", "ray": "cluster.py",
+ONLY_IN = {"torch": "pytorch.py", "tensorflow": "coders.py", "tensorflow_compression": "coders.py",
+           "tensorflow_compression_ops": "coders.py", "matplotlib": "figures.py", "ray": "cluster.py",
            "fsspec": "storage.py", "orbax": "checkpoints.py", "grain": "batches.py", "tensorboardX": "log.py",
            "tensorflow_datasets": "sources.py", "bjontegaard": "bdrate.py", "shtab": "parser.py",
            "onnx": "graph.py", "onnxruntime": "decoder.py"}  # fmt: skip

@@ -35,12 +35,12 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
     with stages.time("imports"), quick_imports():
         from tcm_jax.codec.codec import Codec
         from tcm_jax.codec.guard_band import GUARD_BAND
-        from tcm_jax.entropy import engines
+        from tcm_jax.entropy import coders
         from tcm_jax.system.devices import local_devices
         from tcm_jax.system.process import tune_process
         from tcm_jax.training.open_weights import open_weights
 
-        engines.load(args.coder)
+        coders.load(args.coder)
     stages.watch_programs()
     tune_process()
     with stages.time("weights"):
@@ -55,9 +55,9 @@ def _onnx_decoder(args: argparse.Namespace, stages: Stages) -> Any:
         raise ConfigError("--runtime onnx needs --weights FOLDER, which tcm export-onnx wrote")
     with stages.time("imports"), quick_imports():
         from tcm_jax.codec.onnx.decoder import OnnxDecoder
-        from tcm_jax.entropy import engines
+        from tcm_jax.entropy import coders
 
-        engines.load(args.coder)
+        coders.load(args.coder)
     with stages.time("weights"):
         return OnnxDecoder(args.weights, args.coder, args.tile)
 

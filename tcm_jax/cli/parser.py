@@ -32,7 +32,7 @@ exit status: 0, all is done; 1, something failed, and stderr says what (of many 
 2, wrong usage; 129, 130 and 143, SIGHUP, Ctrl-C and SIGTERM, no partial file is left; 141, the reader of the output
 has left.
 """
-TRUSTED = "range coder engine; tfc is for cross-checks and trusted files: on an altered file it can run for ever"
+TRUSTED = "the range coder; tfc is for cross-checks and trusted files: on an altered file it can run for ever"
 SHELLS = ("bash", "zsh")
 
 
@@ -99,7 +99,7 @@ def _add_compress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-portable", dest="portable", action="store_false", help="leave out what other machines "
                         "need to decode: for this machine and software only")  # fmt: skip
     parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto",
-                        help="range coder engine; all write the same")  # fmt: skip
+                        help="the range coder; all write the same")  # fmt: skip
     _add_work(parser)
     parser.set_defaults(run=_compress, runtime="jax")
 

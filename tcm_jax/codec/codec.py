@@ -51,7 +51,7 @@ class Encoded:
 class Codec(Decoder):
     """Compresses pictures with one set of weights.
 
-    `coder` is the range coder's engine (`auto`, `native`, `tfc`); `guard_band` how far, relatively, a decoder's scales
+    `coder` is the range coder (`auto`, `native`, `tfc`); `guard_band` how far, relatively, a decoder's scales
     may be off (0: only the same machine and software decode the file); `tile` the side in pixels of the pieces that
     larger pictures are worked on in (0: every picture in one piece; None: what costs least in bounded memory, as
     `tile_sizes.py` chooses it); `device` where the network runs.

@@ -11,7 +11,7 @@ from tcm_jax.codec.decoding_network import DecodingNetwork
 from tcm_jax.codec.detail_slices import CodedSlices
 from tcm_jax.codec.residual.layer import ChecksumError, decode_layer
 from tcm_jax.codec.slices import SliceCoder
-from tcm_jax.entropy import engines
+from tcm_jax.entropy import coders
 from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.pictures import Picture
@@ -38,7 +38,7 @@ class Decoder(abc.ABC):
     """
 
     def __init__(self, weights: Any, network: DecodingNetwork, coder: str, tile: int | None):
-        engines.check_engine(coder)
+        coders.check_coder(coder)
         if tile and not (MIN_TILE <= tile <= MAX_TILE and tile % PAD_MULTIPLE == 0):
             raise ConfigError(f"tiles are multiples of {PAD_MULTIPLE} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
         self.weights, self.network, self.coder, self.tile = weights, network, coder, tile

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tcm_jax.codec.container import Container
-from tcm_jax.entropy import engines
+from tcm_jax.entropy import coders
 from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import StreamError
 
@@ -19,8 +19,8 @@ def symbol_checksum(symbols: np.ndarray, previous: int = 0) -> int:
 class StreamWriter:
     """A range coder's stream and the checksums after each of its parts: z, the slices."""
 
-    def __init__(self, tables: RangeTables, engine: str):
-        self.encoder = engines.encoder(tables, engine)
+    def __init__(self, tables: RangeTables, coder: str):
+        self.encoder = coders.encoder(tables, coder)
         self.checksums: list[int] = []
         self._checksum = 0
 
@@ -37,8 +37,8 @@ class StreamWriter:
 class StreamReader:
     """A decoder of that stream, which knows by the checksums whether it has the right tables."""
 
-    def __init__(self, file: Container, tables: RangeTables, engine: str):
-        self._file, self._decoder = file, engines.decoder(tables, file.stream, engine)
+    def __init__(self, file: Container, tables: RangeTables, coder: str):
+        self._file, self._decoder = file, coders.decoder(tables, file.stream, coder)
         self._parts, self._start = 0, (self._decoder.tell(), 0)  # of the part at hand: place and checksum
         self._checksum = 0
 

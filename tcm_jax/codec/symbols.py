@@ -9,7 +9,7 @@ from tcm_jax.codec.container import Container
 from tcm_jax.codec.detail_slices import CodedSlices
 from tcm_jax.codec.guard_band import SideWriter, decoded_indexes, possible_indexes
 from tcm_jax.codec.streams import StreamReader, StreamWriter
-from tcm_jax.entropy import engines
+from tcm_jax.entropy import coders
 from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import ArithmeticMismatchError
 
@@ -35,10 +35,8 @@ class Measured:
 class SymbolWriter:
     """Writes int32 symbols [h, w, channels] with the tables that their scales choose."""
 
-    def __init__(
-        self, network: "TiledNetwork", tables: RangeTables, engine: str, guard_band: float, measured: Measured
-    ):
-        self.stream, self.sides = StreamWriter(tables, engine), SideWriter(guard_band)
+    def __init__(self, network: "TiledNetwork", tables: RangeTables, coder: str, guard_band: float, measured: Measured):
+        self.stream, self.sides = StreamWriter(tables, coder), SideWriter(guard_band)
         self._network, self._tables, self._measured = network, tables, measured
 
     def write_hyper(self, indexes: np.ndarray, z: np.ndarray) -> None:
@@ -46,7 +44,7 @@ class SymbolWriter:
         self.stream.write(indexes, z)
         self.stream.end_part()
         if self._measured.bits:
-            self._measured.table_bits += engines.information_content(self._tables, indexes, z)
+            self._measured.table_bits += coders.information_content(self._tables, indexes, z)
             self._measured.estimated_bits += self._network.hyper_information(z)
 
     def write(self, symbols: np.ndarray, sigma: np.ndarray) -> None:
@@ -54,7 +52,7 @@ class SymbolWriter:
         indexes = self.sides.indexes(sigma)
         self.stream.write(indexes, symbols)
         if self._measured.bits:
-            self._measured.table_bits += engines.information_content(self._tables, indexes, symbols)
+            self._measured.table_bits += coders.information_content(self._tables, indexes, symbols)
             self._measured.estimated_bits += self._network.slice_information(symbols, sigma)
 
     def write_part(self, symbols: np.ndarray, sigma: np.ndarray) -> None:
@@ -66,8 +64,8 @@ class SymbolWriter:
 class SymbolReader:
     """The same for a decoder."""
 
-    def __init__(self, file: Container, tables: RangeTables, engine: str):
-        self.stream = StreamReader(file, tables, engine)
+    def __init__(self, file: Container, tables: RangeTables, coder: str):
+        self.stream = StreamReader(file, tables, coder)
         self._file, self._parts, self._before, self._read = file, 0, 0, 0  # symbols of the parts before, and of this
 
     def read_rows(self, sigma: np.ndarray) -> np.ndarray | None:

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report-pictures", type=int, default=24, metavar="N",
                         help="pictures of each data set in the report (default: 24)")  # fmt: skip
     parser.add_argument("--processes", type=int, default=1, help="worker processes; they share the devices out")
-    parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto", help="range coder engine")
+    parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto", help="the range coder")
 
 
 def _names(text: str) -> list[str]:
