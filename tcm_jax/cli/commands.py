@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from tcm_jax.cli import batch, cluster, files
-from tcm_jax.cli.one_file import COMPRESS, DECOMPRESS, Command, open_codecs, work
+from tcm_jax.cli.one_file import COMPRESS, DECOMPRESS, Command, open_codecs, process_file
 from tcm_jax.cli.stages import Stages
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.images.formats import suffixes
@@ -29,7 +29,7 @@ def convert(args: argparse.Namespace) -> None:
     """A PyTorch checkpoint to a weight file."""
     output = args.output
     if not args.overwrite:
-        files.free(str(output))
+        files.check_absent(str(output))
     from tcm_jax.weights import pytorch
     from tcm_jax.weights.files import make_weights, save_weights
 
@@ -78,7 +78,8 @@ def _run_on(args: argparse.Namespace, command: Command, wanted: frozenset[str], 
             f"the weights {weights.name} have one rate; leave out --quality, --target-bpp and --target-psnr"
         )
     if args.engine == "local":
-        engine = functools.partial(batch.on_this_machine, codecs, functools.partial(work, args, command, stages))
+        process = functools.partial(process_file, args, command, stages)
+        engine = functools.partial(batch.on_this_machine, codecs, process)
     else:
         engine = functools.partial(cluster.on_cluster, args, command, weights)
     status = batch.run(plan, engine, command.line, args.json, args.manifest)

@@ -33,7 +33,7 @@ def page(args: argparse.Namespace) -> None:
         data = files.read(job.source, StreamError)
         file = parse(data, _MOST_PIXELS)
         if job.in_place and not args.overwrite:
-            files.free(job.target)
+            files.check_absent(job.target)
         model = _model(args.weights, file.model_id) if file.has_latents else {}
         name = printable(Path(job.source).name) if job.source != files.STANDARD else "picture.tcm"
         _write(job.target, html_page(model, {name: data}, name))
@@ -44,7 +44,7 @@ def viewer(args: argparse.Namespace) -> None:
     if storage.is_folder(storage.local(args.output)):
         raise ConfigError(f"{args.output} is a folder; give -o a file")
     if not args.overwrite:
-        files.free(args.output)
+        files.check_absent(args.output)
     _write(args.output, html_page(_model(args.weights), {}, ".tcm pictures"))
 
 

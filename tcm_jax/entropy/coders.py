@@ -24,7 +24,7 @@ import numpy as np
 from tcm_jax.entropy import range_coder
 from tcm_jax.entropy.range_tables import MAX_SYMBOL, PRECISION, RangeTables
 from tcm_jax.errors import ConfigError, StreamError
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 
 CODERS = ("auto", "tfc", "native")
 _CHUNK = 1 << 16  # symbols coded at a time, so that the scratch space stays small
@@ -222,7 +222,7 @@ class _NativeDecoder:
 
 
 def _tfc_ops():
-    with needed("tfc", "the tfc coder needs tensorflow-compression-ops"):
+    with require_extra("tfc", "the tfc coder needs tensorflow-compression-ops"):
         return importlib.import_module("tensorflow_compression_ops")
 
 

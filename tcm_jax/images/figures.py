@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from tcm_jax.errors import DataError
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 from tcm_jax.system.files import atomic_write
 
 
 def check() -> type:
     """The class of matplotlib's figures; raises MissingExtraError without matplotlib."""
-    with needed("evaluation", "figures need matplotlib"):
+    with require_extra("evaluation", "figures need matplotlib"):
         from matplotlib.figure import Figure
 
     return Figure

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 
 OPSET, IR_VERSION = 18, 8  # of ai.onnx, old enough for every runtime of today
 _ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9, "float16": 10}  # TensorProto.DataType
@@ -56,7 +56,7 @@ class Graph:
     """Nodes in order; their inputs and outputs are names. Raises MissingExtraError where onnx is not installed."""
 
     def __init__(self):
-        with needed("onnx", "ONNX programs need onnx"):
+        with require_extra("onnx", "ONNX programs need onnx"):
             import onnx.helper
             import onnx.numpy_helper
         self._helper, self._numpy_helper = onnx.helper, onnx.numpy_helper
