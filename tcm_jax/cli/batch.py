@@ -86,7 +86,7 @@ def attempt(codec: "Decoder", process_file: ProcessFile, job: Job) -> dict[str, 
 
 
 def on_this_machine(codecs: list["Decoder"], process_file: ProcessFile, jobs: list[Job]) -> Iterator[dict[str, Any]]:
-    """The local engine; one job runs in this thread.
+    """The local engine: gives the record of each job as it ends; a single job runs in this thread.
 
     `codecs` are what may work at a time (an entry twice: two files on that device), so reading, writing and range
     coding of some files overlap the network of others.

@@ -66,7 +66,7 @@ def _knock(address: str) -> None:
 
 
 def on_cluster(args: argparse.Namespace, command: Command, weights: "Weights", jobs: list[Job]) -> Iterator[dict]:
-    """What came of every job, in the order in which they end. Raises TcmError if the workers cannot be.
+    """Gives the record of each job as it ends. Raises TcmError if the workers cannot be.
 
     The weights are sent to the workers, so these need neither the file nor what reads it. A worker that dies is
     replaced, and what it was at is begun again.

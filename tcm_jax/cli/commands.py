@@ -16,17 +16,17 @@ from tcm_jax.system.names import printable, say
 
 
 def compress(args: argparse.Namespace) -> int:
-    """Pictures to `.tcm` files; the exit status."""
+    """Compresses pictures to `.tcm` files; returns the exit status."""
     return _run(args, COMPRESS, suffixes(), ".tcm")
 
 
 def decompress(args: argparse.Namespace) -> int:
-    """`.tcm` files to PNG; the exit status."""
+    """Decompresses `.tcm` files to PNG; returns the exit status."""
     return _run(args, DECOMPRESS, frozenset({".tcm"}), ".png")
 
 
 def convert(args: argparse.Namespace) -> None:
-    """A PyTorch checkpoint to a weight file."""
+    """Converts a PyTorch checkpoint to a weight file."""
     output = args.output
     if not args.overwrite:
         files.check_absent(str(output))
@@ -41,7 +41,7 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def export_onnx(args: argparse.Namespace) -> None:
-    """Weights to a folder of ONNX programs."""
+    """Writes weights as a folder of ONNX programs."""
     folder = args.output
     if not args.overwrite and (folder / "model.json").exists():
         raise TcmError(f"{folder} holds a model; give another folder, or --overwrite to replace it")

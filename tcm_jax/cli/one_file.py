@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What differs between the two; its functions are a module's, so that other processes can be sent them."""
+    """What differs between `tcm compress` and `tcm decompress`.
+
+    Its functions are those of a module, so that they can be sent to other processes.
+    """
 
     code: Callable[[argparse.Namespace, Any, bytes, str], tuple[bytes, dict[str, Any]]]  # with a Codec or Decoder
     unreadable: type[TcmError]
@@ -71,7 +74,7 @@ def _onnx_decoder(args: argparse.Namespace, stages: Stages) -> "Decoder":
 def process_file(
     args: argparse.Namespace, command: Command, stages: Stages, codec: "Decoder", job: Job
 ) -> dict[str, Any]:
-    """Reads, codes and writes one file; what is known about it. Raises TcmError."""
+    """Reads, codes and writes one file; returns what is known about the output. Raises TcmError."""
     with stages.time("reading"):
         data = files.read(job.source, command.unreadable)
     with stages.time("coding"):

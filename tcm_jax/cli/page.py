@@ -25,7 +25,7 @@ _ESCAPE, _FLIP = 1, 0x8080  # viewer/page/blocks.js reads blocks
 
 
 def page(args: argparse.Namespace) -> None:
-    """One `.tcm` file as a page that shows it."""
+    """Writes a page that shows one `.tcm` file."""
     plan = files.plan([args.input], args.output, args.overwrite, frozenset({".tcm"}), ".html")
     if plan.many:
         raise ConfigError("a page shows one picture; give one .tcm file")
@@ -40,7 +40,7 @@ def page(args: argparse.Namespace) -> None:
 
 
 def viewer(args: argparse.Namespace) -> None:
-    """A page into which people drop `.tcm` files."""
+    """Writes a page that shows the `.tcm` files that people drop into it."""
     if storage.is_folder(storage.local(args.output)):
         raise ConfigError(f"{args.output} is a folder; give -o a file")
     if not args.overwrite:

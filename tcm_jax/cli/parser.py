@@ -158,7 +158,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
 
 
 def _side(text: str) -> int | None:
-    """A side, or None for `auto`."""
+    """The side in pixels that `text` names, or None for `auto`."""
     return None if text == "auto" else int(text)
 
 

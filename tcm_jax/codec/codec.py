@@ -103,7 +103,7 @@ class Codec(Decoder):
         max_error: int | None = None,
         effort: int | Effort = 0,
     ) -> Encoded:
-        """As `compress`, with the decoder's picture and where the bytes go; takes about a decoding longer."""
+        """Compresses as `compress` does; returns the decoder's picture, too, and where the bytes go: a decoding longer."""
         picture, measured = Picture.of(image), Measured(bits=True, kept=True)
         container, colour = self._encode(picture, quality, max_pixels, max_error, Effort.of(effort), measured)
         data = pack(container)
@@ -121,11 +121,11 @@ class Codec(Decoder):
 
     @with_pinned
     def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
-        """As `decompress`, with the metadata."""
+        """Decompresses as `decompress` does, to a `Picture`, which has the metadata, too."""
         return super().decode(data, max_pixels)
 
     def _colour_elsewhere(self, file: Container, problem: str) -> np.ndarray:
-        """On a CPU with kernels, where this is none."""
+        """Decodes the file's colours on the CPU with kernels, where this network runs elsewhere. Raises StreamError."""
         if self._is_reference:
             raise StreamError(problem)
         if not kernels.available():
@@ -142,7 +142,7 @@ class Codec(Decoder):
         return self.network.params.device.platform == "cpu" and kernels.available()
 
     def _quality(self, quality: float | None) -> int | None:
-        """Hundredths, as a file holds them."""
+        """The quality in hundredths, as a file holds it; None for weights of one rate. Raises ConfigError."""
         if not self.weights.config.levels:
             if quality is not None:
                 raise ConfigError(f"the weights {self.weights.name} have one rate; leave the quality out")
@@ -185,7 +185,7 @@ class Codec(Decoder):
         return dataclasses.replace(help_.latents.container, layer=help_.layer.data), help_.layer.decoded
 
     def _layered(self, picture: Picture, step: int, effort: Effort, measured: Measured) -> tuple[Container, np.ndarray]:
-        """With a layer of that step, beside latents where they pay."""
+        """(a file with a layer of that step, beside latents where they pay; the decoded colours)."""
         layer = encode_layer(picture.colour, None, step)
         alone = self._alone(picture, layer.data), layer.decoded
         if step < plan.LATENTS_FROM or not self._is_reference:
@@ -201,7 +201,7 @@ class Codec(Decoder):
         return dataclasses.replace(latents.container, layer=layer.data), layer.decoded
 
     def _coder_of(self, picture: Picture, hundredths: int | None, effort: Effort, measured: Measured) -> plan.Code:
-        """What codes colours as latents that may get a layer."""
+        """A function that codes other colours of the picture as latents that may get a layer."""
 
         def code(colour: np.ndarray) -> plan.Latents:
             found = Measured(bits=measured.bits, kept=True)

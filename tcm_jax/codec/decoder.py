@@ -54,7 +54,7 @@ class Decoder(abc.ABC):
         return self.decode(data, max_pixels).array
 
     def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
-        """As `decompress`, with the metadata."""
+        """Decompresses as `decompress` does, to a `Picture`, which has the metadata, too."""
         file = parse(data, max_pixels)
         if file.has_latents:
             self._check_model(file)
@@ -73,7 +73,7 @@ class Decoder(abc.ABC):
             raise StreamError(f"the file is altered: it has {file.slices} slices, its model {slices}")
 
     def _colour(self, file: Container) -> np.ndarray:
-        """What latents and layer decode to."""
+        """The colours that a file's latents and layer decode to, uint8 [H, W, 3] or [H, W]. Raises StreamError."""
         if not file.layer:
             return self._synthesize(file, self._slices.decode(file), self.tile)
         shape = (file.height, file.width) + (() if file.grey else (3,))
@@ -89,7 +89,7 @@ class Decoder(abc.ABC):
 
     @abc.abstractmethod
     def _colour_elsewhere(self, file: Container, problem: str) -> np.ndarray:
-        """`_colour` of a file whose layer over latents did not decode with this network. Raises StreamError."""
+        """Decodes the colours of a file whose layer over latents this network did not decode. Raises StreamError."""
 
     def _synthesize(self, file: Container, coded: CodedSlices, tile: int | None) -> np.ndarray:
         """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""

@@ -129,7 +129,7 @@ class SliceCoder:
             coded.y_hat.append(decoded.grid)
 
     def decode(self, file: Container) -> CodedSlices:
-        """What was coded; stops at the first slice whose symbols are not the encoder's."""
+        """Decodes the slices of a file; stops at the first one whose symbols are not the encoder's."""
         config = self.weights.config
         rows, columns = padded_size(file.height, file.width)
         reader = SymbolReader(file, self.weights.tables, self.coder)

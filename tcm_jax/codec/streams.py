@@ -30,7 +30,7 @@ class StreamWriter:
         self._checksum = symbol_checksum(symbols, self._checksum)
 
     def end_part(self) -> None:
-        """The part has all its rows."""
+        """Ends the part, which has all its rows: keeps its checksum."""
         self.checksums.append(self._checksum)
 
 
@@ -43,7 +43,7 @@ class StreamReader:
         self._checksum = 0
 
     def read(self, choices: Iterable[np.ndarray]) -> np.ndarray | None:
-        """The next part, int32, with the first of `choices`, tables of its shape (int32), that gives what was encoded.
+        """Reads the next part, int32, by the first of `choices`, tables of its shape (int32), that gives what was encoded.
 
         None: none does.
         """
@@ -54,7 +54,7 @@ class StreamReader:
         return None
 
     def read_rows(self, indexes: np.ndarray) -> np.ndarray | None:
-        """The next rows of a part, int32, by their tables (int32). None: these tables are wrong, `end_part` is next."""
+        """Reads the next rows of a part, int32, by their tables (int32). None: a table is wrong, `end_part` is next."""
         try:
             symbols = self._decoder.decode(indexes)
         except StreamError:  # the file as a whole is intact, but wrong tables lead the decoder anywhere

@@ -12,7 +12,7 @@ _PLANES = Array(int32, 3, readonly=True)
 
 @callee(inline="never")
 def _copy(target, source):
-    """An assignment of slices would copy the source first, which could be the target."""
+    """Copies `source` to `target`; an assignment of slices would copy the source first, which could be the target."""
     for i in range(target.size):
         target[i] = source[i]
 

@@ -111,7 +111,7 @@ def load_hat(hat, x_hat, row, height, width, channels):
 
 @_callee
 def _first_row(base, a, x, references, width, with_hat):
-    """The first row is predicted by the sample on the left, and what x_hat or the channel before changes from there."""
+    """Puts to `base` what predicts the first row beside the sample on the left: how x_hat or a channel before changes."""
     for c in range(width):
         base[c] = 1 << FRACTION - 3
         if with_hat:
@@ -122,7 +122,7 @@ def _first_row(base, a, x, references, width, with_hat):
 
 @_callee
 def prepare(base, ubase, vals, errs, hat, coefs, weights, classes, row, ch, width, with_hat):
-    """Sums for one channel of a row; everything that does not wait for the sample on the left."""
+    """Computes the sums for one channel of a row: everything that does not wait for the sample on the left."""
     cur, up, upup = row % 3, (row + 2) % 3, (row + 1) % 3
     a, b = max(ch - 1, 0), max(ch - 2, 0)
     first = 0

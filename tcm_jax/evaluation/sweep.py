@@ -218,7 +218,7 @@ def _start_worker(ranks: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """Else a worker whose parent was killed would wait for work for ever."""
+    """Ends this worker with its parent, without which it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -227,7 +227,7 @@ def _end_with_parent() -> None:
 
 
 def _work(job: _Job) -> dict[str, Any]:
-    """`_measured` in a worker process, which a signal ends: its pool would take that for a result."""
+    """Runs `_measured` in a worker process and ends that on a signal, which its pool would take for a result."""
     try:
         return _measured(job)
     except SystemExit as stop:

@@ -263,7 +263,7 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """As a Pillow image of mode L, LA, RGB or RGBA, profile and EXIF in its `info`."""
+    """The picture as a Pillow image of mode L, LA, RGB or RGBA, with profile and EXIF in its `info`."""
     image = Image.fromarray(picture.array)
     if picture.icc:
         image.info["icc_profile"] = picture.icc
