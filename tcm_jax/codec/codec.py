@@ -103,7 +103,7 @@ class Codec(Decoder):
         max_error: int | None = None,
         effort: int | Effort = 0,
     ) -> Encoded:
-        """Compresses as `compress` does; returns the decoder's picture, too, and where the bytes go: a decoding longer."""
+        """Compresses as `compress` does; returns the decoder's picture, too, and where the bytes go. Decodes for it."""
         picture, measured = Picture.of(image), Measured(bits=True, kept=True)
         container, colour = self._encode(picture, quality, max_pixels, max_error, Effort.of(effort), measured)
         data = pack(container)

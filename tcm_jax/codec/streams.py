@@ -43,7 +43,7 @@ class StreamReader:
         self._checksum = 0
 
     def read(self, choices: Iterable[np.ndarray]) -> np.ndarray | None:
-        """Reads the next part, int32, by the first of `choices`, tables of its shape (int32), that gives what was encoded.
+        """Reads the next part, int32, by the first of `choices`, int32 tables of its shape, that gives what was coded.
 
         None: none does.
         """

@@ -69,7 +69,7 @@ class SymbolReader:
         self._file, self._parts, self._before, self._read = file, 0, 0, 0  # symbols of the parts before, and of this
 
     def read_rows(self, sigma: np.ndarray) -> np.ndarray | None:
-        """Reads the next rows of a part, int32, by their scales, float32. None: a table is wrong, `end_part` is next."""
+        """Reads the next rows of a part, int32, by their float32 scales. None: a table is wrong, `end_part` is next."""
         indexes = decoded_indexes(self._file, self._parts, sigma, self._before + self._read)
         self._read += sigma.size
         return self.stream.read_rows(indexes)

@@ -74,7 +74,7 @@ class OnnxNetwork(DecodingNetwork):
         return piece_pixels(SYNTHESIS_VALUES, self.config.widths[0])
 
     def synthesis_sides(self, size: tuple[int, int], side: int | None) -> tuple[int, int]:
-        """Height and width of tiles of g_s; one piece, as residual layers may ask for, is too much of a large picture."""
+        """Height and width of tiles of g_s; one piece, which a layer may ask for, is too much of a large picture."""
         return super().synthesis_sides(size, side or None)
 
     def compute(self, program: str, *args: Any) -> Any:
