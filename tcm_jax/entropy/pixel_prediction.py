@@ -117,7 +117,7 @@ def load_hat(hat, x_hat, row, height, width, channels):
 
 @_callee
 def _first_row(base, a, x, references, width, with_hat):
-    """Puts to `base` what predicts the first row beside the sample on the left: how x_hat or a channel before changes."""
+    """Puts to `base` what predicts row 0 beside the sample on the left: how x_hat or the channel before changes."""
     for c in range(width):
         base[c] = 1 << FRACTION - 3
         if with_hat:
