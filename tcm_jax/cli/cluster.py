@@ -20,6 +20,7 @@ from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.system.extras import require_extra
 
 if TYPE_CHECKING:
+    from tcm_jax.codec.decoder import Decoder
     from tcm_jax.weights.weights import Weights
 
 ATTEMPTS = 3  # at a file whose workers die
@@ -129,7 +130,7 @@ class _Worker:
         import ray
 
         self._args, self._command, self._attempts = args, command, attempts
-        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
         for codec in open_codecs(args, Stages(), ray.get(weights)):
             self._free.put(codec)
 
