@@ -88,9 +88,10 @@ class Codec(Decoder):
         `image` is uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha, or a
         `Picture`, which has metadata too. `quality`, 1 to 100 in steps of 0.01 (50 if None), is for variable-rate
         weights; 100 is exact. `max_error` is what no sample is off by more than, in levels: 0 is exact, with any
-        weights. `effort`, 0 to 9 or an `Effort`, searches for latents that code the picture better. Raises ImageError
-        for other arrays and too many pixels, ConfigError for a quality, an error or an effort that is out of range, for
-        a quality and an error, and for a quality or an effort that these weights do not have.
+        weights. `effort`, 0 to 9 or an `Effort`, searches for latents that code the picture better. Raises TypeError
+        for what is no array, ImageError for other arrays and too many pixels, ConfigError for a quality, an error or an
+        effort that is out of range, for a quality and an error, and for a quality or an effort that these weights do
+        not have.
         """
         return pack(self._encode(Picture.of(image), quality, max_pixels, max_error, Effort.of(effort), Measured())[0])
 
