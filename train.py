@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tcm_jax.errors import ConfigError, MissingExtraError, Preempted
 from tcm_jax.system import signals
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 from tcm_jax.system.names import say
 
 try:
-    with needed("train", "train.py needs what the codec does without"):
+    with require_extra("train", "train.py needs what the codec does without"):
         import grain  # noqa: F401  and all else that would be missed after the first steps
         import optax  # noqa: F401
         import orbax.checkpoint  # noqa: F401

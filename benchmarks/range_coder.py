@@ -14,19 +14,19 @@ import time
 
 import numpy as np
 
-from tcm_jax.entropy import engines, tables
+from tcm_jax.entropy import coders, tables
 
 SYMBOLS = 491_520  # the latents of a 1024x1536 picture
 START = """
 import time
 import numpy as np
-from tcm_jax.entropy import engines
-tables = engines.RangeTables(np.array([-16, 0, 30000, 65536], np.int32), np.zeros(1, np.int32))
+from tcm_jax.entropy import coders
+tables = coders.RangeTables(np.array([-16, 0, 30000, 65536], np.int32), np.zeros(1, np.int32))
 zero = np.zeros(1, np.int32)
 start = time.perf_counter()
-encoder = engines.encoder(tables, "native")
+encoder = coders.encoder(tables, "native")
 encoder.encode(zero, zero)
-engines.decoder(tables, encoder.finish()).decode(zero)
+coders.decoder(tables, encoder.finish()).decode(zero)
 print(time.perf_counter() - start)
 """
 
@@ -58,19 +58,19 @@ def main() -> None:
     symbols = np.rint(rng.normal(0, np.maximum(scales, 0.11))).astype(np.int32)
 
     def encode() -> bytes:
-        encoder = engines.encoder(built, "native")
+        encoder = coders.encoder(built, "native")
         encoder.encode(indexes, symbols)
         return encoder.finish()
 
     def decode() -> None:
-        decoder = engines.decoder(built, stream, "native")
+        decoder = coders.decoder(built, stream, "native")
         decoder.decode(indexes)
         decoder.finish()
 
     stream = encode()
     decode()
     starts = [float(subprocess.check_output([sys.executable, "-c", START])) for _ in range(5)]
-    bits = engines.information_content(built, indexes, symbols)
+    bits = coders.information_content(built, indexes, symbols)
     report = {
         "symbols": SYMBOLS,
         "bytes": len(stream),

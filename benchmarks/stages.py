@@ -29,6 +29,7 @@ import numpy as np
 from codec_vs_reference import synthetic_image, synthetic_weights
 
 from tcm_jax.codec import codec, tiled_network
+from tcm_jax.entropy import coders
 from tcm_jax.images.pictures import read_image, write_png
 from tcm_jax.model import complexity
 from tcm_jax.model.config import padded_size
@@ -141,15 +142,15 @@ def measure(weights: Weights, height: int, width: int, repeats: int) -> dict[str
 
 def watched(work: Callable, programs: dict[str, Any], watch: Callable) -> Clock:
     """What a clock's method `watch` finds out about the stages of one run; the seconds of the whole are "whole"."""
-    clock, coders = Clock(), (codec.engines.encoder, codec.engines.decoder)
+    clock, real = Clock(), (coders.encoder, coders.decoder)
     for name, program in programs.items():
         setattr(tiled_network, name, watch(clock, STAGES[name][0], program))
-    codec.engines.encoder = lambda *args: TimedCoder(coders[0](*args), clock)
-    codec.engines.decoder = lambda *args: TimedCoder(coders[1](*args), clock)
+    coders.encoder = lambda *args: TimedCoder(real[0](*args), clock)
+    coders.decoder = lambda *args: TimedCoder(real[1](*args), clock)
     try:
         clock.wrap("whole", work)()
     finally:
-        codec.engines.encoder, codec.engines.decoder = coders
+        coders.encoder, coders.decoder = real
         for name, program in programs.items():
             setattr(tiled_network, name, program)
     return clock

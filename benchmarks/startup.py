@@ -35,14 +35,14 @@ def stages(file: Path) -> dict[str, float]:
         lap("JAX")
         from tcm_jax.codec import Codec
         from tcm_jax.codec.programs import Program
-        from tcm_jax.entropy import engines
+        from tcm_jax.entropy import coders
         from tcm_jax.images.pictures import encode_png
         from tcm_jax.ops import kernels
         from tcm_jax.system.process import tune_process
         from tcm_jax.training.open_weights import open_weights
 
         lap("our own modules")
-        engines.load("auto")
+        coders.load("auto")
     lap("range coder")
     tune_process()
     kernels.available()

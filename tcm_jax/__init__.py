@@ -2,12 +2,12 @@
 
     import tcm_jax
 
-    data = tcm_jax.compress(image)  # a uint8 array or a PIL image to the bytes of a .tcm file
+    data = tcm_jax.compress("photo.jpg")  # a path, a uint8 array or a PIL image to the bytes of a .tcm file
     image = tcm_jax.decompress(data)  # the array; as_pil=True for a PIL image
 
-`tcm_jax.codec.Codec` has every setting; `import tcm_jax.pillow_plugin` teaches Pillow to open and save `.tcm` files.
-Importing the package itself loads nothing: JAX starts with the first picture. Nothing of the process is changed unless
-`tune_process` is called.
+`tcm_jax.Codec` has every setting; `import tcm_jax.pillow_plugin` teaches Pillow to open and save `.tcm` files.
+Importing the package itself loads nothing heavy: JAX starts with the first picture. Nothing of the process is changed
+unless `tune_process` is called.
 """
 
 from __future__ import annotations
@@ -16,6 +16,21 @@ import functools
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
+
+from tcm_jax.errors import (
+    ArithmeticMismatchError,
+    ConfigError,
+    DataError,
+    ImageError,
+    MissingExtraError,
+    ModelMismatchError,
+    Preempted,
+    StreamError,
+    TcmError,
+    TcmWarning,
+    TrainingError,
+    WeightsError,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,11 +41,45 @@ if TYPE_CHECKING:
 
     File = bytes | bytearray | memoryview | str | PathLike[str] | BinaryIO
 
-__all__ = ["compress", "decompress", "tune_process"]
+__all__ = [
+    "ArithmeticMismatchError",
+    "Codec",
+    "ConfigError",
+    "DataError",
+    "ImageError",
+    "MissingExtraError",
+    "ModelMismatchError",
+    "Preempted",
+    "StreamError",
+    "TcmError",
+    "TcmWarning",
+    "TrainingError",
+    "WeightsError",
+    "__version__",
+    "compress",
+    "decompress",
+    "tune_process",
+]
+
+__version__: str
+
+
+def __getattr__(name: str) -> Any:
+    """`Codec` and `__version__`, which take time to import, once they are asked for."""
+    if name == "Codec":
+        from tcm_jax.codec import Codec
+
+        return Codec
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tcm_jax")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def compress(
-    image: np.ndarray[Any, Any] | Image.Image | Picture,
+    image: np.ndarray[Any, Any] | Image.Image | Picture | str | PathLike[str],
+    *,
     quality: float | None = None,
     weights: str | PathLike[str] | None = None,
     lossless: bool = False,
@@ -42,39 +91,47 @@ def compress(
 
     Args:
         image: uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha; or a PIL image of
-            any mode, whose ICC profile and EXIF are kept.
+            any mode, or the path of a picture file, whose ICC profile and EXIF are kept.
         quality: 1 to 100, of variable-rate weights (50 if None); 100 is exact.
         weights: a `.safetensors` file; None is the embedded model.
         lossless: every sample comes back as it is.
-        max_error: no sample is off by more than so many levels, 0 to 127.
+        max_error: no sample is off by more than so many levels, 0 to 127. Give one of quality, lossless and max_error.
         effort: 0 to 9, how long to search for latents that code the picture better; each step doubles the time.
         tune: what the search is for, "psnr", "ms-ssim" or "ssimulacra2".
 
     Raises:
         TcmError: a subclass says which of these cannot be used, and why.
+        TypeError: an image or weights of another type.
     """
     from PIL import Image
 
     from tcm_jax.codec.effort import Effort
-    from tcm_jax.images.pictures import from_pil
+    from tcm_jax.images.pictures import from_pil, read_picture, with_warning
 
-    picture = from_pil(image) if isinstance(image, Image.Image) else image
+    rates = {"quality": quality is not None, "lossless": lossless, "max_error": max_error is not None}
+    given = [name for name, is_given in rates.items() if is_given]
+    if len(given) > 1:
+        raise ConfigError(f"give one of quality, lossless and max_error, not {' and '.join(given)}")
+    if isinstance(image, Image.Image):
+        image = from_pil(image)
+    elif isinstance(image, str | PathLike):
+        image = with_warning(read_picture(image), str(image))
     error = 0 if lossless else max_error
-    return _codec(weights).compress(picture, quality, max_error=error, effort=Effort(effort, tune))
+    return _codec(weights).compress(image, quality, max_error=error, effort=Effort(effort, tune))
 
 
 @overload
 def decompress(
-    data: File, weights: str | PathLike[str] | None = None, as_pil: Literal[False] = False
+    data: File, *, weights: str | PathLike[str] | None = None, as_pil: Literal[False] = False
 ) -> np.ndarray[Any, Any]: ...
 
 
 @overload
-def decompress(data: File, weights: str | PathLike[str] | None = None, *, as_pil: Literal[True]) -> Image.Image: ...
+def decompress(data: File, *, weights: str | PathLike[str] | None = None, as_pil: Literal[True]) -> Image.Image: ...
 
 
 def decompress(
-    data: File, weights: str | PathLike[str] | None = None, as_pil: bool = False
+    data: File, *, weights: str | PathLike[str] | None = None, as_pil: bool = False
 ) -> np.ndarray[Any, Any] | Image.Image:
     """A `.tcm` file to the picture: an array as `compress` takes it, or a PIL image with its metadata.
 
@@ -86,6 +143,7 @@ def decompress(
     Raises:
         StreamError: no intact file, one of other weights, or one that this device's arithmetic cannot decode.
         WeightsError: the weights cannot be used.
+        TypeError: data or weights of another type.
     """
     from tcm_jax.images.pictures import to_pil
 
@@ -106,8 +164,6 @@ def tune_process() -> None:
 
 
 def _read(data: File) -> bytes:
-    from tcm_jax.errors import StreamError
-
     try:
         if isinstance(data, str | PathLike):
             return Path(data).read_bytes()
@@ -119,17 +175,25 @@ def _read(data: File) -> bytes:
         raise StreamError(f"cannot read {name}: {reason}") from error
     if not isinstance(data, bytes | bytearray | memoryview):
         kind = type(data).__name__
-        raise StreamError(f"a .tcm file is bytes, a path, or a file opened for reading bytes, but not {kind}")
+        raise TypeError(f"a .tcm file is bytes, a path, or a file opened for reading bytes, but not {kind}")
     return bytes(data)
 
 
 def _codec(weights: str | PathLike[str] | None) -> Codec:
-    return _opened(None if weights is None else str(weights))
+    if weights is None:
+        return _opened(None, None)
+    path = Path(weights).absolute()
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # to load them says what is wrong
+        return _opened(path, None)
+    return _opened(path, (status.st_mtime_ns, status.st_size))
 
 
 @functools.lru_cache(maxsize=2)
-def _opened(weights: str | None) -> Codec:
+def _opened(path: Path | None, written: tuple[int, int] | None) -> Codec:
+    """The codec of weights as they were `written`: (nanoseconds, bytes)."""
     from tcm_jax.codec import Codec
     from tcm_jax.weights.files import load_weights
 
-    return Codec(load_weights(weights))
+    return Codec(load_weights(path))

@@ -54,7 +54,7 @@ class TcmImageFile(ImageFile.ImageFile):
     def load(self) -> Any:
         """Decodes the picture; raises StreamError as `tcm_jax.decompress` does."""
         if self._data:
-            array = tcm_jax.decompress(self._data, _weights)
+            array = tcm_jax.decompress(self._data, weights=_weights)
             self._data = b""
             if self.fp and self._exclusive_fp:
                 self.fp.close()

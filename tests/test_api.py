@@ -1,7 +1,11 @@
 """`tcm_jax.compress` and `decompress`, and Pillow with the plugin; with the small weights in place of the embedded."""
 
 import importlib
+import importlib.metadata
 import io
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +14,21 @@ from golden_files import GOLDEN, WEIGHTS, golden_codec
 from PIL import Image, ImageCms
 
 import tcm_jax
-from tcm_jax import pillow_plugin
-from tcm_jax.errors import ConfigError, ImageError, ModelMismatchError, StreamError, TcmError
+from tcm_jax import (
+    ConfigError,
+    ImageError,
+    ModelMismatchError,
+    StreamError,
+    TcmError,
+    TcmWarning,
+    WeightsError,
+    cli,
+    errors,
+    pillow_plugin,
+)
+from tcm_jax.weights.files import save_weights
 
+CASES = Path(__file__).parent / "cases"
 IMAGE = photograph(60, 90)
 
 
@@ -30,8 +46,15 @@ def saved(image: Image.Image, **options) -> bytes:
 
 
 def test_everything_public_is_named():
-    assert tcm_jax.__all__ == ["compress", "decompress", "tune_process"]
+    raised = [name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)]
+    named = [*raised, "Codec", "__version__", "compress", "decompress", "tune_process"]
+    assert sorted(tcm_jax.__all__) == sorted(named)
     assert all(getattr(tcm_jax, name).__doc__ for name in tcm_jax.__all__)
+    assert all(getattr(tcm_jax, name) is getattr(errors, name) for name in raised)
+    assert tcm_jax.Codec is importlib.import_module("tcm_jax.codec.codec").Codec
+    assert tcm_jax.__version__ == importlib.metadata.version("tcm_jax")
+    with pytest.raises(AttributeError, match="no attribute 'codecs'"):
+        tcm_jax.__getattr__("codecs")
 
 
 @pytest.mark.parametrize("name", ["tcm_jax", "tcm_jax.codec", "tcm_jax.ops", "tcm_jax.evaluation.command"])
@@ -47,8 +70,8 @@ def test_all_is_what_is_exported(name):
 def test_arrays_and_images():
     data = tcm_jax.compress(IMAGE, weights=WEIGHTS)
     assert tcm_jax.compress(Image.fromarray(IMAGE), weights=str(WEIGHTS)) == data
-    decoded = tcm_jax.decompress(data, WEIGHTS)
-    np.testing.assert_array_equal(np.array(tcm_jax.decompress(data, WEIGHTS, as_pil=True)), decoded)
+    decoded = tcm_jax.decompress(data, weights=WEIGHTS)
+    np.testing.assert_array_equal(np.array(tcm_jax.decompress(data, weights=WEIGHTS, as_pil=True)), decoded)
     np.testing.assert_array_equal(decoded, golden_codec("grey").decompress(data))
     with pytest.raises(ConfigError, match="one rate"):
         tcm_jax.compress(IMAGE, quality=50, weights=WEIGHTS)
@@ -70,7 +93,7 @@ def test_pillow_saves_and_opens_every_mode(mode, tmp_path):
     with Image.open(tmp_path / "a.tcm") as opened:
         assert (opened.format, opened.size) == ("TCM", image.size)
         assert opened.mode == {"P": "RGB", "1": "L", "CMYK": "RGB"}.get(mode, mode)
-        array = tcm_jax.decompress((tmp_path / "a.tcm").read_bytes(), WEIGHTS)
+        array = tcm_jax.decompress((tmp_path / "a.tcm").read_bytes(), weights=WEIGHTS)
         np.testing.assert_array_equal(np.array(opened), array)
         if mode in ("LA", "RGBA"):
             np.testing.assert_array_equal(np.array(opened.getchannel("A")), np.array(image.getchannel("A")))
@@ -106,31 +129,121 @@ def test_altered_files_do_not_open():
 
 def test_decompress_takes_bytes_paths_and_files(tmp_path):
     data = tcm_jax.compress(IMAGE, weights=WEIGHTS)
-    expected = tcm_jax.decompress(data, WEIGHTS)
+    expected = tcm_jax.decompress(data, weights=WEIGHTS)
     path = tmp_path / "a.tcm"
     path.write_bytes(data)
     for given in (bytearray(data), memoryview(data), path, str(path), io.BytesIO(data)):
-        np.testing.assert_array_equal(tcm_jax.decompress(given, WEIGHTS), expected)
+        np.testing.assert_array_equal(tcm_jax.decompress(given, weights=WEIGHTS), expected)
     with path.open("rb") as file:
-        np.testing.assert_array_equal(tcm_jax.decompress(file, WEIGHTS), expected)
+        np.testing.assert_array_equal(tcm_jax.decompress(file, weights=WEIGHTS), expected)
     for given, message in (
-        (io.StringIO("text"), "but not str"),
-        (3, "but not int"),
-        (None, "but not NoneType"),
-        (IMAGE, "but not ndarray"),
         (tmp_path / "gone.tcm", "gone.tcm: No such file"),
         ("a\0b", "null"),
         (tmp_path, "Is a directory"),
         (file, "a.tcm: .*closed"),
     ):
         with pytest.raises(StreamError, match=message):
-            tcm_jax.decompress(given, WEIGHTS)
+            tcm_jax.decompress(given, weights=WEIGHTS)
+
+
+def test_compress_takes_paths(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(IMAGE).save(path)
+    expected = tcm_jax.compress(IMAGE, weights=WEIGHTS)
+    assert tcm_jax.compress(path, weights=WEIGHTS) == tcm_jax.compress(str(path), weights=WEIGHTS) == expected
+    shutil.copy(CASES / "exif_garbage.jpg", tmp_path)
+    with pytest.warns(TcmWarning, match=r"exif_garbage\.jpg is read without its EXIF") as caught:
+        tcm_jax.compress(tmp_path / "exif_garbage.jpg", weights=WEIGHTS)
+    assert caught[0].filename == __file__
+    for given, message in (
+        (tmp_path / "gone.png", "gone.png: No such file"),
+        ("a\0b", "null"),
+        (WEIGHTS, "not a picture"),
+    ):
+        with pytest.raises(ImageError, match=message):
+            tcm_jax.compress(given, weights=WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "given", [io.StringIO("text"), 3, None, IMAGE, ["a.tcm"]], ids=lambda given: type(given).__name__
+)
+def test_no_tcm_file_by_its_type(given):
+    with pytest.raises(TypeError, match=f"but not {'str' if isinstance(given, io.StringIO) else type(given).__name__}"):
+        tcm_jax.decompress(given, weights=WEIGHTS)
+
+
+def test_arguments_of_wrong_types_and_places():
+    for given in (None, 3, [[0, 1]], b"bytes"):
+        with pytest.raises(TypeError, match=f"not {type(given).__name__}"):
+            tcm_jax.compress(given)
+    for weights in (3, b"a.safetensors", IMAGE):
+        with pytest.raises(TypeError, match=type(weights).__name__):
+            tcm_jax.compress(IMAGE, weights=weights)
+    with pytest.raises(TypeError, match="positional"):
+        tcm_jax.compress(IMAGE, 50)
+    with pytest.raises(TypeError, match="positional"):
+        tcm_jax.decompress(b"", WEIGHTS)
+
+
+RATES = {"quality": 50, "lossless": True, "max_error": 5}
+
+
+@pytest.mark.parametrize("left_out", [None, *RATES])
+def test_one_of_quality_lossless_and_error(left_out, tmp_path, capsys):
+    """Python, Pillow and the command line refuse more than one of them; none is left unused."""
+    given = {name: value for name, value in RATES.items() if name != left_out}
+    message = "give one of quality, lossless and max_error, not " + " and ".join(given)
+    with pytest.raises(ConfigError, match=message):
+        tcm_jax.compress(IMAGE, **given)
+    with pytest.raises(ConfigError, match=message):
+        saved(Image.fromarray(IMAGE), **given)
+    flags = {"quality": ["--quality", "50"], "lossless": ["--lossless"], "max_error": ["--max-error", "5"]}
+    argv = [flag for name in given for flag in flags[name]]
+    with pytest.raises(SystemExit):
+        cli.main(["compress", "a.png", *argv])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_a_rate_that_says_no_is_none():
+    exact = tcm_jax.compress(IMAGE, quality=None, lossless=True, max_error=None)
+    assert exact == tcm_jax.compress(IMAGE, lossless=False, max_error=0)
+
+
+@pytest.mark.parametrize("target", ["--target-bpp", "--target-psnr"])
+@pytest.mark.parametrize("rate", [["--quality", "50"], ["--lossless"], ["--max-error", "0"]], ids=lambda rate: rate[0])
+def test_a_target_goes_with_no_rate(target, rate, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["compress", "a.png", target, "1", *rate])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
+def test_weights_that_are_rewritten_are_read_again(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    shutil.copy(WEIGHTS, path)
+    data = tcm_jax.compress(IMAGE, weights=path)
+    opened = tcm_jax._codec(path)
+    monkeypatch.chdir(tmp_path)
+    assert tcm_jax._codec("a.safetensors") is tcm_jax._codec(str(path)) is opened  # what stays is read once
+    save_weights(path, golden_codec("quality").weights)
+    with pytest.raises(ModelMismatchError):
+        tcm_jax.decompress(data, weights=path)
+    shutil.copy(WEIGHTS, path)
+    tcm_jax.decompress(data, weights=path)
+    same_size = bytearray(path.read_bytes())
+    same_size[-1] ^= 1
+    path.write_bytes(same_size)
+    os.utime(path, ns=(1, 1))  # a clock that is too coarse for this test
+    with pytest.raises(WeightsError, match="damaged"):
+        tcm_jax.decompress(data, weights=path)
+    path.unlink()
+    with pytest.raises(WeightsError, match="No such file"):
+        tcm_jax.decompress(data, weights=path)
 
 
 @pytest.mark.parametrize("quality", ["keep", "web_low", "50", (50,), b"50", float("nan"), 0, 101, -1, 1e999])
 def test_a_quality_that_is_none(quality):
     with pytest.raises(ConfigError, match="a number from 1 to 100"):
-        tcm_jax.compress(IMAGE, quality)
+        tcm_jax.compress(IMAGE, quality=quality)
 
 
 @pytest.mark.parametrize(

@@ -187,8 +187,8 @@ def test_help_does_not_wait_for_jax():
 def test_a_reader_that_leaves():
     """As in `tcm ... | true`: no traceback, and nothing on stderr when the interpreter ends."""
     program = (
-        "import sys; from tcm_jax import cli; from tcm_jax.cli import parser; "
-        "parser._convert = lambda _: print('x'); sys.exit(cli.main())"
+        "import sys; from tcm_jax import cli; from tcm_jax.cli import commands; "
+        "commands.convert = lambda _: print('x'); sys.exit(cli.main())"
     )
     read, write = os.pipe()
     os.close(read)

@@ -149,16 +149,20 @@ def test_the_parts_of_an_encoded_picture(banded, tiny_codec, encoded):
         np.zeros((4,), np.uint8),
         np.zeros((4, 4, 5), np.uint8),
         np.zeros((1, 4, 4, 3), np.uint8),
-        [[[0, 0, 0]]],
         np.zeros((0, 4, 3), np.uint8),
         np.zeros((4, 0, 3), np.uint8),
         np.broadcast_to(np.uint8(0), (2**15, 2**15, 3)),
     ],
-    ids=["float", "row", "five", "batch", "list", "no-rows", "no-columns", "huge"],
+    ids=["float", "row", "five", "batch", "no-rows", "no-columns", "huge"],
 )
 def test_other_arrays_are_refused(tiny_codec, image):
     with pytest.raises(ImageError):
         tiny_codec.compress(image)
+
+
+def test_what_is_no_array_is_a_type_error(tiny_codec):
+    with pytest.raises(TypeError, match="a picture is a uint8 array, not list"):
+        tiny_codec.compress([[[0, 0, 0]]])
 
 
 def test_another_model_is_refused(tiny_config, tiny_codec, encoded):

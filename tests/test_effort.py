@@ -259,7 +259,7 @@ def weights_file(tmp_path_factory, weights):
 
 def test_every_way_in_gives_the_same_file(codec, weights_file, tmp_path, capsys):
     data = codec.compress(IMAGE, MID, effort=1)
-    assert tcm_jax.compress(IMAGE, MID, weights_file, effort=1) == data
+    assert tcm_jax.compress(IMAGE, quality=MID, weights=weights_file, effort=1) == data
     pillow_plugin.use_weights(weights_file)
     try:
         buffer = io.BytesIO()

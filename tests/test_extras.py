@@ -17,7 +17,7 @@ from tcm_jax import cli
 from tcm_jax.errors import MissingExtraError
 from tcm_jax.evaluation import command as evaluation
 from tcm_jax.images.pictures import write_png
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -39,11 +39,11 @@ EXTRAS = {name: distributions(listed) for name, listed in PROJECT["optional-depe
 
 
 def imported(tree: ast.AST):
-    """(distribution, extra of the `with needed(...)` around it or None) of all that a file imports."""
+    """(distribution, extra of the `with require_extra(...)` around it or None) of all that a file imports."""
     guarded = {}
     for block in (node for node in ast.walk(tree) if isinstance(node, ast.With)):
         call = block.items[0].context_expr
-        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "needed":
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "require_extra":
             guarded |= {inner: call.args[0].value for inner in ast.walk(block)}
     for node in ast.walk(tree):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -74,7 +74,7 @@ def test_what_is_imported_is_installed_or_said(path):
         elif path.parent.name == "training":  # train.py asks for them before it imports these
             assert name in CORE | EXTRAS["train"] | COME_WITH_JAX, name
         else:
-            assert name in CORE | COME_WITH_JAX | said, f"{name} is of no extra and not imported under needed()"
+            assert name in CORE | COME_WITH_JAX | said, f"{name} is of no extra and not imported under require_extra()"
 
 
 def test_training_asks_for_all_that_it_imports():
@@ -169,5 +169,5 @@ def test_training_says_what_it_lacks(missing, tmp_path):
 
 def test_what_is_installed_but_broken_says_why():
     sentence = r'^figures need it \(libGL\.so\.1 is missing\): pip install "tcm_jax\[evaluation\]"$'
-    with pytest.raises(MissingExtraError, match=sentence), needed("evaluation", "figures need it"):
+    with pytest.raises(MissingExtraError, match=sentence), require_extra("evaluation", "figures need it"):
         raise ImportError("libGL.so.1 is missing")

@@ -61,8 +61,8 @@ before = state()
 USE = """
 import tcm_jax
 data = tcm_jax.compress(numpy.zeros((40, 50, 3), numpy.uint8), weights={weights!r})
-tcm_jax.decompress(data, {weights!r})
-tcm_jax.decompress(open({golden!r}, "rb").read(), {weights!r}, as_pil=True)
+tcm_jax.decompress(data, weights={weights!r})
+tcm_jax.decompress(open({golden!r}, "rb").read(), weights={weights!r}, as_pil=True)
 """
 COMPARE = """
 after = state()

@@ -87,7 +87,7 @@ def run(program: str, **environment: str) -> subprocess.CompletedProcess:
 ROUND_TRIP = f"""
 import numpy as np, tcm_jax
 data = open({str(GOLDEN / "rgb.tcm")!r}, "rb").read()
-picture = tcm_jax.decompress(data, {str(WEIGHTS)!r})
+picture = tcm_jax.decompress(data, weights={str(WEIGHTS)!r})
 import zlib
 print(zlib.crc32(picture), zlib.crc32(tcm_jax.compress(picture, weights={str(WEIGHTS)!r})))
 """

@@ -172,7 +172,7 @@ def test_either_a_quality_or_an_error(codec):
     for error in (-1, 128, 0.5, "2"):
         with pytest.raises(ConfigError, match="whole number from 0 to 127"):
             codec.compress(PHOTOGRAPH, max_error=error)
-    with pytest.raises(ConfigError, match="either"):
+    with pytest.raises(ConfigError, match="one of quality and max_error"):
         codec.compress(PHOTOGRAPH, 50, max_error=0)
 
 

@@ -2,9 +2,12 @@
 
 import ast
 import graphlib
+import pkgutil
 from pathlib import Path
 
 import pytest
+
+from tcm_jax.cli.parser import make_parser
 
 PACKAGE = Path(__file__).parent.parent / "tcm_jax"
 # From the top down: a module imports what stands below its own line. docs/architecture.md says what each holds.
@@ -25,8 +28,8 @@ ORDER = (
     "errors",
 )
 # The one place where each heavy library may be imported.
-ONLY_IN = {"torch": "pytorch.py", "tensorflow": "engines.py", "tensorflow_compression": "engines.py",
-           "tensorflow_compression_ops": "engines.py", "matplotlib": "figures.py", "ray": "cluster.py",
+ONLY_IN = {"torch": "pytorch.py", "tensorflow": "coders.py", "tensorflow_compression": "coders.py",
+           "tensorflow_compression_ops": "coders.py", "matplotlib": "figures.py", "ray": "cluster.py",
            "fsspec": "storage.py", "orbax": "checkpoints.py", "grain": "batches.py", "tensorboardX": "log.py",
            "tensorflow_datasets": "sources.py", "bjontegaard": "bdrate.py", "shtab": "parser.py",
            "onnx": "graph.py", "onnxruntime": "decoder.py"}  # fmt: skip
@@ -53,6 +56,8 @@ def imports(path: Path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             yield from (argument.value for argument in node.args if isinstance(argument, ast.Constant))
+        elif isinstance(node, ast.keyword) and node.arg == "run" and isinstance(node.value, ast.Constant):
+            yield node.value.value.replace(":", ".")  # a command of cli/parser.py
 
 
 def modules_imported(path: Path) -> set[str]:
@@ -80,6 +85,14 @@ def test_imports_only_go_down(path):
 def test_no_circle_inside_folders_either():
     graph = {module_of(path): modules_imported(path) - {module_of(path)} for path in SOURCES}
     tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def test_the_commands_that_the_parser_names_count_as_imports():
+    """And each name is that of a function, as `main` calls it."""
+    commands = make_parser([])._subparsers._group_actions[0].choices
+    runs = {name: parser.get_default("run") for name, parser in commands.items()}
+    assert {run.partition(":")[0] for run in runs.values()} <= modules_imported(PACKAGE / "cli" / "parser.py")
+    assert all(callable(pkgutil.resolve_name(run)) for run in runs.values())
 
 
 def test_heavy_libraries_are_imported_where_it_says():

@@ -68,7 +68,7 @@ def test_allow_truncated(here, capsys):
     assert status == 0
     assert "base_trunc.jpg is compressed without its end (image file is truncated" in err
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
-    assert tcm_jax.decompress(Path("a.tcm").read_bytes(), WEIGHTS).shape == (96, 128, 3)
+    assert tcm_jax.decompress(Path("a.tcm").read_bytes(), weights=WEIGHTS).shape == (96, 128, 3)
 
 
 class OfAnotherLibrary:
@@ -94,9 +94,6 @@ def test_arrays_of_every_library():
         ImageError, match=r"OfAnotherLibrary cannot be made into a NumPy array: it is on another device"
     ):
         tcm_jax.compress(OfAnotherLibrary(None), weights=WEIGHTS)
-    for other in ([[0, 1]], "photo.jpg", None):
-        with pytest.raises(ImageError, match=rf"uint8 arrays or PIL images, not {type(other).__name__}"):
-            tcm_jax.compress(other, weights=WEIGHTS)
 
 
 def view_of(image: np.ndarray) -> np.ndarray:

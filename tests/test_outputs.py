@@ -210,13 +210,13 @@ def test_version(capsys):
 
 WAITS = """
 import os, sys, time
-from tcm_jax.cli import entry, parser
+from tcm_jax.cli import commands, entry
 from tcm_jax.system import files
 def slow(_):
     print("writing", flush=True)
     time.sleep(60)
 os.fsync = slow
-parser._convert = lambda args: {work}
+commands.convert = lambda args: {work}
 sys.argv = ["tcm", "convert", "a", "b"]
 entry()
 """

@@ -21,7 +21,17 @@ from tcm_jax.codec.residual.layer import (
     step_of,
 )
 from tcm_jax.codec.residual.tables import EXPONENTS, WIDTHS, level_of, tables
-from tcm_jax.entropy import pixel_coder
+from tcm_jax.entropy import pixel_coder, pixel_prediction
+from tcm_jax.entropy.pixel_prediction import (
+    BIAS,
+    FIRST_HAT_TAP,
+    FRACTION,
+    HAT_TAPS,
+    MARGIN,
+    OWN_TAPS,
+    REFERENCE_TAPS,
+    TAPS,
+)
 from tcm_jax.errors import ConfigError, StreamError
 
 PHOTOGRAPH = photograph(70, 90)
@@ -53,6 +63,21 @@ def shifted(picture: np.ndarray, seed: int = 1) -> np.ndarray:
     """What latents might make of a picture."""
     noise = np.random.default_rng(seed).normal(0, 4, picture.shape)
     return np.clip(picture + noise, 0, 255).astype(np.uint8)
+
+
+def test_predictions_see_the_taps_that_are_declared():
+    """Each tap alone; W and WW are those that wait for the sample on the left, and are added later."""
+    own, before, first, hat = np.random.default_rng(3).integers(0, 256, (4, 4, 20 + 2 * MARGIN))
+    places = [(own, *place) for place in OWN_TAPS] + [(before, *place) for place in REFERENCE_TAPS]
+    places += [(first, *place) for place in REFERENCE_TAPS] + [(hat, *place) for place in HAT_TAPS]
+    assert len(places) == TAPS - 1
+    for tap, (plane, row, column) in enumerate([*places, (np.full_like(own, BIAS), 0, 0)]):
+        base, coefs = np.zeros(20, np.int64), (np.arange(TAPS) == tap).astype(np.int64)
+        rows = own[1], own[0], before[2], before[1], first[2], first[1], hat[1], hat[2], hat[3]
+        pixel_prediction._predict(base, *rows, coefs, 0, 20, 2, True)
+        expected = plane[2 + row, MARGIN + column :][:20] if tap > 1 else 0
+        np.testing.assert_array_equal(base - (1 << FRACTION - 3), expected, err_msg=f"tap {tap}")
+    assert places[FIRST_HAT_TAP][0] is hat
 
 
 @pytest.mark.parametrize("name", PICTURES)

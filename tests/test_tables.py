@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
-from tcm_jax.entropy import engines, tables
+from tcm_jax.entropy import coders, tables
 from tcm_jax.entropy.factorized import logits_cumulative
 from tcm_jax.errors import WeightsError
 
@@ -42,7 +42,7 @@ def cost(built, index: int, symbols: np.ndarray, masses: np.ndarray) -> tuple[fl
     keep = masses > 0
     symbols, masses = symbols[keep].astype(np.int32), masses[keep]
     at = np.array([index], np.int32)
-    bits = [engines.information_content(built, at, symbols[i : i + 1]) for i in range(symbols.size)]
+    bits = [coders.information_content(built, at, symbols[i : i + 1]) for i in range(symbols.size)]
     return float(masses @ bits), float(-masses @ np.log2(masses))
 
 
@@ -166,9 +166,9 @@ def test_absurd_quantiles_leave_small_tables(shift):
     built = tables.build_tables(params)
     assert built.sizes[64:].tolist() == [3, 3]
     symbols = np.array([-5000, -1, 0, 1, 5000], np.int32)
-    encoder = engines.encoder(built, "native")
+    encoder = coders.encoder(built, "native")
     encoder.encode(np.full(5, 64, np.int32), symbols)
-    decoder = engines.decoder(built, encoder.finish())
+    decoder = coders.decoder(built, encoder.finish())
     np.testing.assert_array_equal(decoder.decode(np.full(5, 64, np.int32)), symbols)
 
 

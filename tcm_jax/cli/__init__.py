@@ -1,5 +1,6 @@
 """The command `tcm`: pictures to `.tcm` files and back, what is in them, weights, evaluation."""
 
+import pkgutil
 import sys
 import warnings
 
@@ -11,11 +12,11 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns its exit status, errors are one line each on stderr."""
     argv = sys.argv[1:] if argv is None else argv
 
-    def work():
+    def run():
         args = make_parser(argv).parse_args(argv)
-        return args.run(args)
+        return pkgutil.resolve_name(args.run)(args)
 
-    return signals.outcome(work)
+    return signals.outcome(run)
 
 
 def entry() -> None:

@@ -7,14 +7,17 @@ import queue
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tcm_jax.cli import files
 from tcm_jax.cli.files import STANDARD, Job, Plan, clashes
 from tcm_jax.errors import TcmError
 from tcm_jax.system.names import say
 
-Work = Callable[[Any, Job], dict[str, Any]]  # with a codec; gives what is known about the output
+if TYPE_CHECKING:
+    from tcm_jax.codec.decoder import Decoder
+
+ProcessFile = Callable[["Decoder", Job], dict[str, Any]]  # gives what is known about the output
 Engine = Callable[[list[Job]], Iterator[dict[str, Any]]]  # what came of every job, in the order in which they end
 
 
@@ -70,11 +73,11 @@ def show_special(special: list[tuple[str, str]]) -> None:
         say(f"TcmWarning: {path} is {kind}, and is left out", sys.stderr)
 
 
-def attempt(codec: Any, work: Work, job: Job) -> dict[str, Any]:
-    """What is known about the output and how many seconds it took, or the error."""
+def attempt(codec: "Decoder", process_file: ProcessFile, job: Job) -> dict[str, Any]:
+    """A record of one job: what is known about the output and how many seconds it took, or the error."""
     start = time.perf_counter()
     try:
-        record = {"input": job.source, "output": job.target, **work(codec, job)}
+        record = {"input": job.source, "output": job.target, **process_file(codec, job)}
         return record | {"seconds": round(time.perf_counter() - start, 3)}
     except TcmError as error:
         return {"input": job.source, "error": f"{type(error).__name__}: {error}"}
@@ -82,20 +85,20 @@ def attempt(codec: Any, work: Work, job: Job) -> dict[str, Any]:
         return {"input": job.source, "error": f"TcmError: not enough memory for {job.source}; try --jobs 1"}
 
 
-def on_this_machine(codecs: list[Any], work: Work, jobs: list[Job]) -> Iterator[dict[str, Any]]:
-    """The local engine; one job runs in this thread.
+def on_this_machine(codecs: list["Decoder"], process_file: ProcessFile, jobs: list[Job]) -> Iterator[dict[str, Any]]:
+    """The local engine: gives the record of each job as it ends; a single job runs in this thread.
 
     `codecs` are what may work at a time (an entry twice: two files on that device), so reading, writing and range
     coding of some files overlap the network of others.
     """
-    free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    free: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
     for codec in codecs:
         free.put(codec)
 
     def one(job: Job) -> dict[str, Any]:
         codec = free.get()
         try:
-            return attempt(codec, work, job)
+            return attempt(codec, process_file, job)
         finally:
             free.put(codec)
 

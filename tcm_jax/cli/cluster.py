@@ -1,4 +1,4 @@
-"""The engine of `--engine ray`: the work of `one_file.py`, done by the workers of a Ray cluster (docs/usage.md)."""
+"""The engine of `--engine ray`: the workers of a Ray cluster process the files (docs/usage.md)."""
 
 import argparse
 import contextlib
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from tcm_jax.cli import batch, storage
 from tcm_jax.cli.files import STANDARD, Job
-from tcm_jax.cli.one_file import Command, open_codecs, work
+from tcm_jax.cli.one_file import Command, open_codecs, process_file
 from tcm_jax.cli.stages import Stages
 from tcm_jax.errors import ConfigError, TcmError
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 
 if TYPE_CHECKING:
+    from tcm_jax.codec.decoder import Decoder
     from tcm_jax.weights.weights import Weights
 
 ATTEMPTS = 3  # at a file whose workers die
@@ -33,7 +34,7 @@ def connected(args: argparse.Namespace) -> Iterator[None]:
     """
     # Ray's C++ parts would write to stderr that actors with arguments may not restart; ours can.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    with needed("ray", "--engine ray needs Ray"):
+    with require_extra("ray", "--engine ray needs Ray"):
         import ray.data
 
     if STANDARD in [*args.inputs, args.output]:
@@ -66,7 +67,7 @@ def _knock(address: str) -> None:
 
 
 def on_cluster(args: argparse.Namespace, command: Command, weights: "Weights", jobs: list[Job]) -> Iterator[dict]:
-    """What came of every job, in the order in which they end. Raises TcmError if the workers cannot be.
+    """Gives the record of each job as it ends. Raises TcmError if the workers cannot be.
 
     The weights are sent to the workers, so these need neither the file nor what reads it. A worker that dies is
     replaced, and what it was at is begun again.
@@ -129,7 +130,7 @@ class _Worker:
         import ray
 
         self._args, self._command, self._attempts = args, command, attempts
-        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
         for codec in open_codecs(args, Stages(), ray.get(weights)):
             self._free.put(codec)
 
@@ -145,7 +146,7 @@ class _Worker:
             return {"input": job.source, "error": f"TcmError: {died}"}
         codec = self._free.get()
         try:
-            return batch.attempt(codec, functools.partial(work, self._args, self._command, Stages()), job)
+            return batch.attempt(codec, functools.partial(process_file, self._args, self._command, Stages()), job)
         except Exception as error:  # one file must not end the work of a whole cluster
             return {"input": job.source, "error": f"{type(error).__name__}: {_last_line(error)}"}
         finally:

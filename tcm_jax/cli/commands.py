@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from tcm_jax.cli import batch, cluster, files
-from tcm_jax.cli.one_file import COMPRESS, DECOMPRESS, Command, open_codecs, work
+from tcm_jax.cli.one_file import COMPRESS, DECOMPRESS, Command, open_codecs, process_file
 from tcm_jax.cli.stages import Stages
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.images.formats import suffixes
@@ -16,20 +16,20 @@ from tcm_jax.system.names import printable, say
 
 
 def compress(args: argparse.Namespace) -> int:
-    """Pictures to `.tcm` files; the exit status."""
+    """Compresses pictures to `.tcm` files; returns the exit status."""
     return _run(args, COMPRESS, suffixes(), ".tcm")
 
 
 def decompress(args: argparse.Namespace) -> int:
-    """`.tcm` files to PNG; the exit status."""
+    """Decompresses `.tcm` files to PNG; returns the exit status."""
     return _run(args, DECOMPRESS, frozenset({".tcm"}), ".png")
 
 
 def convert(args: argparse.Namespace) -> None:
-    """A PyTorch checkpoint to a weight file."""
+    """Converts a PyTorch checkpoint to a weight file."""
     output = args.output
     if not args.overwrite:
-        files.free(str(output))
+        files.check_absent(str(output))
     from tcm_jax.weights import pytorch
     from tcm_jax.weights.files import make_weights, save_weights
 
@@ -41,7 +41,7 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def export_onnx(args: argparse.Namespace) -> None:
-    """Weights to a folder of ONNX programs."""
+    """Writes weights as a folder of ONNX programs."""
     folder = args.output
     if not args.overwrite and (folder / "model.json").exists():
         raise TcmError(f"{folder} holds a model; give another folder, or --overwrite to replace it")
@@ -78,7 +78,8 @@ def _run_on(args: argparse.Namespace, command: Command, wanted: frozenset[str], 
             f"the weights {weights.name} have one rate; leave out --quality, --target-bpp and --target-psnr"
         )
     if args.engine == "local":
-        engine = functools.partial(batch.on_this_machine, codecs, functools.partial(work, args, command, stages))
+        process = functools.partial(process_file, args, command, stages)
+        engine = functools.partial(batch.on_this_machine, codecs, process)
     else:
         engine = functools.partial(cluster.on_cluster, args, command, weights)
     status = batch.run(plan, engine, command.line, args.json, args.manifest)

@@ -66,7 +66,7 @@ def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: froze
     elif not overwrite:
         for job in jobs:
             if not job.in_place:  # what such a file is comes first
-                free(job.target)
+                check_absent(job.target)
     left = [job for job in jobs if job.target not in finished or job.in_place]
     return Plan(left, len(jobs) - len(left), many, everything.special, everything.unreadable)
 
@@ -121,8 +121,8 @@ def _expand(argument: str, suffixes: frozenset[str]) -> storage.Found:
     return storage.Found([(argument, PurePath(PurePath(argument).name))])
 
 
-def free(output: str) -> None:
-    """Raises TcmError if a file exists; asked before the work, not after it."""
+def check_absent(output: str) -> None:
+    """Raises TcmError if the file exists."""
     if output != STANDARD and storage.is_file(output) and not is_special(output):
         raise TcmError(f"{output} exists; give another name, or --overwrite to replace it")
 

@@ -14,7 +14,7 @@ from tcm_jax.system.names import say
 
 
 def info(args: argparse.Namespace) -> int:
-    """Prints one file after the other; the exit status."""
+    """Prints what each file holds; returns the exit status."""
     expanded = files.expand(args.inputs, frozenset({".tcm"}))
     found = [source for source, _ in expanded.files]
     batch.show_special(expanded.special)

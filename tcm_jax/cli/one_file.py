@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -16,18 +16,27 @@ from tcm_jax.cli.startup import quick_imports
 from tcm_jax.errors import ConfigError, ImageError, StreamError, TcmError
 from tcm_jax.images.pictures import Picture, decode_picture, encode_png, for_png
 
+if TYPE_CHECKING:
+    from tcm_jax.codec.codec import Codec
+    from tcm_jax.codec.decoder import Decoder
+    from tcm_jax.codec.effort import Effort
+    from tcm_jax.weights.weights import Weights
+
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What differs between the two; its functions are a module's, so that other processes can be sent them."""
+    """What differs between `tcm compress` and `tcm decompress`.
 
-    code: Callable[[argparse.Namespace, Any, bytes, str], tuple[bytes, dict[str, Any]]]
+    Its functions are those of a module, so that they can be sent to other processes.
+    """
+
+    code: Callable[[argparse.Namespace, Any, bytes, str], tuple[bytes, dict[str, Any]]]  # with a Codec or Decoder
     unreadable: type[TcmError]
     line: Callable[[dict[str, Any]], str]
 
 
-def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -> list[Any]:
-    """A codec for every file that may be worked on at a time; of `weights`, or what --weights names."""
+def open_codecs(args: argparse.Namespace, stages: Stages, weights: "Weights | None" = None) -> list["Decoder"]:
+    """As many codecs as files may be worked on at a time, all of `weights`, or of the weights that --weights names."""
     if args.jobs < 1:
         raise ConfigError(f"--jobs must be at least 1, not {args.jobs}")
     if args.runtime == "onnx":
@@ -35,12 +44,12 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
     with stages.time("imports"), quick_imports():
         from tcm_jax.codec.codec import Codec
         from tcm_jax.codec.guard_band import GUARD_BAND
-        from tcm_jax.entropy import engines
+        from tcm_jax.entropy import coders
         from tcm_jax.system.devices import local_devices
         from tcm_jax.system.process import tune_process
         from tcm_jax.training.open_weights import open_weights
 
-        engines.load(args.coder)
+        coders.load(args.coder)
     stages.watch_programs()
     tune_process()
     with stages.time("weights"):
@@ -50,32 +59,34 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: Any = None) -
     return codecs * args.jobs
 
 
-def _onnx_decoder(args: argparse.Namespace, stages: Stages) -> Any:
+def _onnx_decoder(args: argparse.Namespace, stages: Stages) -> "Decoder":
     if args.weights is None:
         raise ConfigError("--runtime onnx needs --weights FOLDER, which tcm export-onnx wrote")
     with stages.time("imports"), quick_imports():
         from tcm_jax.codec.onnx.decoder import OnnxDecoder
-        from tcm_jax.entropy import engines
+        from tcm_jax.entropy import coders
 
-        engines.load(args.coder)
+        coders.load(args.coder)
     with stages.time("weights"):
         return OnnxDecoder(args.weights, args.coder, args.tile)
 
 
-def work(args: argparse.Namespace, command: Command, stages: Stages, codec: Any, job: Job) -> dict[str, Any]:
-    """Reads, codes and writes one file; what is known about it. Raises TcmError."""
+def process_file(
+    args: argparse.Namespace, command: Command, stages: Stages, codec: "Decoder", job: Job
+) -> dict[str, Any]:
+    """Reads, codes and writes one file; returns what is known about the output. Raises TcmError."""
     with stages.time("reading"):
         data = files.read(job.source, command.unreadable)
     with stages.time("coding"):
         coded, record = command.code(args, codec, data, job.source)
     if job.in_place and not args.overwrite:
-        files.free(job.target)
+        files.check_absent(job.target)
     with stages.time("writing"):
         files.write(job.target, coded, many=args.output != job.target)
     return record
 
 
-def _compress(args: argparse.Namespace, codec: Any, data: bytes, source: str) -> tuple[bytes, dict[str, Any]]:
+def _compress(args: argparse.Namespace, codec: "Codec", data: bytes, source: str) -> tuple[bytes, dict[str, Any]]:
     Image.MAX_IMAGE_PIXELS = args.max_pixels  # Pillow alone sees the pictures inside of icons; it stops at twice that
     name = "the picture on standard input" if source == STANDARD else source
     picture = decode_picture(data, name, args.max_pixels, args.allow_truncated)
@@ -85,14 +96,14 @@ def _compress(args: argparse.Namespace, codec: Any, data: bytes, source: str) ->
     return coded, _record(coded, picture, picture.warning(name, "compressed"))
 
 
-def _code(args: argparse.Namespace, codec: Any, picture: Picture) -> bytes:
+def _code(args: argparse.Namespace, codec: "Codec", picture: Picture) -> bytes:
     from tcm_jax.codec.effort import Effort
 
     with effort_bar(args.effort > 0 and args.steps_shown) as on_step:
         return _coded(args, codec, picture, Effort(args.effort, args.tune, on_step))
 
 
-def _coded(args: argparse.Namespace, codec: Any, picture: Picture, effort: Any) -> bytes:
+def _coded(args: argparse.Namespace, codec: "Codec", picture: Picture, effort: "Effort") -> bytes:
     from tcm_jax.codec import search
 
     quality = args.quality
@@ -111,7 +122,7 @@ def _coded(args: argparse.Namespace, codec: Any, picture: Picture, effort: Any) 
     return data
 
 
-def _decompress(args: argparse.Namespace, codec: Any, data: bytes, source: str) -> tuple[bytes, dict[str, Any]]:
+def _decompress(args: argparse.Namespace, codec: "Decoder", data: bytes, source: str) -> tuple[bytes, dict[str, Any]]:
     try:
         picture = codec.decode(data, args.max_pixels)
     except StreamError as error:

@@ -25,7 +25,7 @@ _ESCAPE, _FLIP = 1, 0x8080  # viewer/page/blocks.js reads blocks
 
 
 def page(args: argparse.Namespace) -> None:
-    """One `.tcm` file as a page that shows it."""
+    """Writes a page that shows one `.tcm` file."""
     plan = files.plan([args.input], args.output, args.overwrite, frozenset({".tcm"}), ".html")
     if plan.many:
         raise ConfigError("a page shows one picture; give one .tcm file")
@@ -33,18 +33,18 @@ def page(args: argparse.Namespace) -> None:
         data = files.read(job.source, StreamError)
         file = parse(data, _MOST_PIXELS)
         if job.in_place and not args.overwrite:
-            files.free(job.target)
+            files.check_absent(job.target)
         model = _model(args.weights, file.model_id) if file.has_latents else {}
         name = printable(Path(job.source).name) if job.source != files.STANDARD else "picture.tcm"
         _write(job.target, html_page(model, {name: data}, name))
 
 
 def viewer(args: argparse.Namespace) -> None:
-    """A page into which people drop `.tcm` files."""
+    """Writes a page that shows the `.tcm` files that people drop into it."""
     if storage.is_folder(storage.local(args.output)):
         raise ConfigError(f"{args.output} is a folder; give -o a file")
     if not args.overwrite:
-        files.free(args.output)
+        files.check_absent(args.output)
     _write(args.output, html_page(_model(args.weights), {}, ".tcm pictures"))
 
 

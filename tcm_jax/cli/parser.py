@@ -32,12 +32,15 @@ exit status: 0, all is done; 1, something failed, and stderr says what (of many 
 2, wrong usage; 129, 130 and 143, SIGHUP, Ctrl-C and SIGTERM, no partial file is left; 141, the reader of the output
 has left.
 """
-TRUSTED = "range coder engine; tfc is for cross-checks and trusted files: on an altered file it can run for ever"
+TRUSTED = "the range coder; tfc is for cross-checks and trusted files: on an altered file it can run for ever"
 SHELLS = ("bash", "zsh")
 
 
 def make_parser(argv: list[str]) -> argparse.ArgumentParser:
-    """The parser of `argv`; commands whose flags come with heavy imports have them only when they are called."""
+    """The parser of `argv`; commands whose flags come with heavy imports have them only when they are called.
+
+    Each command sets `run`, "module:function", which `main` imports and calls with the parsed arguments.
+    """
     parser = argparse.ArgumentParser(
         prog="tcm", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,16 +58,16 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
         from tcm_jax.evaluation import command as evaluation
 
         evaluation.add_arguments(evaluate)
-        evaluate.set_defaults(run=evaluation.run)
+    evaluate.set_defaults(run="tcm_jax.evaluation.command:run")
     analyze = commands.add_parser("analyze", help="receptive fields, bits, latents and work of a network")
     if argv[:1] in (["analyze"], ["completion"]):
         from tcm_jax.evaluation.analysis import command as analysis
 
         analysis.add_arguments(analyze)
-        analyze.set_defaults(run=analysis.run)
+    analyze.set_defaults(run="tcm_jax.evaluation.analysis.command:run")
     completion = commands.add_parser("completion", help="a script that teaches a shell to complete tcm")
     completion.add_argument("shell", choices=SHELLS)
-    completion.set_defaults(run=lambda args: _complete(parser, args.shell))
+    completion.set_defaults(run="tcm_jax.cli.parser:complete")
     return parser
 
 
@@ -99,9 +102,9 @@ def _add_compress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-portable", dest="portable", action="store_false", help="leave out what other machines "
                         "need to decode: for this machine and software only")  # fmt: skip
     parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto",
-                        help="range coder engine; all write the same")  # fmt: skip
+                        help="the range coder; all write the same")  # fmt: skip
     _add_work(parser)
-    parser.set_defaults(run=_compress, runtime="jax")
+    parser.set_defaults(run="tcm_jax.cli.commands:compress", runtime="jax")
 
 
 def _add_decompress(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +114,7 @@ def _add_decompress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtime", choices=("jax", "onnx"), default="jax", help="what the network runs on; onnx "
                         "needs no JAX, and the folder that tcm export-onnx wrote as --weights")  # fmt: skip
     _add_work(parser)
-    parser.set_defaults(run=_decompress, portable=True)
+    parser.set_defaults(run="tcm_jax.cli.commands:decompress", portable=True)
 
 
 def _add_files(parser: argparse.ArgumentParser, source: str, target: str) -> None:
@@ -127,7 +130,7 @@ def _add_page(parser: argparse.ArgumentParser) -> None:
                         "file, with .html")  # fmt: skip
     _add_weights(parser)
     _add_overwrite(parser)
-    parser.set_defaults(run=_page)
+    parser.set_defaults(run="tcm_jax.cli.page:page")
 
 
 def _add_viewer(parser: argparse.ArgumentParser) -> None:
@@ -135,7 +138,7 @@ def _add_viewer(parser: argparse.ArgumentParser) -> None:
                         "default: viewer.html")  # fmt: skip
     _add_weights(parser)
     _add_overwrite(parser)
-    parser.set_defaults(run=_viewer)
+    parser.set_defaults(run="tcm_jax.cli.page:viewer")
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +158,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
 
 
 def _side(text: str) -> int | None:
-    """A side, or None for `auto`."""
+    """The side in pixels that `text` names, or None for `auto`."""
     return None if text == "auto" else int(text)
 
 
@@ -163,7 +166,7 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="FILE", help=".tcm file, folder or pattern, or - for stdin")
     parser.add_argument("--json", action="store_true", help="one JSON object a file")
     _add_max_pixels(parser)
-    parser.set_defaults(run=_info)
+    parser.set_defaults(run="tcm_jax.cli.info:info")
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
@@ -174,14 +177,14 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--distortion", choices=("mse", "ms_ssim"), default="mse", help="what that lambda weighs; "
                         "default: mse")  # fmt: skip
     _add_overwrite(parser)
-    parser.set_defaults(run=_convert)
+    parser.set_defaults(run="tcm_jax.cli.commands:convert")
 
 
 def _add_export_onnx(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", type=Path, metavar="FOLDER", help="where to write the programs and model.json")
     _add_weights(parser)
     _add_overwrite(parser)
-    parser.set_defaults(run=_export_onnx)
+    parser.set_defaults(run="tcm_jax.cli.commands:export_onnx")
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
@@ -205,49 +208,8 @@ def _positive(text: str) -> float:
     return number
 
 
-def _compress(args: argparse.Namespace) -> int:
-    from tcm_jax.cli.commands import compress
-
-    return compress(args)
-
-
-def _decompress(args: argparse.Namespace) -> int:
-    from tcm_jax.cli.commands import decompress
-
-    return decompress(args)
-
-
-def _info(args: argparse.Namespace) -> int:
-    from tcm_jax.cli.info import info
-
-    return info(args)
-
-
-def _page(args: argparse.Namespace) -> None:
-    from tcm_jax.cli.page import page
-
-    page(args)
-
-
-def _viewer(args: argparse.Namespace) -> None:
-    from tcm_jax.cli.page import viewer
-
-    viewer(args)
-
-
-def _convert(args: argparse.Namespace) -> None:
-    from tcm_jax.cli.commands import convert
-
-    convert(args)
-
-
-def _export_onnx(args: argparse.Namespace) -> None:
-    from tcm_jax.cli.commands import export_onnx
-
-    export_onnx(args)
-
-
-def _complete(parser: argparse.ArgumentParser, shell: str) -> None:
+def complete(args: argparse.Namespace) -> None:
+    """Prints a script that teaches a shell to complete the command line."""
     import shtab
 
-    print(shtab.complete(parser, shell))
+    print(shtab.complete(make_parser(["completion"]), args.shell))

@@ -43,5 +43,5 @@ class Stages:
         jax.monitoring.register_event_duration_secs_listener(listen)
 
     def show(self) -> None:
-        """One line on stderr."""
+        """Prints the seconds of all stages on stderr, in one line."""
         say(", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self._seconds.items()), sys.stderr)

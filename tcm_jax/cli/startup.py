@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quick_imports() -> Iterator[None]:
-    """For what is imported inside: no garbage collector, which would look through every module again and again."""
+    """Imports what is inside without the garbage collector, which would look through every module again and again."""
     gc.disable()
     try:
         yield

@@ -33,7 +33,7 @@ class Found:
 
 
 def is_remote(path: str) -> bool:
-    """Whether fsspec has to reach it."""
+    """Whether `path` is a URL, for fsspec to reach."""
     return "://" in path
 
 
@@ -43,12 +43,12 @@ def local(path: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """As other processes must be told it; a slash at its end stays, as it says that this is a folder."""
+    """`path` as other processes understand it: absolute; a slash at its end stays, as it says that this is a folder."""
     return path if is_remote(path) else str(Path.cwd() / path) + os.sep * path.endswith(os.sep)
 
 
 def join(folder: str, relative: PurePath) -> str:
-    """A file below a folder."""
+    """Path of a file below a folder."""
     return f"{folder.rstrip('/')}/{relative.as_posix()}" if is_remote(folder) else str(Path(folder) / relative)
 
 
@@ -61,7 +61,7 @@ def with_suffix(path: str, suffix: str) -> str:
 
 
 def is_folder(path: str) -> bool:
-    """Whether there is a folder, or a URL means one by the slash at its end."""
+    """Whether there is a folder at `path`, or a URL means one by the slash at its end."""
     if not is_remote(path):
         return Path(path).is_dir()
     with _reached(path, "look at") as (system, name):
@@ -69,7 +69,7 @@ def is_folder(path: str) -> bool:
 
 
 def is_file(path: str) -> bool:
-    """Whether there is a file."""
+    """Whether there is a file at `path`."""
     if not is_remote(path):
         return Path(path).is_file()
     with _reached(path, "look at") as (system, name):
@@ -128,7 +128,7 @@ def matching(pattern: str) -> Found:
 
 
 def _without_loops(names: list[str]) -> list[Path]:
-    """Sorted, each but once: without a link to a folder on the way if there is such a name, else by the shortest."""
+    """The files sorted, each by one name: without a link to a folder on the way if there is one, else the shortest."""
     places: dict[Path, Path] = {}
     paths = {Path(name): Path(name).parent.resolve() / Path(name).name for name in names}
 

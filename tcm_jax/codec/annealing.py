@@ -114,7 +114,7 @@ def _noise(settings, shape):
 
 
 def _adam(state, gradient, settings):
-    """The next {"y", "m", "v"}."""
+    """The next state {"y", "m", "v"} after a step of Adam."""
     m = _B1 * state["m"] + (1 - _B1) * gradient
     v = _B2 * state["v"] + (1 - _B2) * gradient**2
     count = settings["step"].astype(jnp.float32) + 1

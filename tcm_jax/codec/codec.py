@@ -51,7 +51,7 @@ class Encoded:
 class Codec(Decoder):
     """Compresses pictures with one set of weights.
 
-    `coder` is the range coder's engine (`auto`, `native`, `tfc`); `guard_band` how far, relatively, a decoder's scales
+    `coder` is the range coder (`auto`, `native`, `tfc`); `guard_band` how far, relatively, a decoder's scales
     may be off (0: only the same machine and software decode the file); `tile` the side in pixels of the pieces that
     larger pictures are worked on in (0: every picture in one piece; None: what costs least in bounded memory, as
     `tile_sizes.py` chooses it); `device` where the network runs.
@@ -88,9 +88,10 @@ class Codec(Decoder):
         `image` is uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha, or a
         `Picture`, which has metadata too. `quality`, 1 to 100 in steps of 0.01 (50 if None), is for variable-rate
         weights; 100 is exact. `max_error` is what no sample is off by more than, in levels: 0 is exact, with any
-        weights. `effort`, 0 to 9 or an `Effort`, searches for latents that code the picture better. Raises ImageError
-        for other arrays and too many pixels, ConfigError for a quality, an error or an effort that is out of range, for
-        a quality and an error, and for a quality or an effort that these weights do not have.
+        weights. `effort`, 0 to 9 or an `Effort`, searches for latents that code the picture better. Raises TypeError
+        for what is no array, ImageError for other arrays and too many pixels, ConfigError for a quality, an error or an
+        effort that is out of range, for a quality and an error, and for a quality or an effort that these weights do
+        not have.
         """
         return pack(self._encode(Picture.of(image), quality, max_pixels, max_error, Effort.of(effort), Measured())[0])
 
@@ -103,7 +104,7 @@ class Codec(Decoder):
         max_error: int | None = None,
         effort: int | Effort = 0,
     ) -> Encoded:
-        """As `compress`, with the decoder's picture and where the bytes go; takes about a decoding longer."""
+        """Compresses as `compress` does; returns the decoder's picture, too, and where the bytes go. Decodes for it."""
         picture, measured = Picture.of(image), Measured(bits=True, kept=True)
         container, colour = self._encode(picture, quality, max_pixels, max_error, Effort.of(effort), measured)
         data = pack(container)
@@ -121,11 +122,11 @@ class Codec(Decoder):
 
     @with_pinned
     def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
-        """As `decompress`, with the metadata."""
+        """Decompresses as `decompress` does, to a `Picture`, which has the metadata, too."""
         return super().decode(data, max_pixels)
 
     def _colour_elsewhere(self, file: Container, problem: str) -> np.ndarray:
-        """On a CPU with kernels, where this is none."""
+        """Decodes the file's colours on the CPU with kernels, where this network runs elsewhere. Raises StreamError."""
         if self._is_reference:
             raise StreamError(problem)
         if not kernels.available():
@@ -142,7 +143,7 @@ class Codec(Decoder):
         return self.network.params.device.platform == "cpu" and kernels.available()
 
     def _quality(self, quality: float | None) -> int | None:
-        """Hundredths, as a file holds them."""
+        """The quality in hundredths, as a file holds it; None for weights of one rate. Raises ConfigError."""
         if not self.weights.config.levels:
             if quality is not None:
                 raise ConfigError(f"the weights {self.weights.name} have one rate; leave the quality out")
@@ -165,7 +166,7 @@ class Codec(Decoder):
         _check_size(picture, max_pixels)
         if max_error is not None:
             if quality is not None:
-                raise ConfigError("give either a quality or the largest error")
+                raise ConfigError("give one of quality and max_error, not both")
             return self._layered(picture, plan.step_of_error(max_error), effort, measured)
         hundredths = self._quality(quality)
         if hundredths is not None and hundredths > plan.LAYER_FROM:
@@ -185,7 +186,7 @@ class Codec(Decoder):
         return dataclasses.replace(help_.latents.container, layer=help_.layer.data), help_.layer.decoded
 
     def _layered(self, picture: Picture, step: int, effort: Effort, measured: Measured) -> tuple[Container, np.ndarray]:
-        """With a layer of that step, beside latents where they pay."""
+        """(a file with a layer of that step, beside latents where they pay; the decoded colours)."""
         layer = encode_layer(picture.colour, None, step)
         alone = self._alone(picture, layer.data), layer.decoded
         if step < plan.LATENTS_FROM or not self._is_reference:
@@ -201,7 +202,7 @@ class Codec(Decoder):
         return dataclasses.replace(latents.container, layer=layer.data), layer.decoded
 
     def _coder_of(self, picture: Picture, hundredths: int | None, effort: Effort, measured: Measured) -> plan.Code:
-        """What codes colours as latents that may get a layer."""
+        """A function that codes other colours of the picture as latents that may get a layer."""
 
         def code(colour: np.ndarray) -> plan.Latents:
             found = Measured(bits=measured.bits, kept=True)

@@ -11,7 +11,7 @@ from tcm_jax.codec.decoding_network import DecodingNetwork
 from tcm_jax.codec.detail_slices import CodedSlices
 from tcm_jax.codec.residual.layer import ChecksumError, decode_layer
 from tcm_jax.codec.slices import SliceCoder
-from tcm_jax.entropy import engines
+from tcm_jax.entropy import coders
 from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.pictures import Picture
@@ -38,7 +38,7 @@ class Decoder(abc.ABC):
     """
 
     def __init__(self, weights: Any, network: DecodingNetwork, coder: str, tile: int | None):
-        engines.check_engine(coder)
+        coders.check_coder(coder)
         if tile and not (MIN_TILE <= tile <= MAX_TILE and tile % PAD_MULTIPLE == 0):
             raise ConfigError(f"tiles are multiples of {PAD_MULTIPLE} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
         self.weights, self.network, self.coder, self.tile = weights, network, coder, tile
@@ -54,7 +54,7 @@ class Decoder(abc.ABC):
         return self.decode(data, max_pixels).array
 
     def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
-        """As `decompress`, with the metadata."""
+        """Decompresses as `decompress` does, to a `Picture`, which has the metadata, too."""
         file = parse(data, max_pixels)
         if file.has_latents:
             self._check_model(file)
@@ -73,7 +73,7 @@ class Decoder(abc.ABC):
             raise StreamError(f"the file is altered: it has {file.slices} slices, its model {slices}")
 
     def _colour(self, file: Container) -> np.ndarray:
-        """What latents and layer decode to."""
+        """The colours that a file's latents and layer decode to, uint8 [H, W, 3] or [H, W]. Raises StreamError."""
         if not file.layer:
             return self._synthesize(file, self._slices.decode(file), self.tile)
         shape = (file.height, file.width) + (() if file.grey else (3,))
@@ -89,7 +89,7 @@ class Decoder(abc.ABC):
 
     @abc.abstractmethod
     def _colour_elsewhere(self, file: Container, problem: str) -> np.ndarray:
-        """`_colour` of a file whose layer over latents did not decode with this network. Raises StreamError."""
+        """Decodes the colours of a file whose layer over latents this network did not decode. Raises StreamError."""
 
     def _synthesize(self, file: Container, coded: CodedSlices, tile: int | None) -> np.ndarray:
         """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""

@@ -133,5 +133,5 @@ def pieces_of(size: tuple[int, int], sides: tuple[int, int], halo: int) -> Itera
 
 
 def size_of(grid: Grid, stride: int = LATENT_STRIDE) -> tuple[int, int]:
-    """In pixels."""
+    """Height and width of a grid in pixels, `stride` a position."""
     return grid.shape[0] * stride, grid.shape[1] * stride

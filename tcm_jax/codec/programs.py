@@ -120,7 +120,7 @@ def _make_and_keep(
     params: Parameters,
     grids: Any,
 ) -> Executable:
-    """Compiles, and keeps what could be loaded again and run."""
+    """Compiles a program, and keeps it if it could be loaded again and run."""
     used, reduced = _reduced(function, params.leaves, grids)
     lowered = jax.jit(reduced).lower([params.leaves[i] for i in used], *grids)
     with _without_jax_cache():
@@ -137,7 +137,7 @@ def _make_and_keep(
 
 @contextlib.contextmanager
 def _without_jax_cache() -> Iterator[None]:
-    """For a program that is compiled inside: what comes out of JAX's own cache cannot be kept again.
+    """Compiles what is inside without JAX's own cache: what comes out of that cannot be kept again.
 
     The setting is the whole process's. It is touched only where JAX has a cache, and that is then one of ours
     (`program_cache.folder_of_programs`).

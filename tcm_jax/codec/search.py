@@ -120,7 +120,7 @@ def _search(codec: Codec, measure: Measure, goal: _Goal, target: float, effort: 
 
 
 def _bisect(measure: Callable[[int], Candidate], goal: _Goal, aim: float) -> tuple[bytes, int, float]:
-    """(file, quality in hundredths, measured value), as `_search` of the plain encoder."""
+    """(file, quality in hundredths, measured value) as `_search` gives them, with the plain encoder."""
     good, bad = goal.good, goal.bad
     far, near = measure(bad), measure(good)
     if goal.fits(far[1], aim):

@@ -25,10 +25,10 @@ _LARGEST_SYMBOL = 2**20  # of a trained network: larger ones say that the weight
 
 
 class SliceCoder:
-    """Codes latents with one set of weights; `engine` is the range coder's."""
+    """Codes latents with one set of weights; `coder` names the range coder."""
 
-    def __init__(self, weights: "Weights", network: "TiledNetwork", engine: str):
-        self.weights, self.network, self.engine = weights, network, engine
+    def __init__(self, weights: "Weights", network: "TiledNetwork", coder: str):
+        self.weights, self.network, self.coder = weights, network, coder
 
     def level(self, quality: int | None) -> np.ndarray | None:
         """Gain level of a quality in hundredths, float32 [1]."""
@@ -72,7 +72,7 @@ class SliceCoder:
         """
         level, detail_count = self.level(quality), self.detail_count(quality)
         y, latent_z = self.network.analyze(colour, level, side)
-        writer = SymbolWriter(self.network, self.weights.tables, self.engine, guard_band, measured)
+        writer = SymbolWriter(self.network, self.weights.tables, self.coder, guard_band, measured)
         z, coded = _rounded(latent_z), CodedSlices()
         writer.write_hyper(_hyper_indexes(z.shape), z)
         context = self.network.hyper(z, level, tile)
@@ -129,10 +129,10 @@ class SliceCoder:
             coded.y_hat.append(decoded.grid)
 
     def decode(self, file: Container) -> CodedSlices:
-        """What was coded; stops at the first slice whose symbols are not the encoder's."""
+        """Decodes the slices of a file; stops at the first one whose symbols are not the encoder's."""
         config = self.weights.config
         rows, columns = padded_size(file.height, file.width)
-        reader = SymbolReader(file, self.weights.tables, self.engine)
+        reader = SymbolReader(file, self.weights.tables, self.coder)
         z = reader.stream.read([_hyper_indexes((rows // HYPER_STRIDE, columns // HYPER_STRIDE, config.hyper_channels))])
         if z is None:
             raise StreamError("the file is altered: its hyper-latents do not have the checksum that it states")

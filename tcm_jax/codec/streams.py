@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tcm_jax.codec.container import Container
-from tcm_jax.entropy import engines
+from tcm_jax.entropy import coders
 from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import StreamError
 
@@ -19,8 +19,8 @@ def symbol_checksum(symbols: np.ndarray, previous: int = 0) -> int:
 class StreamWriter:
     """A range coder's stream and the checksums after each of its parts: z, the slices."""
 
-    def __init__(self, tables: RangeTables, engine: str):
-        self.encoder = engines.encoder(tables, engine)
+    def __init__(self, tables: RangeTables, coder: str):
+        self.encoder = coders.encoder(tables, coder)
         self.checksums: list[int] = []
         self._checksum = 0
 
@@ -30,20 +30,20 @@ class StreamWriter:
         self._checksum = symbol_checksum(symbols, self._checksum)
 
     def end_part(self) -> None:
-        """The part has all its rows."""
+        """Ends the part, which has all its rows: keeps its checksum."""
         self.checksums.append(self._checksum)
 
 
 class StreamReader:
     """A decoder of that stream, which knows by the checksums whether it has the right tables."""
 
-    def __init__(self, file: Container, tables: RangeTables, engine: str):
-        self._file, self._decoder = file, engines.decoder(tables, file.stream, engine)
+    def __init__(self, file: Container, tables: RangeTables, coder: str):
+        self._file, self._decoder = file, coders.decoder(tables, file.stream, coder)
         self._parts, self._start = 0, (self._decoder.tell(), 0)  # of the part at hand: place and checksum
         self._checksum = 0
 
     def read(self, choices: Iterable[np.ndarray]) -> np.ndarray | None:
-        """The next part, int32, with the first of `choices`, tables of its shape (int32), that gives what was encoded.
+        """Reads the next part, int32, by the first of `choices`, int32 tables of its shape, that gives what was coded.
 
         None: none does.
         """
@@ -54,7 +54,7 @@ class StreamReader:
         return None
 
     def read_rows(self, indexes: np.ndarray) -> np.ndarray | None:
-        """The next rows of a part, int32, by their tables (int32). None: these tables are wrong, `end_part` is next."""
+        """Reads the next rows of a part, int32, by their tables (int32). None: a table is wrong, `end_part` is next."""
         try:
             symbols = self._decoder.decode(indexes)
         except StreamError:  # the file as a whole is intact, but wrong tables lead the decoder anywhere

@@ -9,7 +9,7 @@ from tcm_jax.codec.container import Container
 from tcm_jax.codec.detail_slices import CodedSlices
 from tcm_jax.codec.guard_band import SideWriter, decoded_indexes, possible_indexes
 from tcm_jax.codec.streams import StreamReader, StreamWriter
-from tcm_jax.entropy import engines
+from tcm_jax.entropy import coders
 from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import ArithmeticMismatchError
 
@@ -35,43 +35,41 @@ class Measured:
 class SymbolWriter:
     """Writes int32 symbols [h, w, channels] with the tables that their scales choose."""
 
-    def __init__(
-        self, network: "TiledNetwork", tables: RangeTables, engine: str, guard_band: float, measured: Measured
-    ):
-        self.stream, self.sides = StreamWriter(tables, engine), SideWriter(guard_band)
+    def __init__(self, network: "TiledNetwork", tables: RangeTables, coder: str, guard_band: float, measured: Measured):
+        self.stream, self.sides = StreamWriter(tables, coder), SideWriter(guard_band)
         self._network, self._tables, self._measured = network, tables, measured
 
     def write_hyper(self, indexes: np.ndarray, z: np.ndarray) -> None:
-        """The symbols of z with their tables."""
+        """Writes the symbols of z, with the tables of its channels."""
         self.stream.write(indexes, z)
         self.stream.end_part()
         if self._measured.bits:
-            self._measured.table_bits += engines.information_content(self._tables, indexes, z)
+            self._measured.table_bits += coders.information_content(self._tables, indexes, z)
             self._measured.estimated_bits += self._network.hyper_information(z)
 
     def write(self, symbols: np.ndarray, sigma: np.ndarray) -> None:
-        """Some rows of a part, or all of it; `sigma` is float32."""
+        """Writes some rows of a part, or all of it; `sigma` is float32."""
         indexes = self.sides.indexes(sigma)
         self.stream.write(indexes, symbols)
         if self._measured.bits:
-            self._measured.table_bits += engines.information_content(self._tables, indexes, symbols)
+            self._measured.table_bits += coders.information_content(self._tables, indexes, symbols)
             self._measured.estimated_bits += self._network.slice_information(symbols, sigma)
 
     def write_part(self, symbols: np.ndarray, sigma: np.ndarray) -> None:
-        """All of a part."""
+        """Writes all of a part, and ends it."""
         self.write(symbols, sigma)
         self.stream.end_part()
 
 
 class SymbolReader:
-    """The same for a decoder."""
+    """Reads int32 symbols [h, w, channels] with the tables that their scales choose."""
 
-    def __init__(self, file: Container, tables: RangeTables, engine: str):
-        self.stream = StreamReader(file, tables, engine)
+    def __init__(self, file: Container, tables: RangeTables, coder: str):
+        self.stream = StreamReader(file, tables, coder)
         self._file, self._parts, self._before, self._read = file, 0, 0, 0  # symbols of the parts before, and of this
 
     def read_rows(self, sigma: np.ndarray) -> np.ndarray | None:
-        """The next rows of a part, int32, by their scales (float32). None: a table is wrong, `end_part` is next."""
+        """Reads the next rows of a part, int32, by their float32 scales. None: a table is wrong, `end_part` is next."""
         indexes = decoded_indexes(self._file, self._parts, sigma, self._before + self._read)
         self._read += sigma.size
         return self.stream.read_rows(indexes)
@@ -85,7 +83,7 @@ class SymbolReader:
         return right
 
     def read_part(self, sigma: np.ndarray) -> np.ndarray:
-        """All of a part; one wrong table is searched for. Raises ArithmeticMismatchError."""
+        """Reads all of a part, with a search for one wrong table. Raises ArithmeticMismatchError."""
         symbols = self.stream.read(possible_indexes(self._file, self._parts, sigma, self._before))
         self._parts, self._before = self._parts + 1, self._before + sigma.size
         if symbols is None:

@@ -107,7 +107,7 @@ class TiledNetwork(DecodingNetwork):
         self.params = Parameters(weights.params, device)
 
     def compute(self, program: str, *args: Any) -> Any:
-        """Results of a program above."""
+        """Results of one of the programs above, of one tile."""
         return globals()[f"_{program}"](self.config, self.params, *args)
 
     @property

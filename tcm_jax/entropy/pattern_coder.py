@@ -64,7 +64,7 @@ def _bit(coder, stream, chances, index, bit, encoding):
 
 @_callee
 def _tree(coder, stream, chances, value, bits, encoding):
-    """A number of so many bits, the highest first."""
+    """Codes a number of so many bits, the highest first."""
     node = 1
     for shift in range(bits - 1, -1, -1):
         node = node << 1 | _bit(coder, stream, chances, node, (value >> shift) & 1, encoding)
@@ -73,7 +73,7 @@ def _tree(coder, stream, chances, value, bits, encoding):
 
 @_callee
 def _number(coder, stream, chances, value, encoding):
-    """An integer from -255 to 255: whether it is 0, its sign, how many bits it has, and they; 64 chances."""
+    """Codes an integer from -255 to 255: whether it is 0, its sign, how many bits it has, and they; 64 chances."""
     if _bit(coder, stream, chances, 0, int64(value == 0), encoding):
         return 0
     negative = _bit(coder, stream, chances, 1, int64(value < 0), encoding)
@@ -101,7 +101,7 @@ def _median(west, north, northwest):
 
 @_callee
 def _colour(coder, stream, numbers, pixel, west, north, northwest, channels, encoding):
-    """A pixel by what its channels, green first, differ from the median predictor and from green's difference."""
+    """Codes a pixel by what its channels, green first, differ from the median predictor and from green's difference."""
     result, before = 0, 0
     for i in range(channels):
         shift = (8, 16, 0)[i] if channels == 3 else 0
@@ -196,7 +196,7 @@ def _guessed(coder, stream, flags, guesses, certainties, pixel, west, north, pat
 
 @_callee
 def _in_palette(coder, stream, tree, palette, bits, pixel, west, encoding):
-    """A pixel by its number in the palette, of so many bits."""
+    """Codes a pixel by its number in the palette, of so many bits."""
     around = ((int64(west) * 0x2545F491 & _MASK) >> 24) << 8
     index = 0
     if encoding:
@@ -207,7 +207,7 @@ def _in_palette(coder, stream, tree, palette, bits, pixel, west, encoding):
 
 @_callee
 def _new(coder, stream, cache, cached, in_cache, numbers, pixel, west, north, northwest, channels, pattern, encoding):
-    """A pixel as one of the colours that came last, or by its channels."""
+    """Codes a pixel as one of the colours that came last, or by its channels."""
     place = _place(pixel)
     known = _bit(coder, stream, in_cache, pattern, int64(cache[place] == pixel + 1), encoding)
     if known:

@@ -38,7 +38,7 @@ _OUT16 = Array(uint16, 1)
 
 @callee(inline="always")
 def _black_or_white(picture, row, column, channels):
-    """Whether a pixel is. One step beyond such a sample is clipped to it, so it can be exact with every step."""
+    """Whether all channels of a pixel are 0 or all are 255: one step beyond is clipped to that, so it can be exact."""
     first = picture[row, column, 0]
     equal = first == 0 or first == 255
     for channel in range(1, channels):

@@ -3,7 +3,16 @@
 import numpy as np
 from numpy import float64, int32
 
-from tcm_jax.entropy.pixel_prediction import BIAS, BLOCK, MARGIN, TAPS
+from tcm_jax.entropy.pixel_prediction import (
+    BIAS,
+    BLOCK,
+    FIRST_HAT_TAP,
+    HAT_TAPS,
+    MARGIN,
+    OWN_TAPS,
+    REFERENCE_TAPS,
+    TAPS,
+)
 from tcm_jax.system.machine_code import INTEGER, Array
 from tcm_jax.system.object_code import callee, compiled
 
@@ -12,7 +21,7 @@ _PLANES = Array(int32, 3, readonly=True)
 
 @callee(inline="never")
 def _copy(target, source):
-    """An assignment of slices would copy the source first, which could be the target."""
+    """Copies `source` to `target`; an assignment of slices would copy the source first, which could be the target."""
     for i in range(target.size):
         target[i] = source[i]
 
@@ -20,34 +29,22 @@ def _copy(target, source):
 @callee(inline="never")
 def _gather(taps, n, planes, hats, with_hat, channel, r, a, b):
     """What the taps of row `r`, columns a .. b - 1, see, from column n of `taps` on, and last the sample."""
-    m = n + b - a
+    m, tap = n + b - a, 0
     p = planes[channel]
-    _copy(taps[0, n:m], p[r, a - 1 : b - 1])
-    _copy(taps[1, n:m], p[r, a - 2 : b - 2])
-    _copy(taps[2, n:m], p[r - 1, a:b])
-    _copy(taps[3, n:m], p[r - 1, a - 1 : b - 1])
-    _copy(taps[4, n:m], p[r - 1, a + 1 : b + 1])
-    _copy(taps[5, n:m], p[r - 2, a:b])
-    _copy(taps[6, n:m], p[r - 2, a + 1 : b + 1])
-    _copy(taps[7, n:m], p[r - 2, a - 1 : b - 1])
-    _copy(taps[8, n:m], p[r - 1, a + 2 : b + 2])
+    for row, column in OWN_TAPS:
+        _copy(taps[tap, n:m], p[r + row, a + column : b + column])
+        tap += 1
     for reference in range(min(channel, 2)):
-        q, at = planes[channel - 1 - reference], 9 + 6 * reference
-        _copy(taps[at, n:m], q[r, a:b])
-        _copy(taps[at + 1, n:m], q[r, a - 1 : b - 1])
-        _copy(taps[at + 2, n:m], q[r, a + 1 : b + 1])
-        _copy(taps[at + 3, n:m], q[r - 1, a:b])
-        _copy(taps[at + 4, n:m], q[r - 1, a - 1 : b - 1])
-        _copy(taps[at + 5, n:m], q[r - 1, a + 1 : b + 1])
+        for row, column in REFERENCE_TAPS:
+            _copy(taps[tap, n:m], planes[channel - 1 - reference, r + row, a + column : b + column])
+            tap += 1
+    tap = FIRST_HAT_TAP
     if with_hat:
-        q = hats[channel]
-        _copy(taps[21, n:m], q[r, a:b])
-        _copy(taps[22, n:m], q[r, a - 1 : b - 1])
-        _copy(taps[23, n:m], q[r, a + 1 : b + 1])
-        _copy(taps[24, n:m], q[r - 1, a:b])
-        _copy(taps[25, n:m], q[r + 1, a:b])
-    taps[26, n:m] = BIAS
-    _copy(taps[27, n:m], p[r, a:b])
+        for row, column in HAT_TAPS:
+            _copy(taps[tap, n:m], hats[channel, r + row, a + column : b + column])
+            tap += 1
+    taps[TAPS - 1, n:m] = BIAS
+    _copy(taps[TAPS, n:m], p[r, a:b])
 
 
 def moments(planes: np.ndarray, hats: np.ndarray, with_hat: bool, channel: int, out: np.ndarray) -> None:

@@ -9,8 +9,14 @@ from numpy import int64
 from tcm_jax.system.object_code import callee
 
 MARGIN = 4  # columns of a buffer beside the picture
+X, W, E, EE = MARGIN, MARGIN - 1, MARGIN + 1, MARGIN + 2  # places of column 0 and its neighbours in a buffer
 BLOCK = 16  # pixels a side that share their predictors
-TAPS = 27  # W WW | N NW NE NN NNE NNW NEE | C W E N NW NE of the channel before | of the one before that | ...
+# (row, column) of each tap beside the sample: of its channel, of each of two channels before it, of x_hat; then BIAS
+OWN_TAPS = ((0, -1), (0, -2), (-1, 0), (-1, -1), (-1, 1), (-2, 0), (-2, 1), (-2, -1), (-1, 2))
+REFERENCE_TAPS = ((0, 0), (0, -1), (0, 1), (-1, 0), (-1, -1), (-1, 1))
+HAT_TAPS = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0))
+FIRST_HAT_TAP = len(OWN_TAPS) + 2 * len(REFERENCE_TAPS)
+TAPS = FIRST_HAT_TAP + len(HAT_TAPS) + 1
 FRACTION = 8  # bits of a predictor's coefficients behind the point
 BIAS = 16  # the constant that the last tap multiplies
 ACTIVITIES = 14  # what the expected error is a sum of
@@ -39,25 +45,25 @@ def _predict(base, up, upup, a, a_up, b, b_up, x_up, x, x_down, w, first, last, 
     n = last - first
     base, up1, up2 = base[first:last], up[first : last + 2 * MARGIN], upup[first : last + 2 * MARGIN]
     w2, w3, w4, w5, w6, w7, w8 = w[2], w[3], w[4], w[5], w[6], w[7], w[8]
-    bias = w[26] * BIAS + (1 << FRACTION - 3)
+    bias = w[TAPS - 1] * BIAS + (1 << FRACTION - 3)
     for c in range(n):
-        base[c] = (bias + w2 * up1[c + 4] + w3 * up1[c + 3] + w4 * up1[c + 5] + w5 * up2[c + 4] + w6 * up2[c + 5]
-                   + w7 * up2[c + 3] + w8 * up1[c + 6])  # fmt: skip
+        base[c] = (bias + w2 * up1[c + X] + w3 * up1[c + W] + w4 * up1[c + E] + w5 * up2[c + X] + w6 * up2[c + E]
+                   + w7 * up2[c + W] + w8 * up1[c + EE])  # fmt: skip
     if references > 0:
         p, q = a[first : last + 2 * MARGIN], a_up[first : last + 2 * MARGIN]
         w2, w3, w4, w5, w6, w7 = w[9], w[10], w[11], w[12], w[13], w[14]
         for c in range(n):
-            base[c] += w2 * p[c + 4] + w3 * p[c + 3] + w4 * p[c + 5] + w5 * q[c + 4] + w6 * q[c + 3] + w7 * q[c + 5]
+            base[c] += w2 * p[c + X] + w3 * p[c + W] + w4 * p[c + E] + w5 * q[c + X] + w6 * q[c + W] + w7 * q[c + E]
     if references > 1:
         p, q = b[first : last + 2 * MARGIN], b_up[first : last + 2 * MARGIN]
         w2, w3, w4, w5, w6, w7 = w[15], w[16], w[17], w[18], w[19], w[20]
         for c in range(n):
-            base[c] += w2 * p[c + 4] + w3 * p[c + 3] + w4 * p[c + 5] + w5 * q[c + 4] + w6 * q[c + 3] + w7 * q[c + 5]
+            base[c] += w2 * p[c + X] + w3 * p[c + W] + w4 * p[c + E] + w5 * q[c + X] + w6 * q[c + W] + w7 * q[c + E]
     if with_hat:
         p, q, s = x[first : last + 2 * MARGIN], x_up[first : last + 2 * MARGIN], x_down[first : last + 2 * MARGIN]
         w2, w3, w4, w5, w6 = w[21], w[22], w[23], w[24], w[25]
         for c in range(n):
-            base[c] += w2 * p[c + 4] + w3 * p[c + 3] + w4 * p[c + 5] + w5 * q[c + 4] + w6 * s[c + 4]
+            base[c] += w2 * p[c + X] + w3 * p[c + W] + w4 * p[c + E] + w5 * q[c + X] + w6 * s[c + X]
 
 
 @_callee
@@ -65,22 +71,22 @@ def _expect(ubase, e_up, e_upup, ea, eb, up, a, x_up, x, x_down, v, width, refer
     """What the activities that are known before a row is decoded add up to, to `ubase`."""
     v2, v3, v4, v5, v11, bias = v[2], v[3], v[4], v[5], v[11], v[13] * BIAS
     for c in range(width):
-        gradient = abs(up[c + 4] - up[c + 3]) + abs(up[c + 4] - up[c + 5])
-        ubase[c] = (bias + v2 * e_up[c + 4] + v3 * e_up[c + 3] + v4 * e_up[c + 5] + v5 * e_upup[c + 4]
+        gradient = abs(up[c + X] - up[c + W]) + abs(up[c + X] - up[c + E])
+        ubase[c] = (bias + v2 * e_up[c + X] + v3 * e_up[c + W] + v4 * e_up[c + E] + v5 * e_upup[c + X]
                     + v11 * gradient)  # fmt: skip
     if references > 0:
         v2, v3, v4 = v[6], v[7], v[12]
         for c in range(width):
-            gradient = abs(a[c + 4] - a[c + 3]) + abs(a[c + 4] - a[c + 5])
-            ubase[c] += v2 * ea[c + 4] + v3 * (ea[c + 3] + ea[c + 5]) + v4 * gradient
+            gradient = abs(a[c + X] - a[c + W]) + abs(a[c + X] - a[c + E])
+            ubase[c] += v2 * ea[c + X] + v3 * (ea[c + W] + ea[c + E]) + v4 * gradient
     if references > 1:
         v2, v3 = v[8], v[9]
         for c in range(width):
-            ubase[c] += v2 * eb[c + 4] + v3 * (eb[c + 3] + eb[c + 5])
+            ubase[c] += v2 * eb[c + X] + v3 * (eb[c + W] + eb[c + E])
     if with_hat:
         v2 = v[10]
         for c in range(width):
-            ubase[c] += v2 * (abs(x[c + 3] - x[c + 5]) + abs(x_up[c + 4] - x_down[c + 4]))
+            ubase[c] += v2 * (abs(x[c + W] - x[c + E]) + abs(x_up[c + X] - x_down[c + X]))
 
 
 @callee(inline="always")
@@ -111,7 +117,7 @@ def load_hat(hat, x_hat, row, height, width, channels):
 
 @_callee
 def _first_row(base, a, x, references, width, with_hat):
-    """The first row is predicted by the sample on the left, and what x_hat or the channel before changes from there."""
+    """Puts to `base` what predicts row 0 beside the sample on the left: how x_hat or the channel before changes."""
     for c in range(width):
         base[c] = 1 << FRACTION - 3
         if with_hat:
@@ -122,7 +128,7 @@ def _first_row(base, a, x, references, width, with_hat):
 
 @_callee
 def prepare(base, ubase, vals, errs, hat, coefs, weights, classes, row, ch, width, with_hat):
-    """Sums for one channel of a row; everything that does not wait for the sample on the left."""
+    """Computes the sums for one channel of a row: everything that does not wait for the sample on the left."""
     cur, up, upup = row % 3, (row + 2) % 3, (row + 1) % 3
     a, b = max(ch - 1, 0), max(ch - 2, 0)
     first = 0

@@ -1,4 +1,4 @@
-"""Numba kernels of the range coder: intervals, carry and escapes; `engines.py` alone imports this module.
+"""Numba kernels of the range coder: intervals, carry and escapes; `coders.py` alone imports this module.
 
 The arithmetic is tensorflow-compression's (docs/range_coder.md). Every integer is int64: Numba turns a mix of int64 and
 uint64 into float64, and no product here exceeds 2**48.
@@ -29,22 +29,22 @@ _inlined = callee(inline="always")  # a call would give its results through memo
 
 
 @_inlined
-def _narrow(base, top, delay, out, position, lower, upper, precision):
-    """Encode one interval; the range is [base, base + top], `delay` what a carry may still change.
+def _narrow(base, last, delay, out, position, lower, upper, precision):
+    """Encode one interval; the range is [base, base + last], of size last + 1; `delay` is what a carry may change.
 
     The low 16 bits of `delay` are the two bytes held back (plus one), the rest counts the zero bytes behind them.
     """
-    size = top + 1
+    size = last + 1
     low = (size * lower) >> precision
-    top = ((size * upper) >> precision) - 1 - low
+    last = ((size * upper) >> precision) - 1 - low
     carried = base + low > MASK
     base = (base + low) & MASK
-    if base + top > MASK:  # the interval still straddles the carry
-        if top < 0x10000:
+    if base + last > MASK:  # the interval still straddles the carry
+        if last < 0x10000:
             base = (base << 16) & MASK
-            top = (top << 16) | 0xFFFF
+            last = (last << 16) | 0xFFFF
             delay += 0x20000
-        return base, top, delay, position
+        return base, last, delay, position
     if delay:
         held = delay & 0xFFFF
         fill = 0
@@ -59,26 +59,26 @@ def _narrow(base, top, delay, out, position, lower, upper, precision):
             position += 1
         delay = 0
     # Written first and kept only if the range became small: whether it did is a coin flip no processor predicts.
-    small = int64(top < 0x10000)
+    small = int64(last < 0x10000)
     head = base >> 16
     out[position] = head >> 8
     out[position + 1] = head & 0xFF
     position += small << 1
     base = (base << (small << 4)) & MASK
-    top = ((top + 1) << (small << 4)) - 1
-    if base + top > MASK:
+    last = ((last + 1) << (small << 4)) - 1
+    if base + last > MASK:
         position -= 2
         delay = head + 1
-    return base, top, delay, position
+    return base, last, delay, position
 
 
 @compiled(_OUT8, _OUT64, _INTS, _INTS, _INTS, _INTS, _INTS, _INTS)
 def encode(out, state, lookup, starts, sizes, offsets, indexes, symbols):
     """Append symbols to the stream; returns the number of bytes written to `out`.
 
-    `state` is (base, size - 1, delay). `out` must hold 10 bytes a symbol, 2 more, and those that `state` holds back.
+    `state` is (base, last, delay). `out` must hold 10 bytes a symbol, 2 more, and those that `state` holds back.
     """
-    base, top, delay = state[0], state[1], state[2]
+    base, last, delay = state[0], state[1], state[2]
     position = 0
     for i in range(indexes.size):
         table = indexes[i]
@@ -88,43 +88,43 @@ def encode(out, state, lookup, starts, sizes, offsets, indexes, symbols):
         if value < 0 or value >= escape:
             symbol = escape
         at = starts[table] + symbol
-        base, top, delay, position = _narrow(base, top, delay, out, position, lookup[at], lookup[at + 1], PRECISION)
+        base, last, delay, position = _narrow(base, last, delay, out, position, lookup[at], lookup[at + 1], PRECISION)
         if symbol == escape:
             gamma = -value if value < 0 else value - escape + 1
             bits = 0
             while gamma >> (bits + 1):
-                base, top, delay, position = _narrow(base, top, delay, out, position, 0, 1, 1)
+                base, last, delay, position = _narrow(base, last, delay, out, position, 0, 1, 1)
                 bits += 1
             code = (gamma << 1) | (value < 0)
             for shift in range(bits + 1, -1, -1):
                 bit = (code >> shift) & 1
-                base, top, delay, position = _narrow(base, top, delay, out, position, bit, bit + 1, 1)
-    state[0], state[1], state[2] = base, top, delay
+                base, last, delay, position = _narrow(base, last, delay, out, position, bit, bit + 1, 1)
+    state[0], state[1], state[2] = base, last, delay
     return position
 
 
 @_inlined
-def _widen(base, top, value, position, word):
+def _widen(base, last, value, position, word):
     """Shift the next word of the stream in when the range has become small."""
-    if top < 0x10000:
+    if last < 0x10000:
         base = (base << 16) & MASK
-        top = (top << 16) | 0xFFFF
+        last = (last << 16) | 0xFFFF
         value = ((value << 16) & MASK) | word
         position += 1
-    return base, top, value, position
+    return base, last, value, position
 
 
 @_inlined
-def _bit(base, top, value, position, word):
-    half = (top + 1) >> 1
+def _bit(base, last, value, position, word):
+    half = (last + 1) >> 1
     bit = 1 if (value - base) & MASK >= half else 0
     if bit:
         base = (base + half) & MASK
-        top -= half
+        last -= half
     else:
-        top = half - 1
-    base, top, value, position = _widen(base, top, value, position, word)
-    return bit, base, top, value, position
+        last = half - 1
+    base, last, value, position = _widen(base, last, value, position, word)
+    return bit, base, last, value, position
 
 
 @compiled(_OUT32, _OUT64, _WORDS, _INTS, _INTS, _INTS, _INTS, _INTS, _BUCKETS, _INTS)
@@ -132,10 +132,10 @@ def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets
     """Fill `out` with the next symbols; returns OK, PAST_END, BAD_ESCAPE or, for an index of no table, BAD_INDEX.
 
     `words` is the stream by 16 bits, then zeros, of which the last ESCAPE_WORDS are never a symbol's first; `state` is
-    (base, size - 1, value, words read). The symbol `likeliest[table]` is tried first: on a guess that mostly holds the
+    (base, last, value, words read). The symbol `likeliest[table]` is tried first: on a guess that mostly holds the
     processor goes on where a division would keep it waiting. `buckets[table, t >> 6]` is where a search for `t` begins.
     """
-    base, top, value, position = state[0], state[1], state[2], state[3]
+    base, last, value, position = state[0], state[1], state[2], state[3]
     limit, tables = words.size - ESCAPE_WORDS, uint64(sizes.size)
     for i in range(indexes.size):
         if position > limit:
@@ -144,7 +144,7 @@ def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets
         if table >= tables:
             return BAD_INDEX
         start = int64(starts[table])
-        size = top + 1
+        size = last + 1
         ahead = (value - base) & MASK
         symbol = int64(likeliest[table])
         low = (size * lookup[start + symbol]) >> PRECISION
@@ -157,24 +157,24 @@ def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets
                 symbol += 1
             low = (size * lookup[start + symbol]) >> PRECISION
             high = (size * lookup[start + symbol + 1]) >> PRECISION
-        base, top, value, position = _widen((base + low) & MASK, high - 1 - low, value, position, words[position])
+        base, last, value, position = _widen((base + low) & MASK, high - 1 - low, value, position, words[position])
         if symbol == sizes[table]:
             zeros = 0
-            bit, base, top, value, position = _bit(base, top, value, position, words[position])
+            bit, base, last, value, position = _bit(base, last, value, position, words[position])
             while bit == 0:
                 zeros += 1
                 if zeros > MAX_ESCAPE_ZEROS:
                     return BAD_ESCAPE
-                bit, base, top, value, position = _bit(base, top, value, position, words[position])
+                bit, base, last, value, position = _bit(base, last, value, position, words[position])
             gamma = int64(1)
             for _ in range(zeros):
-                bit, base, top, value, position = _bit(base, top, value, position, words[position])
+                bit, base, last, value, position = _bit(base, last, value, position, words[position])
                 gamma = (gamma << 1) | bit
-            negative, base, top, value, position = _bit(base, top, value, position, words[position])
+            negative, base, last, value, position = _bit(base, last, value, position, words[position])
             symbol = -gamma if negative else gamma + symbol - 1
         symbol += offsets[table]
         if symbol > MAX_SYMBOL or symbol < -MAX_SYMBOL:
             return BAD_ESCAPE
         out[i] = symbol
-    state[0], state[1], state[2], state[3] = base, top, value, position
+    state[0], state[1], state[2], state[3] = base, last, value, position
     return PAST_END if position > limit else OK

@@ -32,7 +32,7 @@ class Published:
 
     @property
     def ms_ssim_db(self) -> tuple[float, ...] | None:
-        """In decibels of the means."""
+        """MS-SSIM in decibels, of the means."""
         return None if self.ms_ssim is None else tuple(ms_ssim_db(value) for value in self.ms_ssim)
 
 

@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 
 from tcm_jax.errors import ConfigError
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 
 INTERPOLATIONS = ("pchip", "akima", "cubic")
 _FEWEST = {"pchip": 2, "akima": 2, "cubic": 4}  # points of a curve
@@ -28,7 +28,7 @@ class BdRate:
 
 def check() -> ModuleType:
     """The package `bjontegaard`; raises MissingExtraError without it."""
-    with needed("evaluation", "BD-rates need bjontegaard"):
+    with require_extra("evaluation", "BD-rates need bjontegaard"):
         import bjontegaard  # which imports matplotlib's pyplot
 
     return bjontegaard

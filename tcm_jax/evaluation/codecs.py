@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, features
 
 from tcm_jax.errors import ConfigError, MissingExtraError
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 
 JPEG2000_DECIBELS = "PSNR target 20 + quality / 4 dB"
 
@@ -44,7 +44,7 @@ class OtherCodec:
     def check(self) -> None:
         """Raises MissingExtraError if this installation cannot write the format."""
         if self.format == "JXL":
-            with needed("evaluation", "JPEG XL needs pillow-jxl-plugin"):
+            with require_extra("evaluation", "JPEG XL needs pillow-jxl-plugin"):
                 import pillow_jxl  # noqa: F401  registers the format
         elif not features.check(self.feature):
             raise MissingExtraError(f"this Pillow was built without {self.label}; install one from a wheel: pip "

@@ -26,7 +26,7 @@ LADDER = (1.0, 20.0, 40.0, 60.0, 80.0, 95.0)  # of variable-rate weights, unless
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `evaluate.py` and `tcm evaluate`."""
+    """Adds the flags of `evaluate.py` and `tcm evaluate`."""
     parser.add_argument("--data", nargs="+", default=["samples"], metavar="SET", help="samples (four photographs of "
                         "scikit-image; the default), a folder, kodak, or tfds:NAME[:SPLIT]")  # fmt: skip
     parser.add_argument("--weights", nargs="+", default=[None], metavar="FILE", help="a .safetensors file, a folder of "
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report-pictures", type=int, default=24, metavar="N",
                         help="pictures of each data set in the report (default: 24)")  # fmt: skip
     parser.add_argument("--processes", type=int, default=1, help="worker processes; they share the devices out")
-    parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto", help="range coder engine")
+    parser.add_argument("--coder", choices=("auto", "tfc", "native"), default="auto", help="the range coder")
 
 
 def _names(text: str) -> list[str]:
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _write_report(args: argparse.Namespace, points: list[Point], result: dict[str, Any], console: Any) -> Path:
-    """The report of a result, with pictures of its first model's middle point."""
+    """Writes the report of a result, with pictures of its first model's middle point."""
     from tcm_jax.evaluation.complexity_table import complexity_table
     from tcm_jax.evaluation.report import write_report
     from tcm_jax.evaluation.report.gallery import galleries
@@ -154,7 +154,7 @@ def _measured_models(args: argparse.Namespace, result: dict[str, Any]) -> dict[s
 
 
 def _say_rates(args: argparse.Namespace, console: Any) -> None:
-    """What --qualities do not apply to."""
+    """Names the weights that have one rate, to which --qualities do not apply."""
     for path in args.weights if args.qualities else ():
         weights = loaded_weights(path)
         if not weights.config.levels:
@@ -166,7 +166,7 @@ def _say_rates(args: argparse.Namespace, console: Any) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`evaluate.py`: exit status 1 and one line for a user's error, 130 for Ctrl-C."""
+    """Runs `evaluate.py`; returns the exit status: 1 after one line for a user's error, 130 for Ctrl-C."""
     parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__)
     add_arguments(parser)
     status = outcome(lambda: run(parser.parse_args(argv)))

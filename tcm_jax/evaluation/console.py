@@ -60,7 +60,7 @@ def _show_pictures(one: dict[str, Any], point: dict[str, Any], console: Console)
 
 
 def _show_model(one: dict[str, Any], point: dict[str, Any], console: Console) -> None:
-    """The authors' nearest point for a reference network, and where the bits go."""
+    """Prints the authors' nearest point for a reference network, and where the bits go."""
     mean = point["mean"]
     if point["model"] is None or mean["bpp"] is None:
         return

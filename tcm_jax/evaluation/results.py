@@ -236,12 +236,12 @@ def bd_cells(row: dict[str, Any]) -> list[str]:
 
 
 def number(value: float | None, digits: int) -> str:
-    """Fixed-point, or "-" for None."""
+    """A number as fixed-point text, or "-" for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def thousands(value: float | None) -> str:
-    """Whole, with commas, or "-" for None."""
+    """A number as whole text with commas, or "-" for None."""
     return "-" if value is None else f"{round(value):,}"
 
 

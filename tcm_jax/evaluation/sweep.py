@@ -91,7 +91,7 @@ def coder_key(codec: str, weights: str | None) -> str:
 
 @functools.lru_cache(maxsize=8)
 def loaded_weights(path: str | None) -> Any:
-    """`open_weights`, once a process."""
+    """What `open_weights` gives, opened once a process."""
     return open_weights(path)
 
 
@@ -104,7 +104,7 @@ def model_name(point: Point) -> str:
 
 @functools.lru_cache(maxsize=8)
 def dataset(spec: str) -> ImageSource:
-    """`open_dataset`, once a process."""
+    """What `open_dataset` gives, opened once a process."""
     return open_dataset(spec)
 
 
@@ -155,7 +155,7 @@ def _is_entry(entry: Any) -> bool:
 
 
 def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str], None]) -> dict[Path, dict[str, Any]]:
-    """The entries of `jobs`, measured."""
+    """Measures all `jobs`; gives their entries."""
     found = {}
     if processes == 1 or len(jobs) < 2:
         for done, job in enumerate(jobs):
@@ -218,7 +218,7 @@ def _start_worker(ranks: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """Else a worker whose parent was killed would wait for work for ever."""
+    """Ends this worker with its parent, without which it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -227,7 +227,7 @@ def _end_with_parent() -> None:
 
 
 def _work(job: _Job) -> dict[str, Any]:
-    """`_measured` in a worker process, which a signal ends: its pool would take that for a result."""
+    """Runs `_measured` in a worker process and ends that on a signal, which its pool would take for a result."""
     try:
         return _measured(job)
     except SystemExit as stop:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from tcm_jax.errors import DataError
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 from tcm_jax.system.files import atomic_write
 
 
 def check() -> type:
     """The class of matplotlib's figures; raises MissingExtraError without matplotlib."""
-    with needed("evaluation", "figures need matplotlib"):
+    with require_extra("evaluation", "figures need matplotlib"):
         from matplotlib.figure import Figure
 
     return Figure
@@ -29,7 +29,7 @@ def _new_figure(width: float, height: float) -> Any:
 
 
 def _save(figure: Any, path: str | os.PathLike) -> None:
-    """As a PNG. Raises TcmError if it cannot be written."""
+    """Writes the figure as a PNG. Raises TcmError if it cannot be written."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     atomic_write(path, buffer.getvalue())
@@ -151,7 +151,7 @@ def training_curves(metrics: str | os.PathLike, path: str | os.PathLike) -> None
 
 
 def _number(value: float | None) -> float:
-    """JSON has no NaN: a skipped step's metrics are null."""
+    """A metric as a float; NaN for the null of a skipped step, as JSON has no NaN."""
     return math.nan if value is None else float(value)
 
 

@@ -43,7 +43,7 @@ class Picture:
 
     @classmethod
     def of(cls, image: Any) -> "Picture":
-        """A picture of an array as `array` gives it, of any library. Raises ImageError for other arrays."""
+        """A picture of an array as `array` gives it, of any library. Raises ImageError, or TypeError for no array."""
         if isinstance(image, Picture):
             return image
         array = _host_array(image)
@@ -77,9 +77,9 @@ class Picture:
 
 
 def _host_array(image: Any) -> np.ndarray:
-    """A uint8 array of NumPy, JAX or whatever else has `__array__`. Raises ImageError."""
+    """A uint8 array of NumPy, JAX or whatever else has `__array__`. Raises ImageError, or TypeError without it."""
     if not hasattr(image, "__array__"):
-        raise ImageError(f"pictures are uint8 arrays or PIL images, not {type(image).__name__}")
+        raise TypeError(f"a picture is a uint8 array, not {type(image).__name__}")
     try:
         array = np.asarray(image)
     except Exception as error:  # such as an array on a device that its library does not copy from by itself
@@ -94,15 +94,16 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
     Raises ImageError as it does; warns (TcmWarning) of what the file has and cannot be used.
     """
-    return _with_warning(read_picture(path), str(path)).rgb
+    return with_warning(read_picture(path), str(path)).rgb
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decodes the bytes of a picture file as `read_image` does; `name` is what errors and warnings call it."""
-    return _with_warning(decode_picture(data, name), name).rgb
+    return with_warning(decode_picture(data, name), name).rgb
 
 
-def _with_warning(picture: Picture, name: str) -> Picture:
+def with_warning(picture: Picture, name: str) -> Picture:
+    """The picture; its `warning` is warned of (TcmWarning), at the line that called the caller."""
     if message := picture.warning(name, "read"):
         warnings.warn(message, TcmWarning, stacklevel=3)
     return picture
@@ -119,8 +120,8 @@ def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Pictu
     """
     try:
         data = Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise ImageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     return decode_picture(data, str(path), max_pixels)
 
 
@@ -205,7 +206,7 @@ def from_pil(image: Image.Image) -> Picture:
     its file is: until Pillow loads the picture, later by its name.
     """
     data = _file_of_png(image)
-    return _with_warning(_from_pil(image.copy(), "the picture", data, []), "the picture")
+    return with_warning(_from_pil(image.copy(), "the picture", data, []), "the picture")
 
 
 def _file_of_png(image: Image.Image) -> bytes:
@@ -261,7 +262,7 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def to_pil(picture: Picture) -> Image.Image:
-    """As a Pillow image of mode L, LA, RGB or RGBA, profile and EXIF in its `info`."""
+    """The picture as a Pillow image of mode L, LA, RGB or RGBA, with profile and EXIF in its `info`."""
     image = Image.fromarray(picture.array)
     if picture.icc:
         image.info["icc_profile"] = picture.icc

@@ -147,7 +147,7 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, bytes], list[str]]:
 
 
 def _metadata_of(chunk: Chunk) -> dict[str, bytes]:
-    """Raises zlib.error."""
+    """What a chunk holds of metadata, by the names of Pillow's `info`. Raises zlib.error."""
     content = bytes(chunk.data)
     name, _, rest = content.partition(b"\0")
     if chunk.kind == b"eXIf":
@@ -162,7 +162,7 @@ def _metadata_of(chunk: Chunk) -> dict[str, bytes]:
 
 
 def _unpack(data: bytes) -> bytes:
-    """At most a byte more than a .tcm file holds. Raises zlib.error."""
+    """The unpacked bytes, at most one more than a .tcm file holds. Raises zlib.error."""
     return zlib.decompressobj().decompress(data, MAX_METADATA + 1)
 
 

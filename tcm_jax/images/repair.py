@@ -95,7 +95,7 @@ def _webp(data: bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 def _heif(data: bytes) -> bytes:
-    """AVIF, whose EXIF and XMP are items: as items of no type they are not looked for. Its rotation is a property."""
+    """An AVIF file whose EXIF and XMP, which are items, have no type, so that Pillow does not look for them."""
     start = data.find(b"iinf") - 4
     if start < 0:
         return b""
@@ -162,7 +162,7 @@ def completed(data: bytes) -> bytes:
 
 
 def _completed_gif(data: bytes) -> bytes:
-    """Its first picture goes on with code 0, which is the first colour of the palette."""
+    """A GIF whose first picture goes on with code 0, which is the first colour of the palette."""
     at, block = 13 + _palette(data[10]), bytes(255)
     while data[at] == 0x21:  # an extension
         at = _end_of_blocks(data, at + 2)

@@ -48,7 +48,7 @@ def _array(image: Image.Image) -> np.ndarray:
 
 
 def _to_srgb(image: Image.Image, left_out: list[str]) -> Image.Image:
-    """CMYK or Lab to sRGB."""
+    """Converts an image from CMYK or Lab to sRGB."""
     from PIL import ImageCms
 
     srgb = ImageCms.createProfile("sRGB")

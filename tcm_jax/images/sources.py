@@ -13,7 +13,7 @@ import numpy as np
 from tcm_jax.errors import DataError, ImageError, TcmWarning
 from tcm_jax.images.formats import suffixes
 from tcm_jax.images.pictures import decode_image, read_image
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 from tcm_jax.system.walk import walk
 
 
@@ -119,7 +119,7 @@ class TfdsSource:
 
     def __init__(self, name: str, split: str = "train"):
         """Raises DataError if TFDS cannot give the data set with random access or it has no "image" feature."""
-        with needed("train", "data sets of TFDS need tensorflow-datasets"):
+        with require_extra("train", "data sets of TFDS need tensorflow-datasets"):
             import tensorflow_datasets as tfds
 
         try:

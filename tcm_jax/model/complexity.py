@@ -36,7 +36,7 @@ class Macs:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Multiply-accumulates with weights and of attention together."""
         return self.weights + self.attention
 
 

@@ -57,7 +57,7 @@ def _convolve(x, kernel, stride):
 
 
 def _convolve_shards(x, kernel, mesh):
-    """By our kernel, which knows one device: each device of the mesh convolves its part of the batch."""
+    """Convolves by our kernel, which knows one device: each device of the mesh has its part of the batch."""
 
     def convolve_part(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return kernels.convolve(x, kernel, jnp.zeros(kernel.shape[3], x.dtype), 1.0)

@@ -45,7 +45,7 @@ def _namespace(module: str) -> dict[str, Any]:
 
 
 def _among(names: dict[str, Any], function: Callable) -> FunctionType:
-    """The function with other globals."""
+    """A copy of the function, with `names` as its globals."""
     return FunctionType(function.__code__, names, function.__name__, function.__defaults__)
 
 

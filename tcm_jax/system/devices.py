@@ -26,7 +26,7 @@ _users: list[int] = []  # the process that used JAX's devices first
 
 
 def local_devices() -> list[jax.Device]:
-    """Those of this process. Raises ConfigError where JAX_PLATFORMS asks for what is not there."""
+    """JAX's devices of this process. Raises ConfigError where JAX_PLATFORMS asks for what is not there."""
     try:
         return jax.local_devices()
     except (RuntimeError, AssertionError) as error:  # the latter for cuda where no CUDA is installed
@@ -35,14 +35,14 @@ def local_devices() -> list[jax.Device]:
 
 
 def default_device() -> jax.Device:
-    """Where JAX now puts what is sent nowhere in particular."""
+    """The device to which JAX now sends what is meant for no other."""
     (device,) = jax.device_put(0.0).devices()
     return device
 
 
 @contextlib.contextmanager
 def pinned() -> Iterator[None]:
-    """Within it, for this thread, JAX does as it does by itself.
+    """Gives this thread, within the `with` block, JAX's own settings, whatever the environment or its host has set.
 
     Raises ConfigError as `local_devices` does; TcmError in a process that was forked from one that had been here: JAX's
     threads are lost, and it would wait for them for ever.

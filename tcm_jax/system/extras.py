@@ -7,7 +7,7 @@ from tcm_jax.errors import MissingExtraError
 
 
 @contextlib.contextmanager
-def needed(extra: str, what: str) -> Iterator[None]:
+def require_extra(extra: str, what: str) -> Iterator[None]:
     """For imports of what an extra of pyproject.toml installs; `what` begins the sentence ("figures need matplotlib").
 
     Raises MissingExtraError where one of them is not installed, or is but cannot be imported.

@@ -24,7 +24,7 @@ class Array(NamedTuple):
 
     @property
     def c_types(self) -> list[type]:
-        """Reference count, owner, items, bytes of an item, address, shape, strides."""
+        """C types of reference count, owner, number of items, bytes of an item, address, shape and strides."""
         return [ctypes.c_void_p] * 2 + [ctypes.c_ssize_t] * 2 + [ctypes.c_void_p] + [ctypes.c_ssize_t] * 2 * self.ndim
 
     def words(self, array: Any) -> list[int | None]:

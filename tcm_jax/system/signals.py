@@ -35,7 +35,7 @@ def prepare() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Else the next files that are opened get the numbers of closed streams, and what C code prints goes into them."""
+    """Opens closed streams. Else the next opened files got their numbers, and what C code prints would go into them."""
     for number, name in enumerate(_STREAMS):
         try:
             os.fstat(number)
@@ -54,7 +54,7 @@ def _stop(number: int, _: Any) -> None:
 
 
 def _send_again(dropped: Any) -> None:
-    """For `sys.unraisablehook`: a signal's exception that was dropped."""
+    """Sends a signal again whose exception Python dropped; serves as `sys.unraisablehook`."""
     if isinstance(dropped.exc_value, KeyboardInterrupt):
         number = signal.SIGINT
     elif isinstance(dropped.exc_value, SystemExit) and isinstance(dropped.exc_value.code, int):

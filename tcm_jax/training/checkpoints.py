@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from tcm_jax.errors import WeightsError
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class RunCheckpoints:
     """
 
     def __init__(self, folder: Path, keep: int, *, read_only: bool = False):
-        with needed("train", "a run's checkpoints need Orbax"):
+        with require_extra("train", "a run's checkpoints need Orbax"):
             import orbax.checkpoint as ocp
 
         self._ocp, self._keep, self._folder = ocp, keep, folder.absolute()

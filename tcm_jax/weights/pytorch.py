@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.model import tcm
 from tcm_jax.model.config import ModelConfig, reference_config
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 from tcm_jax.weights.weights import match_parameters
 
 # What the entropy coder and the bounds of CompressAI 1.1 to 1.2.8 add to a state dict: computed, not trained.
@@ -64,7 +64,7 @@ def read_reference(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _load_state_dict(path: str | Path) -> Mapping[str, Any]:
-    with needed("torch", "reading PyTorch checkpoints needs PyTorch"):
+    with require_extra("torch", "reading PyTorch checkpoints needs PyTorch"):
         import torch
 
     try:

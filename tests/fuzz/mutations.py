@@ -11,7 +11,7 @@ import numpy as np
 from tcm_jax.codec import Codec
 from tcm_jax.codec.container import Container, parse
 from tcm_jax.codec.residual import layer
-from tcm_jax.entropy import engines
+from tcm_jax.entropy import coders
 from tcm_jax.errors import TcmError
 
 HEADER = 40  # bytes: everything before section 2 of a small file
@@ -123,7 +123,7 @@ def outcome(codec: Codec, data: bytes, max_pixels: int) -> str:
 @contextlib.contextmanager
 def obliging_decoder() -> Iterator[None]:
     """Takes whatever is decoded, as if the forger had computed the checksums and the stream's end from it."""
-    real = engines.decoder
+    real = coders.decoder
 
     def endless(*args):
         decoder = real(*args)
@@ -131,7 +131,7 @@ def obliging_decoder() -> Iterator[None]:
         return decoder
 
     with (
-        mock.patch.object(engines, "decoder", endless),
+        mock.patch.object(coders, "decoder", endless),
         mock.patch.object(Container, "checksum_matches", lambda *_: True),
         mock.patch.object(layer, "_matches", lambda *_: True),
     ):

@@ -58,7 +58,7 @@ def _add(graph, equation, values):
 
 @rule
 def _conv_general_dilated(graph, equation, values):
-    """Of maps NHWC and a kernel HWIO; a bias that is added to the result is put into the node."""
+    """Convolution of maps NHWC with a kernel HWIO; a bias that is added to the result is put into the node."""
     params, x = equation.params, graph.whole(values[0], equation.invars[0].aval.shape)
     numbers = params["dimension_numbers"]
     layout = tuple(map(tuple, (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)))
@@ -78,7 +78,7 @@ def _conv_general_dilated(graph, equation, values):
 
 @rule
 def _dot_general(graph, equation, values):
-    """As MatMul takes it: axes that both share first, then one of sums; others beside it as one."""
+    """Product as MatMul takes it: axes that both share come first, then one of sums; others beside it become one."""
     sums, shared = equation.params["dimension_numbers"]
     if len(sums[0]) != 1:
         raise NotImplementedError("sums over several axes")

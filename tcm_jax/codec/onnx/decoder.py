@@ -16,7 +16,7 @@ from tcm_jax.codec.tile_sizes import piece_pixels
 from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, WeightsError
 from tcm_jax.model.config import ModelConfig
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 
 FORMAT, DESCRIPTION = "tcm_jax onnx 1", "model.json"
 # Pixels of a piece of g_s times channels of its finest grid: 2 Mi pixels of the embedded model, 0.9 GB.
@@ -74,7 +74,7 @@ class OnnxNetwork(DecodingNetwork):
         return piece_pixels(SYNTHESIS_VALUES, self.config.widths[0])
 
     def synthesis_sides(self, size: tuple[int, int], side: int | None) -> tuple[int, int]:
-        """Of tiles of g_s: one piece, which a residual layer may ask for, is too much of a large picture."""
+        """Height and width of tiles of g_s; one piece, which a layer may ask for, is too much of a large picture."""
         return super().synthesis_sides(size, side or None)
 
     def compute(self, program: str, *args: Any) -> Any:
@@ -111,7 +111,7 @@ class OnnxNetwork(DecodingNetwork):
 
 def _runtime() -> Any:
     """The module onnxruntime. Raises MissingExtraError."""
-    with needed("onnx", "--runtime onnx needs onnxruntime"):
+    with require_extra("onnx", "--runtime onnx needs onnxruntime"):
         import onnxruntime
     return onnxruntime
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 
 OPSET, IR_VERSION = 18, 8  # of ai.onnx, old enough for every runtime of today
 _ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "bool": 9, "float16": 10}  # TensorProto.DataType
@@ -48,7 +48,7 @@ class Value:
 
     @classmethod
     def of(cls, array: Any, parameter: bool = False) -> "Value":
-        """An array's value."""
+        """The value that stands for an array."""
         return cls(np.shape(array), array=np.asarray(array), parameter=parameter)
 
 
@@ -56,7 +56,7 @@ class Graph:
     """Nodes in order; their inputs and outputs are names. Raises MissingExtraError where onnx is not installed."""
 
     def __init__(self):
-        with needed("onnx", "ONNX programs need onnx"):
+        with require_extra("onnx", "ONNX programs need onnx"):
             import onnx.helper
             import onnx.numpy_helper
         self._helper, self._numpy_helper = onnx.helper, onnx.numpy_helper
@@ -70,12 +70,12 @@ class Graph:
         self._inputs: list[tuple[str, Any, tuple[Any, ...]]] = []
 
     def input(self, name: str, shape: tuple[Any, ...], dtype: Any) -> str:
-        """A new input."""
+        """Adds an input to the program; returns its name."""
         self._inputs.append((name, np.dtype(dtype), shape))
         return name
 
     def op(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """A new node; its output, or a list of `outputs`."""
+        """Adds a node; returns the name of its output, or of each of several `outputs`."""
         names = [f"{kind}_{next(self._numbers)}" for _ in range(outputs)]
         self.nodes.append(self._helper.make_node(kind, list(inputs), names, **attributes))
         return names[0] if outputs == 1 else names
@@ -98,16 +98,16 @@ class Graph:
         return self._constants[key]
 
     def name(self, value: Value) -> str:
-        """The graph's value, as small as it is."""
+        """Name of the value in the graph, as small as it is."""
         return value.name if value.array is None else self.constant(value.array)
 
     def whole(self, value: Value, shape: tuple[Any, ...]) -> str:
-        """The graph's value in its variable's `shape`."""
+        """Name of the value in the graph, in its variable's `shape`."""
         small = same_shape(value.shape, shape)
         return self.name(value) if small else self.op("Expand", self.name(value), self.shape(shape))
 
     def size(self, size: Any) -> str:
-        """A size as int64 [1]."""
+        """Name of a size as int64 [1]."""
         factor, name, added = linear(size)
         if not factor:
             return self.constant([added], np.int64)
@@ -130,7 +130,7 @@ class Graph:
         return self._sizes[name]
 
     def shape(self, sizes: Sequence[Any]) -> str:
-        """Sizes as one int64 vector."""
+        """Name of sizes as one int64 vector."""
         parts = [linear(size) for size in sizes]
         if not any(factor for factor, _, _ in parts):
             return self.constant([added for _, _, added in parts], np.int64)

@@ -39,12 +39,12 @@ def rule(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def whole(graph: Graph, equation: Any, values: list[Value]) -> list[str]:
-    """All inputs in the shapes of their variables."""
+    """Names of all inputs, each in the shape of its variable."""
     return [graph.whole(v, variable.aval.shape) for v, variable in zip(values, equation.invars, strict=True)]
 
 
 def result_shape(equation: Any) -> tuple[Any, ...]:
-    """Of an equation's first result."""
+    """Shape of an equation's first result."""
     return equation.outvars[0].aval.shape
 
 

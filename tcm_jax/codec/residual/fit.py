@@ -130,7 +130,7 @@ def _moments(picture: np.ndarray, hat: np.ndarray | None) -> np.ndarray:
 
 
 def _padded(picture: np.ndarray) -> np.ndarray:
-    """To int32 [channels, 2 + H + 1, W + 2 MARGIN] around 0, edges repeated."""
+    """The picture as int32 [channels, 2 + H + 1, W + 2 MARGIN] around 0, edges repeated."""
     return np.pad(planes_of(picture).astype(np.int32) - 128, ((0, 0), (2, 1), (MARGIN, MARGIN)), mode="edge")
 
 
@@ -203,7 +203,7 @@ def _classes(picture: np.ndarray, hat: np.ndarray | None, coefs: np.ndarray) -> 
 
 
 def _rounded(coefs: np.ndarray) -> np.ndarray:
-    """To int32 in units of 2**-FRACTION, sums of groups kept."""
+    """Coefficients as int32 in units of 2**-FRACTION; sums of groups are kept."""
     coefs = np.rint(coefs * (1 << FRACTION))
     for (first, *others), total in _GROUPS:
         coefs[..., first] = (total << FRACTION) - coefs[..., others].sum(-1)
@@ -234,7 +234,7 @@ def _edged(planes: np.ndarray) -> np.ndarray:
 
 
 def _at(plane: np.ndarray, row: int, column: int) -> np.ndarray:
-    """The plane moved, of an edged one."""
+    """The plane inside of an edged one, moved by so many rows and columns."""
     return plane[2 + row : plane.shape[0] - 1 + row, 2 + column : plane.shape[1] - 2 + column]
 
 
@@ -262,7 +262,7 @@ def _activities(error: np.ndarray, value: np.ndarray, hats: np.ndarray | None, c
 
 
 def _least_squares(grids: np.ndarray, actual: np.ndarray) -> np.ndarray:
-    """Weights of at least 0, of relative errors."""
+    """Weights of `grids` that give `actual` with the smallest squared relative error; none is below 0."""
     expected, found = grids[:, :6].mean(1) + 2, np.zeros(ACTIVITIES)
     for _ in range(4):
         scale = 1 / (expected + 1)

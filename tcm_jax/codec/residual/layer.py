@@ -90,7 +90,7 @@ def repeats(picture: np.ndarray) -> float:
 
 
 def _deep(picture: np.ndarray) -> np.ndarray:
-    """With an axis of channels."""
+    """The picture with an axis of channels."""
     return picture if picture.ndim == 3 else picture[..., None]
 
 
@@ -133,7 +133,7 @@ def _decode_predicted(data: bytes, picture: np.ndarray, with_hat: bool) -> np.nd
 
 
 def _pack_model(model: Model) -> bytes:
-    """Low bytes, then high bytes of the numbers, and the rest."""
+    """The model's bytes: the low ones of all numbers, then the high ones, and the rest."""
     numbers = np.concatenate([model.coefs.ravel(), model.weights.ravel()]).astype("<i2").view(np.uint8).reshape(-1, 2)
     return numbers.T.tobytes() + model.shapes.tobytes() + model.classes.tobytes()
 
@@ -161,7 +161,7 @@ def _parse_model(packed: bytes, step: int, channels: int, classes: int, height: 
 
 
 def _patterns(picture: np.ndarray) -> list[Layer]:
-    """By repeats; nothing if that takes more than the samples do."""
+    """The layer that codes the picture by repeats; nothing if that takes more bytes than the samples do."""
     palette = _palette(picture)
     stream = np.empty(picture.size + 1024, np.uint8)
     size = pattern_coder.code(np.array(_deep(picture)), palette, stream, True)

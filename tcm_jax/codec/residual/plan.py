@@ -34,7 +34,7 @@ class Latents(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """How many the stream has."""
+        """Number of bytes of the stream."""
         return len(self.container.stream)
 
 

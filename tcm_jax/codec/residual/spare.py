@@ -75,7 +75,7 @@ def _grid(colour: np.ndarray) -> tuple[int, int]:
 
 
 def _means(rows: np.ndarray) -> np.ndarray:
-    """Of a row of blocks, [rows, W, ...]: the mean of each, [columns, ...]."""
+    """Means [columns, ...] of each block in a row of blocks, [rows, W, ...]."""
     columns = rows.mean(0, dtype=np.float64)
     starts = np.arange(0, len(columns), BLOCK)
     sizes = np.diff(np.append(starts, len(columns))).reshape(-1, *[1] * (columns.ndim - 1))

@@ -40,7 +40,7 @@ KINDS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `tcm analyze`."""
+    """Adds the flags of `tcm analyze`."""
     kinds = "; ".join(f"{name}: {text}" for name, text in KINDS.items())
     parser.add_argument("kind", choices=list(KINDS), help=kinds)
     parser.add_argument("picture", type=Path, nargs="?", help="not for complexity")
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _models(paths: list[str | None], variants: bool) -> dict[str, Weights]:
-    """Weights by a name of their own."""
+    """The weights that are analysed, each by a name of its own."""
     models = {}
     for path in paths:
         weights = open_weights(path)

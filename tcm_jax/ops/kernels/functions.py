@@ -22,7 +22,7 @@ def _next(value, x, coefficient):
 
 @internal
 def exp(x):
-    """Within two units in the last place, of -87 to 88 (others count as these): Cephes' polynomial."""
+    """e**x within two units in the last place, for x from -87 to 88 (others count as these): Cephes' polynomial."""
     x = less(greater(x, everywhere(float32(-87.0))), everywhere(float32(88.0)))
     exponent = floor(_next(x, everywhere(float32(1.44269504)), 0.5))
     x = fused(exponent, everywhere(float32(-0.693359375)), x)
@@ -38,7 +38,7 @@ def exp(x):
 
 @internal
 def _erf(x):
-    """Within a few units in the last place: the rational approximation of Eigen and XLA."""
+    """The error function within a few units in the last place: the rational approximation of Eigen and XLA."""
     end = everywhere(float32(3.832506856900711))
     x = less(greater(x, everywhere(float32(-3.832506856900711))), end)
     t = x * x

@@ -1,7 +1,18 @@
-"""Range coding in tensorflow-compression's format (`entropy_encode_index`), with the same bytes from two engines.
+"""Range coding in tensorflow-compression's format (`entropy_encode_index`), with the same bytes from two coders.
 
 `native` is Numba and runs everywhere; `tfc` is the C++ of tensorflow-compression-ops, from the extra `tfc`. A stream
-written by one decodes with the other. docs/range_coder.md describes the bytes.
+written by one decodes with the other. docs/range_coder.md works this example through, byte by byte:
+
+    >>> lookup = [-16, 0, 0x4000, 0xC000, 0xF000, 0x10000, -16, 0, 0x6000, 0x10000]
+    >>> tables = RangeTables(np.array(lookup, np.int32), np.array([-1, 7], np.int32))
+    >>> indexes, symbols = np.array([0, 1, 0], np.int32), np.array([0, 7, 20], np.int32)
+    >>> writer = encoder(tables)
+    >>> writer.encode(indexes, symbols)
+    >>> stream = writer.finish()
+    >>> stream.hex(" ")
+    '6d 1d'
+    >>> decoder(tables, stream).decode(indexes)
+    array([ 0,  7, 20], dtype=int32)
 """
 
 import importlib
@@ -13,9 +24,9 @@ import numpy as np
 from tcm_jax.entropy import range_coder
 from tcm_jax.entropy.range_tables import MAX_SYMBOL, PRECISION, RangeTables
 from tcm_jax.errors import ConfigError, StreamError
-from tcm_jax.system.extras import needed
+from tcm_jax.system.extras import require_extra
 
-ENGINES = ("auto", "tfc", "native")
+CODERS = ("auto", "tfc", "native")
 _CHUNK = 1 << 16  # symbols coded at a time, so that the scratch space stays small
 _ESCAPE_BYTES = 10  # the longest code of a symbol: 16 bits of escape, 2 * 29 + 1 of Elias gamma, a sign
 
@@ -55,36 +66,36 @@ class Decoder(Protocol):
         """Raises StreamError unless the stream was consumed exactly."""
 
 
-def encoder(tables: RangeTables, engine: str = "auto") -> Encoder:
+def encoder(tables: RangeTables, coder: str = "auto") -> Encoder:
     """A new stream's encoder; `auto` takes `tfc` where it is installed, else `native`.
 
     Raises:
-        ConfigError: unknown engine.
+        ConfigError: unknown coder.
         MissingExtraError: `tfc` is asked for and not installed.
     """
-    check_engine(engine)
-    if engine == "auto":
-        engine = "tfc" if importlib.util.find_spec("tensorflow_compression_ops") else "native"
-    return _TfcEncoder(tables) if engine == "tfc" else _NativeEncoder(tables)
+    check_coder(coder)
+    if coder == "auto":
+        coder = "tfc" if importlib.util.find_spec("tensorflow_compression_ops") else "native"
+    return _TfcEncoder(tables) if coder == "tfc" else _NativeEncoder(tables)
 
 
-def decoder(tables: RangeTables, data: bytes, engine: str = "auto") -> Decoder:
+def decoder(tables: RangeTables, data: bytes, coder: str = "auto") -> Decoder:
     """A decoder of the stream `data`; `auto` is `native`.
 
     Decode with `tfc` for cross-checks and on files that you trust only: an altered file can make its C++ run forever.
 
     Raises:
-        ConfigError: unknown engine.
+        ConfigError: unknown coder.
         MissingExtraError: `tfc` is asked for and not installed.
     """
-    check_engine(engine)
-    return _TfcDecoder(tables, data) if engine == "tfc" else _NativeDecoder(tables, data)
+    check_coder(coder)
+    return _TfcDecoder(tables, data) if coder == "tfc" else _NativeDecoder(tables, data)
 
 
-def load(engine: str) -> None:
-    """Loads what `engine` needs, for who wants that done before the first stream; raises what `encoder` raises."""
-    check_engine(engine)
-    if engine == "tfc":
+def load(coder: str) -> None:
+    """Loads what `coder` needs, for who wants that done before the first stream; raises what `encoder` raises."""
+    check_coder(coder)
+    if coder == "tfc":
         _tfc_ops()
     else:
         range_coder.decode.load()
@@ -106,10 +117,10 @@ def information_content(tables: RangeTables, indexes: np.ndarray, symbols: np.nd
     return float(bits + np.sum(2.0 * np.frexp(gammas.astype(np.float64))[1]))
 
 
-def check_engine(engine: str) -> None:
-    """Raises ConfigError unless `engine` is one of `ENGINES`."""
-    if engine not in ENGINES:
-        raise ConfigError(f"unknown coder {engine!r}; choose one of {', '.join(ENGINES)}")
+def check_coder(coder: str) -> None:
+    """Raises ConfigError unless `coder` is one of `CODERS`."""
+    if coder not in CODERS:
+        raise ConfigError(f"unknown coder {coder!r}; choose one of {', '.join(CODERS)}")
 
 
 def _flat(tables: RangeTables, indexes: np.ndarray) -> np.ndarray:
@@ -158,12 +169,12 @@ class _NativeEncoder:
             self._stream += out[:written].data
 
     def finish(self) -> bytes:
-        base, top, delay = (int(x) for x in self._state)
+        base, last, delay = (int(x) for x in self._state)
         if delay:
             tail = (delay & 0xFFFF).to_bytes(2, "big")
         elif base == 0:
             tail = b""
-        elif (rounded := -(-base >> 24)) <= (base + top) >> 24:
+        elif (rounded := -(-base >> 24)) <= (base + last) >> 24:
             tail = bytes([rounded])
         else:
             tail = (-(-base >> 16)).to_bytes(2, "big")
@@ -200,18 +211,18 @@ class _NativeDecoder:
         self._state[:] = place
 
     def finish(self) -> None:
-        base, top, value, position = (int(x) for x in self._state)
-        if base == 0 or base + top > 0xFFFFFFFF:
+        base, last, value, position = (int(x) for x in self._state)
+        if base == 0 or base + last > 0xFFFFFFFF:
             expected = 0
         else:
-            shift = 24 if (base - 1) >> 24 < (base + top) >> 24 else 16
+            shift = 24 if (base - 1) >> 24 < (base + last) >> 24 else 16
             expected = -(-base >> shift) << shift
         if 2 * position < self._size or value != expected:
             raise StreamError("the coded latents do not end where they should: the file is altered")
 
 
 def _tfc_ops():
-    with needed("tfc", "the tfc coder needs tensorflow-compression-ops"):
+    with require_extra("tfc", "the tfc coder needs tensorflow-compression-ops"):
         return importlib.import_module("tensorflow_compression_ops")
 
 

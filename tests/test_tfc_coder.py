@@ -1,4 +1,4 @@
-"""The two engines write the same bytes and read each other's streams (runs where tensorflow-compression-ops is)."""
+"""The two coders write the same bytes and read each other's streams (runs where tensorflow-compression-ops is)."""
 
 import itertools
 
@@ -7,7 +7,7 @@ import pytest
 from range_coder_oracle import random_symbols, random_tables, straddling
 from test_range_coder import GOLDEN, LOOKUP, OFFSETS, encode, int32
 
-from tcm_jax.entropy import engines
+from tcm_jax.entropy import coders
 from tcm_jax.errors import StreamError
 
 pytest.importorskip("tensorflow_compression_ops")
@@ -22,14 +22,14 @@ def check_case(rng: np.random.Generator, tables, length: int, calls: int, advers
     make = straddling if adversarial else random_symbols
     indexes, symbols = make(rng, tables, length)
     cuts = [0, *sorted(rng.integers(0, length + 1, calls - 1).tolist()), length]
-    encoders = [engines.encoder(tables, engine) for engine in ("native", "tfc")]
+    encoders = [coders.encoder(tables, coder) for coder in ("native", "tfc")]
     for a, b in itertools.pairwise(cuts):
         for encoder in encoders:
             encoder.encode(indexes[a:b], symbols[a:b])
     native, tfc = (encoder.finish() for encoder in encoders)
     assert native == tfc
-    for engine in ("native", "tfc"):
-        decoder = engines.decoder(tables, native, engine)
+    for coder in ("native", "tfc"):
+        decoder = coders.decoder(tables, native, coder)
         for a, b in itertools.pairwise(cuts):
             np.testing.assert_array_equal(decoder.decode(indexes[a:b]), symbols[a:b])
         decoder.finish()
@@ -64,7 +64,7 @@ def test_same_bytes_ten_thousand_times():
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_bytes(name):
-    tables = engines.RangeTables(int32(LOOKUP), int32(OFFSETS))
+    tables = coders.RangeTables(int32(LOOKUP), int32(OFFSETS))
     indexes, symbols, expected = GOLDEN[name]
     assert encode(tables, indexes, symbols, "tfc").hex() == expected
     assert encode(tables, indexes, symbols, "auto").hex() == expected
@@ -78,12 +78,12 @@ def test_every_table_and_every_symbol():
     )
     stream = encode(tables, indexes, symbols)
     assert stream == encode(tables, indexes, symbols, "tfc")
-    np.testing.assert_array_equal(engines.decoder(tables, stream, "tfc").decode(indexes), symbols)
+    np.testing.assert_array_equal(coders.decoder(tables, stream, "tfc").decode(indexes), symbols)
 
 
 def test_unfinished_stream_is_an_error():
-    tables = engines.RangeTables(int32(LOOKUP), int32(OFFSETS))
-    decoder = engines.decoder(tables, encode(tables, [2] * 50, [1] * 50), "tfc")
+    tables = coders.RangeTables(int32(LOOKUP), int32(OFFSETS))
+    decoder = coders.decoder(tables, encode(tables, [2] * 50, [1] * 50), "tfc")
     decoder.decode(int32([2] * 10))
     with pytest.raises(StreamError):
         decoder.finish()
