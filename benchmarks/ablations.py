@@ -165,7 +165,7 @@ def make_score(config: ml_collections.ConfigDict) -> Callable:
 
         def at_level(level):
             x_hat, out = model.apply({"params": params}, x, level=level[None].astype(jnp.float32))
-            likelihoods = [out["likelihood_y"], out["likelihood_z"]]
+            likelihoods = [value for name, value in out.items() if name.startswith("likelihood_")]
             x_hat = jnp.clip(x_hat, 0, 1)
             return losses.rate_distortion(x, x_hat, likelihoods, lams[level], "mse", weights[level])[1]
 
