@@ -149,6 +149,8 @@ def _check(browser: str, page: str, folder: Path, expected: dict[str, np.ndarray
     out = folder / browser
     results = _open(browser, page, out, [folder / f"{name}.tcm" for name in expected])
     faults = [f"{browser}: {page} asked for {request}" for request in results["requests"]]
+    two = [f"{name}.tcm" for name in list(expected)[:2]]
+    faults += [] if results["chosen"] == two else [f"{browser}: {page}: of {two} a dialog opened {results['chosen']}"]
     for result in results["files"]:
         name = result["file"].removesuffix(".tcm")
         fault = result["error"] or _difference(

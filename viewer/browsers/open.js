@@ -4,7 +4,8 @@
  *     node browsers/open.js BROWSER PAGE OUT FILE...
  *
  * BROWSER is chrome or firefox, PAGE a URL. OUT gets a PNG of each picture, and `results.json`: for each file its name,
- * what went wrong (or null), what is said beside it (or null), and the information; and every request of the page.
+ * what went wrong (or null), what is said beside it (or null), and the information; every request of the page; and the
+ * names that the page lists once the first two have been chosen in the file dialog.
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -17,10 +18,11 @@ const BATCH = 100; // files that a page is opened for
 
 if (!(browser in PROGRAMS)) throw new Error(`the browser is one of ${Object.keys(PROGRAMS)}, not ${browser}`);
 mkdirSync(out, { recursive: true });
-const results = { files: [], requests: [] };
+const results = { files: [], requests: [], chosen: [] };
 const running = await startBrowser(browser);
 try {
   for (let at = 0; at < paths.length; at += BATCH) await openAll(paths.slice(at, at + BATCH));
+  results.chosen = await choose(paths.slice(0, 2));
 } finally {
   await running.close();
 }
@@ -49,6 +51,18 @@ async function openAll(batch) {
     results.files.push({ file: basename(path), ...shown, png: undefined });
   }
   await page.close();
+}
+
+/** @param {string[]} two */
+async function choose(two) {
+  const page = await running.newPage();
+  await page.goto(url);
+  const dialog = /** @type {import("puppeteer-core").ElementHandle<HTMLInputElement>} */ (await page.$("#choose"));
+  await dialog.uploadFile(...two);
+  await page.waitForFunction((count) => document.getElementById("files").childElementCount === count, {}, two.length);
+  const names = await page.$$eval("#files > *", (buttons) => buttons.map((button) => button.textContent));
+  await page.close();
+  return names;
 }
 
 /**
