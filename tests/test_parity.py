@@ -68,7 +68,7 @@ def test_parameter_counts(name):
     assert sum(np.prod(shape) for shape in flat_shapes(reference_config(SIZES[name])).values()) == COUNTS[name]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["XLA", "kernels", pytest.param("precise kernels", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_forward(name, way):
     golden, meta, x = load_case(name)
