@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from tcm_jax.errors import ImageError, TcmError
+from tcm_jax.images import bmp
 from tcm_jax.images.pictures import Picture, decode_image, decode_picture, encode_png, read_image, to_pil, write_png
 from tcm_jax.system.files import atomic_write
 
@@ -132,6 +134,31 @@ def test_arrays_of_every_form():
     for array in (RGB[..., 0], RGB[..., :2], RGB, np.dstack([RGB, RGB[..., 0]])):
         np.testing.assert_array_equal(Picture.of(array).array, array)
     np.testing.assert_array_equal(Picture.of(RGB[..., :1]).array, RGB[..., 0])
+
+
+def bitmap(pixels, masks, header=108, compression=3):
+    """A BMP file from the bottom up with masks for red, green, blue and alpha."""
+    height, width = pixels.shape
+    rows = np.pad(pixels, ((0, 0), (0, width * pixels.itemsize % 4 // pixels.itemsize)))[::-1].tobytes()
+    fields = struct.pack(
+        "<IiiHHIIiiII", header, width, height, 1, 8 * pixels.itemsize, compression, len(rows), 0, 0, 0, 0
+    )
+    fields = (fields + struct.pack("<4I", *masks)).ljust(header, b"\0")
+    return b"BM" + struct.pack("<IHHI", 14 + len(fields) + len(rows), 0, 0, 14 + len(fields)) + fields + rows
+
+
+def test_alpha_of_bitmaps():
+    masks, pixels = (0x7C00, 0x3E0, 0x1F, 0x8000), np.array([[0xFC00, 0x7C00, 0x001F], [0, 0x8000, 0]], np.uint16)
+    picture = decode_picture(bitmap(pixels, masks), "picture")
+    assert picture.colour[0].tolist() == [[255, 0, 0], [255, 0, 0], [0, 0, 255]]
+    assert picture.alpha.tolist() == [[255, 0, 0], [0, 255, 0]]
+    assert decode_picture(bitmap(pixels & 0x7FFF, masks), "picture").alpha is None  # nothing would be seen
+    assert decode_picture(bitmap(pixels, (*masks[:3], 0)), "picture").alpha is None
+    assert decode_picture(bitmap(pixels, masks, header=40), "picture").alpha is None  # what follows is no mask
+    four = bmp.alpha(bitmap(np.array([[0x0000, 0x3000, 0xF000]], np.uint16), (0xF00, 0xF0, 0xF, 0xF000)))
+    assert four.tolist() == [[0, 51, 255]]
+    cut = bitmap(pixels, masks)
+    assert all(bmp.alpha(cut[:end]) is None for end in range(len(cut)))
 
 
 def test_the_limit_on_pixels():

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tcm_jax.errors import ImageError
-from tcm_jax.images import metadata, png
+from tcm_jax.images import bmp, metadata, png
 
 _STRIP = 256  # rows
 
@@ -35,7 +35,7 @@ def planes(
     if image.has_transparency_data:
         *colours, transparency = image.convert(alpha).split()
         return _array(Image.merge(grey, colours)), _array(transparency), False
-    return _array(image if image.mode == grey else image.convert(grey)), None, False
+    return _array(image if image.mode == grey else image.convert(grey)), bmp.alpha(data), False
 
 
 def _array(image: Image.Image) -> np.ndarray:
