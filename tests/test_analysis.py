@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -152,6 +153,22 @@ def test_each_figure_differs_when_the_model_differs(kind, tmp_path, tiny_config,
     assert list(numbers[0].values()) != list(numbers[1].values())
     assert made[0][1]["provenance"]["command"]
     assert "drawn-0" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no /dev/stdout")
+def test_on_standard_output_a_figure_is_alone(tmp_path, tiny_weights, image, capfdbinary):
+    """Its numbers are on the other stream, and no file is made beside it."""
+    pytest.importorskip("matplotlib")
+    write_png(tmp_path / "p.png", image)
+    save_weights(tmp_path / "w.safetensors", tiny_weights)
+    parser = argparse.ArgumentParser()
+    analyze.add_arguments(parser)
+    analyze.run(parser.parse_args(["bits", f"{tmp_path}/p.png", "--weights", f"{tmp_path}/w.safetensors",
+                                   "-o", "/dev/stdout"]))  # fmt: skip
+    out, err = capfdbinary.readouterr()
+    assert out.startswith(b"\x89PNG") and out.endswith(b"IEND\xaeB`\x82")
+    assert err.endswith(b"wrote /dev/stdout\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.png", "w.safetensors"]
 
 
 @pytest.mark.slow

@@ -133,6 +133,16 @@ def test_convert(here, capsys, monkeypatch, tiny_config, tiny_weights, weights_f
     refused((cli.main(["convert", "model.pth.tar", "model.safetensors"]), *capsys.readouterr()), "TcmError", "exists")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no /dev/stdout")
+def test_on_standard_output_weights_are_alone(here, capfdbinary, monkeypatch, tiny_config, tiny_weights):
+    monkeypatch.setattr(pytorch, "convert", lambda path: (tiny_config, tiny_weights.params))
+    assert cli.main(["convert", "model.pth.tar", "/dev/stdout"]) == 0
+    out, err = capfdbinary.readouterr()
+    (here / "model.safetensors").write_bytes(out)
+    assert files.load_weights("model.safetensors").identity == tiny_weights.identity
+    assert err.startswith(b"/dev/stdout: ")
+
+
 def test_convert_reports_what_it_cannot_read(here, capsys):
     pytest.importorskip("torch")
     status = cli.main(["convert", "photo.png", "model.safetensors"])

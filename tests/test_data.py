@@ -4,16 +4,20 @@ import functools
 import io
 import logging
 import pickle
+import shutil
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tcm_jax.errors import ConfigError, DataError, ImageError
+from tcm_jax.errors import ConfigError, DataError, ImageError, TcmWarning
 from tcm_jax.images.datasets import open_dataset
+from tcm_jax.images.pictures import read_picture
 from tcm_jax.training.batches import Batches, ReadableImages, random_crop
 
+CASES = Path(__file__).parent / "cases"
 CROP = 16
 
 
@@ -63,6 +67,18 @@ def test_folder_and_tar_files_are_read_in_sorted_order(folder):
     alone = open_dataset(f"folder:{folder}/more.tar")
     np.testing.assert_array_equal(alone[3], picture(9))
     assert len(alone) == 4
+
+
+def test_pictures_are_read_as_the_codec_reads_them(tmp_path):
+    """Upright, in the same colours, and whatever their metadata."""
+    names = ["cmyk_garbage_profile.jpg", "exif_garbage.jpg", "exif_ori_gps_byte.jpg"]
+    for name in names:
+        shutil.copy(CASES / name, tmp_path)
+    source = open_dataset(str(tmp_path))
+    for i, name in enumerate(names):
+        with pytest.warns(TcmWarning, match=rf"{name} is read without its"):
+            found = source[i]
+        np.testing.assert_array_equal(found, read_picture(CASES / name).rgb)
 
 
 def test_batches_are_crops_of_the_pictures(folder):

@@ -219,6 +219,12 @@ def test_extras_that_pages_install_exist(page):
     assert set(re.findall(r"\"\.\[(\w+)\]\"", text(page))) <= set(extras)
 
 
+def test_the_first_command_installs_what_it_runs():
+    """CI runs it in an environment of its own."""
+    extra, command = re.search(r'^pip install "\.\[(\w+)\]" && tcm (\w+)$', text("README.md"), re.MULTILINE).groups()
+    assert f'pip install "$wheel[{extra}]"\n(cd "$work" && tcm {command} ' in text(".ci/run")
+
+
 def test_usage_has_every_option_and_no_other():
     documented = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text("docs/usage.md")))
     documented -= {"-m"}  # of pytest

@@ -68,13 +68,18 @@ def test_programs_that_are_traced_under_all_of_it(expected, monkeypatch):
     assert codec.compress(IMAGE) == expected[0]
 
 
-@pytest.mark.parametrize("name", devices._PINNED)
+PINNED = {
+    "disable_jit": False, "transfer_guard": "allow", "numpy_rank_promotion": "allow",
+    "numpy_dtype_promotion": "standard", "default_matmul_precision": None, "enable_x64": False, "debug_nans": False,
+    "debug_infs": False, "check_tracer_leaks": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PINNED)
 def test_every_setting_is_pinned(name):
     """Seen from within, so that a setting which happens to do no harm today is held as well."""
-    option = f"jax_{name}"
     with SETTINGS[name](), devices.pinned():
-        found = getattr(jax.config, option)
-    assert found == devices._PINNED[name]
+        assert getattr(jax.config, f"jax_{name}") == PINNED[name]
 
 
 def run(program: str, **environment: str) -> subprocess.CompletedProcess:

@@ -14,6 +14,7 @@ from conftest import photograph
 from golden_files import WEIGHTS
 
 from tcm_jax import cli
+from tcm_jax.cli.files import Job, plan
 from tcm_jax.errors import TcmError
 from tcm_jax.images.pictures import write_png
 from tcm_jax.system import files
@@ -80,7 +81,7 @@ def test_a_link_stays_a_link(here):
 
 def read_from(fifo: Path) -> tuple[threading.Thread, list[bytes]]:
     found: list[bytes] = []
-    thread = threading.Thread(target=lambda: found.append(fifo.read_bytes()))
+    thread = threading.Thread(target=lambda: found.append(fifo.read_bytes()), daemon=True)
     thread.start()
     return thread, found
 
@@ -89,7 +90,7 @@ def test_what_is_no_regular_file_is_written_and_not_replaced(here):
     os.mkfifo("fifo")
     thread, found = read_from(here / "fifo")
     atomic_write("fifo", b"through")
-    thread.join()
+    thread.join(10)
     assert found == [b"through"]
     assert stat.S_ISFIFO((here / "fifo").stat().st_mode)
     (here / "null").symlink_to(os.devnull)
@@ -184,6 +185,12 @@ def test_lists_and_standard_input_by_name(picture, capfd):
     assert "give -o a folder" in capfd.readouterr().err
     assert cli.main(["compress", "/dev/fd/9999"]) == 1
     assert capfd.readouterr().err.startswith("ConfigError: /dev/fd/9999 has no place beside it; give -o a file")
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="no /dev/stdin")
+def test_standard_streams_by_name_are_those_of_a_dash():
+    for inputs, output in ((["/dev/stdin"], None), (["-"], "/dev/stdout"), (["/dev/fd/0"], "/dev/fd/1")):
+        assert plan(inputs, output, False, frozenset({".png"}), ".tcm").jobs == [Job("-", "-")]
 
 
 def test_decompress_says_first_what_a_file_is(picture, capfd):

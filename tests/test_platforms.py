@@ -1,13 +1,16 @@
 """What other systems need: files in UTF-8 by name, modules that Windows has, wheels for every one of them."""
 
 import ast
+import os
 import subprocess
 import sys
+import tomllib
 import types
 from pathlib import Path
 
 import pytest
 
+from benchmarks import cores
 from tcm_jax.system import memory, program_cache
 
 ROOT = Path(__file__).parent.parent
@@ -75,6 +78,15 @@ def test_nothing_is_imported_that_windows_lacks():
     assert asked == {str(Path("benchmarks", "cores.py"))}  # which asks whether they are there
 
 
+def test_benchmarks_run_where_processes_are_not_bound(monkeypatch, capsys):
+    """As on macOS and Windows."""
+    for name in ONLY_ON_LINUX:
+        monkeypatch.delattr(os, name, raising=False)
+    assert cores.available() == os.cpu_count()
+    cores.bind(1)
+    assert capsys.readouterr().err.startswith("this system binds no process to cores")
+
+
 class Function:
     """A function with attributes, as those of ctypes."""
 
@@ -114,7 +126,12 @@ def test_macs_are_told_apart(monkeypatch):
     assert first == "Apple M1" != program_cache._processor()
 
 
-PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin", "x86_64-pc-windows-msvc")
+PLATFORMS = {
+    "x86_64-manylinux_2_28": "Linux (x86-64",
+    "aarch64-manylinux_2_28": ", ARM64), ",
+    "aarch64-apple-darwin": "macOS (ARM64) and ",
+    "x86_64-pc-windows-msvc": "Windows (x86-64)",
+}  # and what README says of each
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 BUILT_FROM_SOURCE = ("promise",)  # of tensorflow-datasets: Python alone, of which there is no wheel
 
@@ -124,6 +141,14 @@ def resolve(platform: str, python: str, *what: str, **options) -> subprocess.Com
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--only-binary", ":all:", *what]
     command += ["--python-platform", platform, "--python-version", python]
     return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False, **options)
+
+
+def test_readme_says_where_it_installs():
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    platforms = "".join(PLATFORMS.values())
+    assert f"It installs on {platforms}, with Python {PYTHONS[0]} to {PYTHONS[-1]}." in readme
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["requires-python"] == f">={PYTHONS[0]}"
 
 
 @pytest.mark.slow
@@ -141,6 +166,6 @@ def test_every_dependency_has_a_wheel(platform):
 
 @pytest.mark.slow
 def test_a_missing_wheel_is_noticed():
-    answer = resolve(PLATFORMS[-1], PYTHONS[0], "-", input="uvloop")  # which has none for Windows
+    answer = resolve("x86_64-pc-windows-msvc", PYTHONS[0], "-", input="uvloop")  # which has none for Windows
     assert answer.returncode != 0
     assert "no wheels" in answer.stderr

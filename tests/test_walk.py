@@ -3,6 +3,9 @@
 import os
 import socket
 import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +115,8 @@ def tcm(capsys, *argv: str):
 def test_the_command_names_special_files_and_works_on_the_rest(folder, capsys, monkeypatch):
     monkeypatch.chdir(folder.parent)
     os.mkfifo("in/p.png")
+    # So that who opens it finds it empty, and does not wait for ever.
+    threading.Thread(target=(folder / "p.png").write_bytes, args=(b"",), daemon=True).start()
     status, out, err = tcm(capsys, "compress", "in", "-o", "out")
     assert (status, err) == (0, "TcmWarning: in/p.png is a FIFO, and is left out\n3 done\n")
     assert sorted(line.partition(":")[0] for line in out.splitlines()) == ["out/1.tcm", "out/b/c/2.tcm", "out/y/3.tcm"]
@@ -156,8 +161,16 @@ def test_every_ending_that_pillow_reads_is_one():
     assert not suffixes() & {".tcm", ".mpg", ".h5", ".pdf"}
 
 
-def test_jpeg_xl_is_a_picture_where_its_plugin_is(tmp_path):
+READ = {
+    "folder": "from tcm_jax.images.datasets import open_dataset; print(open_dataset({!r})[0].shape)",
+    "file": "from tcm_jax.images.pictures import read_image; print(read_image({!r} + '/a.jxl').shape)",
+}
+
+
+@pytest.mark.parametrize("place", READ)
+def test_jpeg_xl_is_a_picture_where_its_plugin_is(place, tmp_path):
+    """In a new process, where nobody else has registered it."""
     pytest.importorskip("pillow_jxl")
-    assert ".jxl" in suffixes()
     Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(tmp_path / "a.jxl")
-    assert open_dataset(str(tmp_path))[0].shape == (8, 9, 3)
+    program = [sys.executable, "-c", READ[place].format(str(tmp_path))]
+    assert subprocess.run(program, capture_output=True, text=True, check=True).stdout == "(8, 9, 3)\n"
