@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tcm_jax import cli
-from tcm_jax.evaluation import console
+from tcm_jax.errors import TcmError
+from tcm_jax.evaluation import console, results
 from tcm_jax.evaluation.report import write_report
 from tcm_jax.images.pictures import write_png
+from tcm_jax.system import signals
 from tcm_jax.system.names import encoded, printable, say
 
 BYTES = os.fsdecode(b"caf\xe9") if sys.platform != "win32" else "caf"
@@ -56,6 +58,21 @@ def test_a_closed_stream_is_nobody(monkeypatch):
     strict = io.TextIOWrapper(io.BytesIO(), "ascii", "strict")
     say("猫\udcff", strict)
     assert strict.buffer.getvalue() == b"\\u732b\\xff\n"
+
+
+def test_an_error_is_one_line_whatever_it_names(capsys):
+    def fail():
+        raise TcmError("no file b\nTcmError: \x1b[31m\udcff")
+
+    assert signals.outcome(fail) == 1
+    assert capsys.readouterr().err == r"TcmError: no file b\nTcmError: \x1b[31m\xff" + "\n"
+
+
+def test_a_program_prints_what_libraries_say():
+    program = "from tcm_jax.system import signals; signals.prepare(); print('猫', chr(0xDCFF))"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+    assert done.stdout.split() == [rb"\u732b", rb"\udcff"]
 
 
 STREAMS = [{"PYTHONIOENCODING": "utf-8:strict"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]
@@ -108,6 +125,10 @@ def test_reports_hold_such_names(tmp_path, monkeypatch, capsys):
     page = Path("report.html").read_text(encoding="utf-8")
     assert r"\\xe9" in page
     assert r"\udce9" not in page
+
+
+def test_a_name_leaves_no_cell_of_a_markdown_table():
+    assert results._table(["codec"], [["a|b\n\x1b"]])[-1] == r"| a\|b\n\x1b |"
 
 
 def test_the_terminal_shows_names_without_markup():
