@@ -104,3 +104,16 @@ def test_a_program_works_or_says_why_not(here, cache, program, surroundings):
         assert done.returncode == 1
         assert "No space left on device" in done.stderr
     assert not [path for path in here.iterdir() if path.suffix == ".tmp"]
+
+
+def python(work: str, streams: str) -> subprocess.CompletedProcess:
+    """Runs a program of ours that does `work`, with its streams as the shell has them."""
+    code = f"import sys; from tcm_jax.system import signals; signals.prepare(); sys.exit(signals.outcome({work}))"
+    return subprocess.run(["bash", "-c", f'{sys.executable} -c "{code}" {streams}'], capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "streams", "said"), [("stdin", "<&-", "input"), ("stdout", ">&-", "output")])
+def test_no_bytes_go_through_a_closed_stream(name, streams, said):
+    done = python(f"lambda: signals.standard('{name}')", streams)
+    assert (done.returncode, done.stderr) == (1, f"TcmError: standard {said} is closed\n")
