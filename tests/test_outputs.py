@@ -1,5 +1,7 @@
 """Where output goes: names of any bytes, pipes and devices, modes, and nothing half written after a signal."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -14,7 +16,8 @@ from conftest import photograph
 from golden_files import WEIGHTS
 
 from tcm_jax import cli
-from tcm_jax.cli.files import Job, plan
+from tcm_jax.cli import batch
+from tcm_jax.cli.files import Job, Plan, plan
 from tcm_jax.errors import TcmError
 from tcm_jax.images.pictures import write_png
 from tcm_jax.system import files
@@ -292,3 +295,23 @@ def test_a_library_installs_no_handlers():
     program = "import signal, tcm_jax, tcm_jax.pillow_plugin, tcm_jax.codec, tcm_jax.cli, tcm_jax.evaluation.command\n"
     program += "assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGHUP) is signal.SIG_DFL"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+class FullDisk(io.StringIO):
+    def write(self, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_full_disk_stops_no_file(monkeypatch, as_json):
+    both, coded = Plan([Job("a", "a.tcm"), Job("b", "b.tcm")], skipped=0, many=False), []
+
+    def engine(jobs):
+        for job in jobs:
+            coded.append(job.source)
+            yield {"input": job.source, "output": job.target}
+
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    with pytest.raises(TcmError, match="what was done could not all be printed: No space left"):
+        batch.run(both, engine, str, as_json)
+    assert coded == ["a", "b"]
