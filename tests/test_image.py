@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,37 @@ def bitmap(pixels, masks, header=108, compression=3):
     return b"BM" + struct.pack("<IHHI", 14 + len(fields) + len(rows), 0, 0, 14 + len(fields)) + fields + rows
 
 
+def separate_planes(planes, order, extra, compression, rows=2):
+    """A TIFF file of grey and alpha, each [H, W] in strips of its own."""
+    packed = {1: lambda strip: strip, 8: zlib.compress}[compression]
+    strips = [packed(plane[top : top + rows].tobytes()) for plane in planes for top in range(0, len(plane), rows)]
+    offsets = np.cumsum([8, *map(len, strips)]).tolist()
+    height, width = planes[0].shape
+    entries = {256: [width], 257: [height], 258: [8, 8], 259: [compression], 262: [1], 273: offsets[:-1], 277: [2],
+               278: [rows], 279: [*map(len, strips)], 284: [2], 338: [extra]}  # fmt: skip
+    directory, rest, beyond = struct.pack(f"{order}H", len(entries)), b"", offsets[-1] + 2 + 12 * len(entries) + 4
+    for tag, values in entries.items():
+        data = struct.pack(f"{order}{len(values)}I", *values)
+        if len(values) > 1:
+            data, rest = struct.pack(f"{order}I", beyond + len(rest)), rest + data
+        directory += struct.pack(f"{order}HHI", tag, 4, len(values)) + data
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, offsets[-1])
+    return head + b"".join(strips) + directory + bytes(4) + rest
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [1, 8])
+def test_separate_planes_of_grey_and_alpha(order, compression):
+    grey, alpha = RGB[..., 0], RGB[..., 1] | 1
+    picture = decode_picture(separate_planes((grey, alpha), order, 2, compression), "picture")
+    np.testing.assert_array_equal(picture.array, np.dstack([grey, alpha]))
+    premultiplied = (grey.astype(np.uint16) * alpha // 255).astype(np.uint8)
+    picture = decode_picture(separate_planes((premultiplied, alpha), order, 1, compression), "picture")
+    np.testing.assert_array_equal(picture.alpha, alpha)
+    dense = alpha > 100
+    np.testing.assert_allclose(picture.colour[dense].astype(int), grey[dense], atol=3)
+
+
 def test_alpha_of_bitmaps():
     masks, pixels = (0x7C00, 0x3E0, 0x1F, 0x8000), np.array([[0xFC00, 0x7C00, 0x001F], [0, 0x8000, 0]], np.uint16)
     picture = decode_picture(bitmap(pixels, masks), "picture")
@@ -183,11 +215,23 @@ def test_the_preview_of_a_photograph_is_no_frame():
     assert picture.colour.shape == RGB.shape and not picture.left_out
 
 
-def test_floating_point_is_refused():
-    with pytest.raises(ImageError, match="floating-point"):
-        decoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")
-    with pytest.raises(ImageError, match="beyond 16 bits"):
-        decoded(Image.fromarray(np.full((4, 4), 70000, np.int32)), "TIFF")
+@pytest.mark.parametrize(
+    ("samples", "expected", "told"),
+    [
+        (np.array([0, 0.5, 1], np.float32), [0, 128, 255], "0 to 1"),
+        (np.array([0, 127.6, 255], np.float32), [0, 128, 255], "0 to 255"),
+        (np.array([-1, 0, 3], np.float32), [0, 64, 255], "-1 to 3"),
+        (np.array([np.nan, 0.2, np.inf], np.float32), [0, 51, 0], "0 to 1"),
+        (np.array([7, 7, 7000], np.float32), [0, 0, 255], "7 to 7000"),
+        (np.array([300, 300, 300], np.float32), [0, 0, 0], "300 to 300"),
+        (np.array([70000, 35000, 0], np.int32), [255, 128, 0], "0 to 70000"),
+        (np.array([65535, 32768, 0], np.int32), [255, 128, 0], None),
+    ],
+)
+def test_ranges_other_than_of_integers_are_told(samples, expected, told):
+    picture = decode_picture(encoded(Image.fromarray(samples[None]), "TIFF"), "picture")
+    assert picture.colour[0].tolist() == expected
+    assert picture.left_out == ((f"range of samples ({told} became 0 to 255)",) if told else ())
 
 
 def test_broken_files_are_refused():

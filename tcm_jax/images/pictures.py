@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from tcm_jax.errors import ImageError, TcmError, TcmWarning
-from tcm_jax.images import formats, metadata, png, repair
+from tcm_jax.images import formats, metadata, png, repair, tiff
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.metadata import EXIF_PREFIX, UnusableError
 from tcm_jax.images.samples import planes
@@ -112,11 +112,12 @@ def with_warning(picture: Picture, name: str) -> Picture:
 def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Picture:
     """Reads a picture file, upright (EXIF orientation applied).
 
-    Palettes become RGB, samples of 16 bits are scaled to 8, CMYK and Lab are converted to sRGB by their profile
-    (without a usable one, CMYK by Pillow's formula). Metadata that cannot be used and further frames are in `left_out`.
+    Palettes become RGB, samples of other ranges are scaled to 8 bits, CMYK and Lab are converted to sRGB by their
+    profile (without a usable one, CMYK by Pillow's formula). Metadata that cannot be used, further frames, and a range
+    that only the samples tell are in `left_out`.
 
-    Raises ImageError for a file that is missing, broken or no picture, for more than `max_pixels` (and for more than
-    Pillow's limit against decompression bombs), and for floating-point samples.
+    Raises ImageError for a file that is missing, broken or no picture, and for more than `max_pixels` (and more than
+    Pillow's limit against decompression bombs).
     """
     try:
         data = Path(path).read_bytes()
@@ -189,9 +190,10 @@ def _open(data: bytes, name: str, max_pixels: int, info: dict[str, Any], left_ou
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # a photograph with its preview behind it is one picture
             left_out.append(f"frames after the first ({frames - 1})")
-        image.load()
-        image.info.update(info)
-        return _from_pil(image, name, data, left_out)
+        whole = tiff.joined_planes(image, data)
+        whole.load()
+        whole.info.update(info)
+        return _from_pil(whole, data, left_out)
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -202,11 +204,11 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 def from_pil(image: Image.Image) -> Picture:
     """What the codec stores of a Pillow image of any mode; warns (TcmWarning) of metadata that cannot be used.
 
-    Raises ImageError for floating-point samples. A PNG's transparent colour of other than 8 bits is known as long as
+    A PNG's transparent colour of other than 8 bits is known as long as
     its file is: until Pillow loads the picture, later by its name.
     """
     data = _file_of_png(image)
-    return with_warning(_from_pil(image.copy(), "the picture", data, []), "the picture")
+    return with_warning(_from_pil(image.copy(), data, []), "the picture")
 
 
 def _file_of_png(image: Image.Image) -> bytes:
@@ -223,12 +225,12 @@ def _file_of_png(image: Image.Image) -> bytes:
     return image.fp.read()
 
 
-def _from_pil(image: Image.Image, name: str, data: bytes, left_out: list[str]) -> Picture:
+def _from_pil(image: Image.Image, data: bytes, left_out: list[str]) -> Picture:
     """The picture of a loaded image; `data` is its file, if that is known. `left_out` is added to."""
     exif = metadata.strip_prefix(metadata.as_bytes(image.info.get("exif")))
     # Pillow turns a TIFF when it loads it, whose XMP it leaves as it was.
     turn = _TURNS.get(1 if image.format == "TIFF" else metadata.orientation(image.info, exif))
-    colour, alpha, converted = planes(image, name, data, left_out)
+    colour, alpha, converted = planes(image, data, left_out)
     icc = b"" if converted else metadata.as_bytes(image.info.get("icc_profile"))
     icc = _usable("ICC profile", icc, lambda icc: metadata.check_profile(icc, colour.ndim == 2), left_out)
     exif = _usable("EXIF", exif, metadata.check_exif, left_out)

@@ -5,24 +5,19 @@ import io
 import numpy as np
 from PIL import Image
 
-from tcm_jax.errors import ImageError
 from tcm_jax.images import bmp, metadata, png
 
 _STRIP = 256  # rows
 
 
-def planes(
-    image: Image.Image, name: str, data: bytes, left_out: list[str]
-) -> tuple[np.ndarray, np.ndarray | None, bool]:
+def planes(image: Image.Image, data: bytes, left_out: list[str]) -> tuple[np.ndarray, np.ndarray | None, bool]:
     """(colour uint8 [H, W, 3] or grey [H, W], alpha uint8 [H, W] or None, whether colours were converted to sRGB).
 
-    `name` is what errors call the loaded `image`, `data` its file if that is known; an ICC profile that cannot convert
-    is added to `left_out`. Raises ImageError for samples whose range is unknown.
+    `data` is the file of the loaded `image` if that is known. An ICC profile that cannot convert, and a range that is
+    not kept, are added to `left_out`.
     """
-    if image.mode == "F":
-        raise ImageError(f"{name} has floating-point samples, whose range is unknown; convert it to 8 or 16 bits")
-    if image.mode.startswith("I"):
-        return *_grey16(image, name), False
+    if image.mode == "F" or image.mode.startswith("I"):
+        return *_grey_of_any_range(image, left_out), False
     if image.mode in ("CMYK", "LAB"):
         return _array(_to_srgb(image, left_out)), None, True
     if image.mode in ("1", "L", "LA", "La"):
@@ -63,11 +58,19 @@ def _to_srgb(image: Image.Image, left_out: list[str]) -> Image.Image:
     return ImageCms.buildTransform(ImageCms.createProfile("LAB"), srgb, "LAB", "RGB").apply(image)
 
 
-def _grey16(image: Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """(grey scaled to 8 bits, rounding to nearest where Pillow's own conversion clips at 255; alpha)."""
-    grey = np.array(image).astype(np.int64)
-    if grey.min() < 0 or grey.max() > 65535:
-        raise ImageError(f"{name} has samples beyond 16 bits; convert it to 8 or 16 bits")
+def _grey_of_any_range(image: Image.Image, left_out: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """(grey as 8 bits, rounded to the nearest, where Pillow's own conversion clips at 255; alpha).
+
+    Integers are of 16 bits, floating-point samples of 0 to 1 or 0 to 255, if that holds them; else the lowest becomes
+    0 and the highest 255.
+    """
+    grey = np.nan_to_num(np.array(image).astype(np.float64), posinf=0, neginf=0)
     transparent = image.info.get("transparency")
     alpha = None if transparent is None else np.where(grey == transparent, 0, 255).astype(np.uint8)
-    return ((grey + 128) // 257).astype(np.uint8), alpha
+    low, high = float(grey.min()), float(grey.max())
+    usual = [(0.0, 1.0), (0.0, 255.0)] if image.mode == "F" else [(0.0, 65535.0)]
+    first, last = next((span for span in usual if span[0] <= low and high <= span[1]), (low, high))
+    if (first, last) != (0.0, 65535.0):
+        left_out.append(f"range of samples ({first:g} to {last:g} became 0 to 255)")
+    scaled = (grey - first) * (255 / ((last - first) or 1))
+    return np.floor(scaled + 0.5).astype(np.uint8), alpha
