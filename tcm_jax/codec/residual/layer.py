@@ -14,7 +14,7 @@ import numpy as np
 from tcm_jax.codec.container import varint
 from tcm_jax.codec.residual.fit import Model, buffers, code, fit
 from tcm_jax.codec.residual.tables import EXPONENTS, WIDTHS, level_of, tables
-from tcm_jax.entropy import pattern_coder, pixel_coder
+from tcm_jax.entropy import pattern_coder, pixel_coder, pixel_moments
 from tcm_jax.entropy.pixel_coder import LEVELS, SPARE
 from tcm_jax.entropy.pixel_prediction import ACTIVITIES, BLOCK, TAPS
 from tcm_jax.errors import StreamError
@@ -36,6 +36,13 @@ class Layer:
 
 class ChecksumError(StreamError):
     """The layer does not decode to the picture that was encoded: it, or x_hat, is another. `decoder.py` catches it."""
+
+
+def load() -> None:
+    """Loads the layer's compiled functions, for who wants that done before the first layer."""
+    for function in (pattern_coder._code, pixel_moments._moments, pixel_coder.decode, pixel_coder.residuals,
+                     pixel_coder.encode):  # fmt: skip
+        function.load()
 
 
 def encode_layer(picture: np.ndarray, hat: np.ndarray | None = None, step: int = 1) -> Layer:
