@@ -105,6 +105,21 @@ export class Network {
   }
 
   /**
+   * All detail slices where there are any: those that a file does not have are 0.
+   *
+   * @param {Ints[]} details
+   * @returns {Ints[]}
+   */
+  allDetails(details) {
+    const [first] = details;
+    if (!first) {
+      return [];
+    }
+    const none = { ...first, data: new Int32Array(first.data.length) };
+    return this.model.config.detail_from.map((_, i) => details[i] ?? none);
+  }
+
+  /**
    * The picture, uint8 [height, width, 3] of any size, from decoded slices and symbols of detail slices.
    *
    * @param {Floats[]} decoded
@@ -116,8 +131,8 @@ export class Network {
    */
   async synthesize(decoded, details, size, side, onTile) {
     const [height, width] = size;
-    const program = details.length ? `synthesis_${details.length}` : "synthesis";
-    const grids = { ...numbered("y_hat", decoded), ...numbered("detail", details) };
+    const program = details.length ? "detailed_synthesis" : "synthesis";
+    const grids = { ...numbered("y_hat", decoded), ...numbered("detail", this.allDetails(details)) };
     const picture = { data: new Uint8Array(height * width * 3), height, width, channels: 3 };
     const tiles = tilesOf(this.size, side === null ? chosenSides(this.size) : [side, side], SYNTHESIS_HALO);
     for (const [i, { rows, columns }] of tiles.entries()) {

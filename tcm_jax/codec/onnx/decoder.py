@@ -80,8 +80,10 @@ class OnnxNetwork(DecodingNetwork):
     def compute(self, program: str, *args: Any) -> Any:
         """Results of a program: integers among its arguments are part of its name."""
         name = "_".join([program, *(str(arg) for arg in args if isinstance(arg, int))])
-        if program == "detailed_synthesis":
-            name = f"synthesis_{len(args[1])}"
+        if program == "detailed_synthesis":  # it takes all details: those that a file does not have are 0
+            y_hat, details, level = args
+            lacking = len(self.config.detail_from) - len(details)
+            args = y_hat, [*details, *[np.zeros_like(details[0])] * lacking], level
         session = self._session(name)
         try:
             said = self._model.programs[name]

@@ -127,9 +127,8 @@ def _programs(c: ModelConfig) -> dict[str, _Exported]:
     for i in range(len(details)):
         seen = all_symbols, sigmas, details[:i], level
         found[f"detail_scales_{i}"] = _Exported(network._detail_scales, (i,), seen, ["sigma"])
-        inputs = y_hat, details[: i + 1], level
-        found[f"synthesis_{i + 1}"] = _Exported(network._detailed_synthesis, (), inputs, ["picture"])
     if details:
+        found["detailed_synthesis"] = _Exported(network._detailed_synthesis, (), (y_hat, details, level), ["picture"])
         outputs = [detail.name for detail in details]
         found["detail_analysis"] = _Exported(network._detail_analysis, (), (picture, y_hat, level), outputs)
     return found
