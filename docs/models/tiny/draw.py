@@ -1,7 +1,7 @@
-"""Draws what photographs lack, for the tenth run: `python docs/models/tiny/draw.py train_photos.tar drawn.tar`.
+"""Draws what photographs lack: `python docs/models/tiny/draw.py train_photos.tar drawn.tar`.
 
 Pages of text, screens, line art, and darkened photographs of the first tar, as PNGs; the same each time with one
-version of Pillow and of FreeType. The fonts are those that matplotlib brings.
+version of Pillow and of FreeType. The fonts are those that matplotlib brings. `--first 1 --sets 2` draws others.
 """
 
 import argparse
@@ -128,11 +128,16 @@ def write_tar(output: str, pictures: Iterable[tuple[str, Image.Image]]) -> None:
     print(hashlib.sha256(Path(output).read_bytes()).hexdigest(), output)
 
 
-def main(photos: str, output: str) -> None:
-    """Draws COUNTS of each kind."""
+def main(photos: str, output: str, first: int, sets: int) -> None:
+    """Draws COUNTS of each kind for each of `sets` sets from the number `first` on."""
     with tarfile.open(photos) as source:
         makers = {"page": page, "screen": screen, "lines": lines, "dark": functools.partial(dark, source)}
-        numbered = ((kind, i) for kind, count in COUNTS.items() for i in range(count))
+        numbered = (
+            (kind, 100 * number + i)
+            for number in range(first, first + sets)
+            for kind, count in COUNTS.items()
+            for i in range(count)
+        )
         seeded = ((kind, i, np.random.default_rng([sum(map(ord, kind)), i])) for kind, i in numbered)
         write_tar(output, ((f"{kind}_{i}.png", makers[kind](rng)) for kind, i, rng in seeded))
 
@@ -141,4 +146,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("photos", help="tar of photographs")
     parser.add_argument("output", help="tar to write")
+    parser.add_argument("--first", type=int, default=0, help="number of the first set of pictures")
+    parser.add_argument("--sets", type=int, default=1, help="how many sets")
     main(**vars(parser.parse_args()))
