@@ -84,3 +84,14 @@ def test_a_worker_that_was_killed_is_an_error_and_no_traceback(sweep, tmp_path):
     )
     assert not any(map(runs, workers))
     assert len(list((tmp_path / "rows").glob("*.json"))) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_an_output_that_cannot_be_written_is_told_once():
+    """Python, which flushes the streams at its exit, has nothing left to complain of."""
+    program = "import sys; from tcm_jax.system import signals; sys.exit(signals.outcome(lambda: print('x')))"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True,
+                              env=environment, check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "TcmError: No space left on device\n")
