@@ -116,7 +116,8 @@ export class Network {
       return [];
     }
     const none = { ...first, data: new Int32Array(first.data.length) };
-    return this.model.config.detail_from.map((_, i) => details[i] ?? none);
+    const from = /** @type {number[]} */ (this.model.config.detail_from);
+    return from.map((_, i) => details[i] ?? none);
   }
 
   /**
