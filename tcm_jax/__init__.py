@@ -85,7 +85,7 @@ def compress(
     lossless: bool = False,
     max_error: int | None = None,
     effort: int = 0,
-    tune: str = "psnr",
+    tune: str | None = None,
 ) -> bytes:
     """A picture to the bytes of a `.tcm` file.
 
@@ -93,11 +93,12 @@ def compress(
         image: uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha; or a PIL image of
             any mode, or the path of a picture file, whose ICC profile and EXIF are kept.
         quality: 1 to 100, of variable-rate weights (50 if None); 100 is exact.
-        weights: a `.safetensors` file; None is the embedded model.
+        weights: a `.safetensors` file; None is an embedded model.
         lossless: every sample comes back as it is.
         max_error: no sample is off by more than so many levels, 0 to 127. Give one of quality, lossless and max_error.
         effort: 0 to 9, how long to search for latents that code the picture better; each step doubles the time.
-        tune: what the search is for, "psnr", "ms-ssim" or "ssimulacra2".
+        tune: what the picture is coded for: "psnr", or for the eye "visual", "ms-ssim" or "ssimulacra2". It chooses the
+            embedded model, and what the search is for; None is "visual", or what `weights` were trained for.
 
     Raises:
         TcmError: a subclass says which of these cannot be used, and why.
@@ -117,7 +118,8 @@ def compress(
     elif isinstance(image, str | PathLike):
         image = with_warning(read_picture(image), str(image))
     error = 0 if lossless else max_error
-    return _codec(weights).compress(image, quality, max_error=error, effort=Effort(effort, tune))
+    wanted = Effort(effort, tune)
+    return _codec(weights, tune).compress(image, quality, max_error=error, effort=wanted)
 
 
 @overload
@@ -137,7 +139,7 @@ def decompress(
 
     Args:
         data: the bytes of the file, its path, or the file itself, opened for reading bytes.
-        weights: as `compress` takes them.
+        weights: as `compress` takes them; None is the embedded model that wrote the file.
         as_pil: give a PIL image.
 
     Raises:
@@ -179,9 +181,11 @@ def _read(data: File) -> bytes:
     return bytes(data)
 
 
-def _codec(weights: str | PathLike[str] | None) -> Codec:
+def _codec(weights: str | PathLike[str] | None, tune: str | None = None) -> Codec:
+    from tcm_jax.weights.embedded import embedded_for
+
     if weights is None:
-        return _opened(None, None)
+        return _opened(embedded_for(tune), None)
     path = Path(weights).absolute()
     try:
         status = path.stat()
@@ -191,7 +195,7 @@ def _codec(weights: str | PathLike[str] | None) -> Codec:
 
 
 @functools.lru_cache(maxsize=2)
-def _opened(path: Path | None, written: tuple[int, int] | None) -> Codec:
+def _opened(path: Path, written: tuple[int, int] | None) -> Codec:
     """The codec of weights as they were `written`: (nanoseconds, bytes)."""
     from tcm_jax.codec import Codec
     from tcm_jax.weights.files import load_weights

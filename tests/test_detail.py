@@ -17,6 +17,7 @@ from tcm_jax.errors import ConfigError, StreamError
 from tcm_jax.model.checkerboard import Checkerboard, black
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.tcm import TCM
+from tcm_jax.training.export import continued_down
 from tcm_jax.training.extension import extend, is_extension
 from tcm_jax.training.optimizer import make_schedule
 from tcm_jax.training.start import random_params
@@ -237,3 +238,12 @@ def test_symbol_counts_are_of_what_each_level_codes(model, params):
     pictures = np.stack([photograph(128, 128, seed) for seed in range(len(LAMS))])
     counted = symbol_counts(model, params, [pictures])
     assert counted.sum() == 64 * (len(LAMS) * model.latent_channels + 2 * model.detail_channels)
+
+
+def test_a_level_that_no_training_sees_goes_on_from_those_above():
+    """Qualities just above a detail slice's first level have gains between it and the next one, which was trained."""
+    table = np.arange(12.0).reshape(6, 2) ** 2
+    continued = continued_down(table, 2.5)
+    np.testing.assert_array_equal(continued[2], 2 * table[3] - table[4])
+    np.testing.assert_array_equal(np.delete(continued, 2, 0), np.delete(table, 2, 0))
+    np.testing.assert_array_equal(continued_down(table, 4.0), table)  # one level above it tells no slope

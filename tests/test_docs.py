@@ -33,6 +33,7 @@ WORDS = {
     "docs/hostile.md": 400,
     "docs/viewer.md": 700,
     "docs/models/tiny/README.md": 500,
+    "docs/models/visual/README.md": 500,
 }
 NOTES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "experiments").glob("*.md"))
 PAGES = [*WORDS, "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"]
@@ -126,13 +127,13 @@ def test_evaluate_prints_what_readme_shows(here, capsys, monkeypatch):
     assert cli.main(["evaluate", "--codecs", "jpeg"]) == 0
 
     def rates(output: str) -> list[list[str]]:
-        lines = re.findall(r"^tcm_tiny +quality .*", output, re.MULTILINE)
+        lines = re.findall(r"^tcm_tiny\w* +quality .*", output, re.MULTILINE)
         return [line.split()[:-2] for line in lines]
 
-    assert len(rates(text("README.md"))) == 6
+    assert len(rates(text("README.md"))) == 12
     assert rates(capsys.readouterr().out) == rates(text("README.md"))
     run_blocks("docs/evaluation.md")
-    assert re.fullmatch(r"\{'jpeg': -\d\d\.\d+\}\n", capsys.readouterr().out)
+    assert re.fullmatch(r"\{'tcm_tiny_visual': -?\d+\.\d+, 'jpeg': -\d\d\.\d+\}\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("page", WORDS)

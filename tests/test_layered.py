@@ -92,7 +92,7 @@ def test_the_top_of_the_scale(codec):
 
 def test_below_the_scale_files_are_as_they_were(codec):
     """Latents alone up to 60, whatever they are worth."""
-    for quality in (1, 50, plan.HELPED_FROM / 100):
+    for quality in (1, 50, 60):
         assert not parse(codec.compress(PHOTOGRAPH, quality)).layer
 
 
@@ -195,13 +195,13 @@ def test_a_layer_goes_over_latents_that_fail_in_a_part():
     picture, rng = photograph(96, 128), np.random.default_rng(0)
     hat = np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
     latents = _latents(hat, picture.size // 30)
-    assert plan.help_latents(picture, latents, 9000, pytest.fail) is None
+    assert plan.help_latents(picture, latents, plan.usual_worth(9000), pytest.fail) is None
     picture[:, 64:] = rng.integers(0, 256, (96, 64, 3))
-    helped, alone = (plan.help_latents(picture, latents, 9000, code) for code in (pytest.fail, None))
+    helped, alone = (plan.help_latents(picture, latents, plan.usual_worth(9000), code) for code in (pytest.fail, None))
     assert (helped.latents, alone.latents) == (latents, None)
     assert psnr(picture, helped.layer.decoded) > 31 > 15 > psnr(picture, hat)
     assert psnr(picture, helped.layer.decoded) > psnr(picture, alone.layer.decoded)
-    coarser = plan.help_latents(picture, latents, 6100, pytest.fail)
+    coarser = plan.help_latents(picture, latents, plan.usual_worth(6100), pytest.fail)
     assert len(coarser.layer.data) < len(helped.layer.data)
 
 
@@ -212,7 +212,7 @@ def test_the_step_suits_a_pattern(quality):
     hat = np.clip(picture + np.random.default_rng(0).normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
     picture[:48, :48], hat[:48, :48] = CHECKERS[:48, :48], 128
     latents = _latents(hat, picture.size // 30)
-    helped = plan.help_latents(picture, latents, quality, lambda _: latents)
+    helped = plan.help_latents(picture, latents, plan.usual_worth(quality), lambda _: latents)
     assert (helped.latents, step_of(helped.layer.data)) == (latents, 32)
     assert psnr(picture, helped.layer.decoded) > 37
 
@@ -223,7 +223,7 @@ def test_a_file_with_latents_that_fail_in_a_part(codec):
     image[:, 45:] = np.random.default_rng(0).integers(0, 256, (60, 45, 3))
     for beside in (True, False):
 
-        def choose(colour, latents, hundredths, code, beside=beside):
+        def choose(colour, latents, worth, code, beside=beside):
             return plan.Help(encode_layer(colour, latents.hat if beside else None, 20), latents if beside else None)
 
         with mock.patch.object(plan, "help_latents", choose):
@@ -236,7 +236,7 @@ def test_a_file_with_latents_that_fail_in_a_part(codec):
 @pytest.mark.parametrize("quality", [61, 95])
 def test_latents_are_spared_a_pattern(quality):
     """One-pixel stripes beside a photograph cost next to nothing, and come back better than the photograph."""
-    codec, image = Codec(load_weights()), np.zeros((160, 320, 3), np.uint8)
+    codec, image = Codec(load_weights(tune="psnr")), np.zeros((160, 320, 3), np.uint8)
     image[:, :160], image[:, 161::2] = photograph(160, 160), 255
     encoded, half = codec.encode(image, quality), codec.encode(image[:, :160], quality)
     assert encoded.layer_bytes and encoded.stream_bytes < 1.2 * half.stream_bytes

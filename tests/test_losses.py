@@ -11,6 +11,7 @@ from skimage import data
 
 from tcm_jax.images.metrics import ms_ssim, squared_error_of_ms_ssim
 from tcm_jax.images.ssimulacra2 import squared_error_of_score, ssimulacra2
+from tcm_jax.images.visual import visual_error
 from tcm_jax.training import losses
 
 LIKELIHOODS = [jnp.full((2, 4, 4, 3), 0.25), jnp.full((2, 1, 1, 5), 0.5)]
@@ -39,6 +40,17 @@ def test_the_loss_is_lambda_times_distortion_plus_bits():
 def test_the_mixture_for_the_eye_is_in_units_of_the_squared_error(quality):
     mse, visual = (losses.DISTORTIONS[name](*pair(quality))[0] for name in ("mse", "visual"))
     assert 1 / 4 < visual / mse < 4
+
+
+def test_the_mixture_has_its_weights_with_ms_ssim_and_without():
+    """Pictures of at most 160 pixels a side have no MS-SSIM; SSIMULACRA 2 has its part."""
+    decoded, image = pair(50)
+    for side, weights in ((176, (0.2, 0.2, 0.6)), (160, (0.2, 0, 0.8))):
+        x, x_hat = image[:, :side, :side], decoded[:, :side, :side]
+        mse, score = 255**2 * np.mean((x - x_hat) ** 2), squared_error_of_score(ssimulacra2(x, x_hat)[0])
+        similar = squared_error_of_ms_ssim(ms_ssim(x_hat, x)[0]) if side > 160 else 0
+        expected = np.dot(weights, (mse, similar, score))
+        assert visual_error(x, x_hat)[0] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("quality", [50, 80, 95])

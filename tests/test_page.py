@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tcm_jax import cli
 from tcm_jax.cli import page
+from tcm_jax.codec.container import parse
 from tcm_jax.errors import ModelMismatchError
 from tcm_jax.weights import files
 
@@ -117,7 +118,7 @@ def test_errors_are_sentences(built, capsys, argv, message):
 
 def test_other_weights_are_an_error_of_their_kind(built):
     with pytest.raises(ModelMismatchError):
-        page._model(None, bytes(8))
+        page._weights_of(parse((GOLDEN / "rgb.tcm").read_bytes()), None)
 
 
 def test_without_a_build_two_commands_are_named(built, capsys, monkeypatch):

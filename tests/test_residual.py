@@ -235,10 +235,11 @@ GOLDEN_TABLES, GOLDEN_LEVELS = 2774182582, 3558112535
 
 def test_steps():
     assert [plan.step_of_error(n) for n in (0, 1, 2, 127)] == [1, 3, 4, 254]
-    steps = [plan.step_of_quality(q) for q in range(plan.LAYER_FROM + 1, 10_001)]
+    steps = [plan.step_of_quality(q, 0.0675) for q in range(plan.LAYER_FROM + 1, 10_001)]
     assert steps == sorted(steps, reverse=True)
     assert (steps[0], steps[-1]) == (24, 1)
     assert all(step % 2 == 0 or step == 1 for step in steps)
+    assert plan.step_of_quality(9501, 8 * 0.0675) == 6  # a quarter of the step for eight times the lambda
     for wrong in (-1, 128):
         with pytest.raises(ConfigError, match="from 0 to 127"):
             plan.step_of_error(wrong)

@@ -9,6 +9,7 @@ from tcm_jax.model import complexity
 from tcm_jax.model.config import reference_config
 from tcm_jax.model.tcm import flat_shapes
 from tcm_jax.weights import files
+from tcm_jax.weights.embedded import EMBEDDED
 
 HEIGHT, WIDTH = 512, 768
 
@@ -39,8 +40,14 @@ def test_the_count_agrees_with_an_independent_one():
     assert work(config) - shared == pytest.approx((215.3 + 4.7) * 1e6 / (HEIGHT * WIDTH), rel=2e-3)
 
 
-def test_embedded_weights():
-    weights = files.load_weights()
-    assert weights.config == MODEL
-    assert weights.name == "tcm_tiny"
-    assert files.EMBEDDED.stat().st_size < 10_000_000
+@pytest.mark.parametrize(
+    ("tune", "name", "model", "distortion", "size"),
+    [
+        ("psnr", "tcm_tiny", MODEL, "mse", 10_000_000),
+        ("visual", "tcm_tiny_visual", tcm_tiny2.MODEL, "visual", 13_500_000),
+    ],
+)
+def test_embedded_weights(tune, name, model, distortion, size):
+    weights = files.load_weights(tune=tune)
+    assert (weights.name, weights.config, weights.metadata["distortion"]) == (name, model, distortion)
+    assert EMBEDDED[tune].stat().st_size < size

@@ -48,7 +48,7 @@ def export_onnx(args: argparse.Namespace) -> None:
     from tcm_jax.codec.onnx.export import export_onnx
     from tcm_jax.training.open_weights import open_weights
 
-    weights = open_weights(args.weights)
+    weights = open_weights(args.weights, args.tune)
     size = export_onnx(folder, weights)
     say(f"{folder}: {size:,} bytes, model {weights.identity[:16]}", sys.stdout)
 

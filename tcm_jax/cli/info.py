@@ -60,14 +60,11 @@ def describe(data: bytes, max_pixels: int) -> dict[str, Any]:
 
 
 def _known(file: Container) -> str | None:
-    """The name of the embedded model, if it is the file's."""
-    from safetensors import safe_open
+    """The name of the embedded model that wrote the file, if one did."""
+    from tcm_jax.weights.embedded import embedded_by_id, metadata
 
-    from tcm_jax.weights.embedded import EMBEDDED
-
-    with safe_open(EMBEDDED, framework="numpy") as weights:
-        metadata = weights.metadata()
-    return metadata.get("name") if metadata["identity"].startswith(file.model_id.hex()) else None
+    path = embedded_by_id(file.model_id)
+    return metadata(path).get("name") if path else None
 
 
 def _text(d: dict[str, Any]) -> list[str]:

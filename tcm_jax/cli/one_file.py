@@ -53,7 +53,7 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: "Weights | No
     stages.watch_programs()
     tune_process()
     with stages.time("weights"):
-        weights = weights or open_weights(args.weights)
+        weights = weights or open_weights(args.weights, args.tune)
         guard_band = GUARD_BAND if args.portable else 0.0
         codecs = [Codec(weights, args.coder, guard_band, args.tile, device) for device in local_devices()]
     return codecs * args.jobs

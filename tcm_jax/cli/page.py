@@ -9,14 +9,19 @@ import tempfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tcm_jax.cli import files, storage
-from tcm_jax.codec.container import parse
+from tcm_jax.codec.container import Container, parse
 from tcm_jax.errors import ConfigError, StreamError, TcmError
 from tcm_jax.system.files import descriptor
 from tcm_jax.system.names import printable, say
+from tcm_jax.weights.embedded import embedded_by_id
+
+if TYPE_CHECKING:
+    from tcm_jax.weights.weights import Weights
 
 BUILT = Path(__file__).parent / "viewer"  # what `npm run build` in viewer/ of the checkout writes
 _TITLE, _DATA = "<title>TITLE</title>", "<!--DATA-->"
@@ -34,7 +39,7 @@ def page(args: argparse.Namespace) -> None:
         file = parse(data, _MOST_PIXELS)
         if job.in_place and not args.overwrite:
             files.check_absent(job.target)
-        model = _model(args.weights, file.model_id) if file.has_latents else {}
+        model = _model(_weights_of(file, args.weights)) if file.has_latents else {}
         name = printable(Path(job.source).name) if job.source != files.STANDARD else "picture.tcm"
         _write(job.target, html_page(model, {name: data}, name))
 
@@ -45,7 +50,10 @@ def viewer(args: argparse.Namespace) -> None:
         raise ConfigError(f"{args.output} is a folder; give -o a file")
     if not args.overwrite:
         files.check_absent(args.output)
-    _write(args.output, html_page(_model(args.weights), {}, ".tcm pictures"))
+    from tcm_jax.training.open_weights import open_weights
+
+    _built("runtime.bin")  # says so before the weights are read
+    _write(args.output, html_page(_model(open_weights(args.weights, args.tune)), {}, ".tcm pictures"))
 
 
 def html_page(model: Mapping[str, bytes], pictures: Mapping[str, bytes], title: str) -> bytes:
@@ -77,19 +85,20 @@ def units(data: bytes) -> np.ndarray:
     return written
 
 
-def _model(path: str | None, wanted: bytes | None = None) -> dict[str, bytes]:
-    """The decoder of weights for a page: `tcm-runtime` and `tcm-model`.
-
-    Raises ModelMismatchError if their id is not the `wanted` one.
-    """
-    runtime = _built("runtime.bin")
+def _weights_of(file: Container, path: str | None) -> "Weights":
+    """The weights of a file: those of `path`, or embedded ones. Raises ModelMismatchError for others."""
+    from tcm_jax.codec.decoder import check_identity
     from tcm_jax.training.open_weights import open_weights
 
-    weights = open_weights(path)
-    if wanted is not None:
-        from tcm_jax.codec.decoder import check_identity
+    known = embedded_by_id(file.model_id)
+    weights = open_weights(path or (str(known) if known else None))
+    check_identity(file.model_id, weights)
+    return weights
 
-        check_identity(wanted, weights)
+
+def _model(weights: "Weights") -> dict[str, bytes]:
+    """The decoder of weights for a page: `tcm-runtime` and `tcm-model`."""
+    runtime = _built("runtime.bin")
     from tcm_jax.codec.onnx.export import export_onnx
 
     with tempfile.TemporaryDirectory() as folder:

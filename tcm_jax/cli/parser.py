@@ -94,8 +94,9 @@ def _add_compress(parser: argparse.ArgumentParser) -> None:
                       "any weights")  # fmt: skip
     parser.add_argument("--effort", type=int, default=0, choices=range(10), metavar="N", help="0 to 9: how long to "
                         "search for latents that code the picture better; each doubles the time")  # fmt: skip
-    parser.add_argument("--tune", choices=("psnr", "ms-ssim", "ssimulacra2"), default="psnr", help="what an effort is "
-                        "for; default: psnr")  # fmt: skip
+    parser.add_argument("--tune", choices=("visual", "psnr", "ms-ssim", "ssimulacra2"), help="what the picture is "
+                        "coded for: the embedded model of psnr or, for the others, the one for the eye; what an effort "
+                        "searches for; default: visual, or what --weights were trained for")  # fmt: skip
     parser.add_argument("--allow-truncated", action="store_true", help="of a picture whose file ends early, compress "
                         "what is there; the rest is grey or black")  # fmt: skip
     parser.add_argument("--verify", action="store_true", help="decode and compare before the file is put in its place")
@@ -114,7 +115,7 @@ def _add_decompress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtime", choices=("jax", "onnx"), default="jax", help="what the network runs on; onnx "
                         "needs no JAX, and the folder that tcm export-onnx wrote as --weights")  # fmt: skip
     _add_work(parser)
-    parser.set_defaults(run="tcm_jax.cli.commands:decompress", portable=True)
+    parser.set_defaults(run="tcm_jax.cli.commands:decompress", portable=True, tune=None)
 
 
 def _add_files(parser: argparse.ArgumentParser, source: str, target: str) -> None:
@@ -128,7 +129,7 @@ def _add_page(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help=".tcm file, or - for stdin")
     parser.add_argument("-o", "--output", metavar="OUT", help="an .html file, or - for stdout; default: beside the "
                         "file, with .html")  # fmt: skip
-    _add_weights(parser)
+    _add_weights(parser, "the embedded model that wrote the file")
     _add_overwrite(parser)
     parser.set_defaults(run="tcm_jax.cli.page:page")
 
@@ -137,6 +138,7 @@ def _add_viewer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="OUT", default="viewer.html", help="an .html file, or - for stdout; "
                         "default: viewer.html")  # fmt: skip
     _add_weights(parser)
+    _add_model(parser)
     _add_overwrite(parser)
     parser.set_defaults(run="tcm_jax.cli.page:viewer")
 
@@ -183,13 +185,18 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 def _add_export_onnx(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", type=Path, metavar="FOLDER", help="where to write the programs and model.json")
     _add_weights(parser)
+    _add_model(parser)
     _add_overwrite(parser)
     parser.set_defaults(run="tcm_jax.cli.commands:export_onnx")
 
 
-def _add_weights(parser: argparse.ArgumentParser) -> None:
+def _add_weights(parser: argparse.ArgumentParser, default: str = "the embedded model") -> None:
     parser.add_argument("--weights", metavar="FILE", help="a .safetensors file, a folder of checkpoints or a "
-                        "reference .pth.tar; default: the embedded model")  # fmt: skip
+                        f"reference .pth.tar; default: {default}")  # fmt: skip
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tune", choices=("visual", "psnr"), help="which embedded model; default: visual")
 
 
 def _add_overwrite(parser: argparse.ArgumentParser) -> None:

@@ -2,14 +2,25 @@
 
 import lzma
 import zlib
+from typing import Any
 
 import numpy as np
 
 from tcm_jax.errors import ImageError, StreamError
 from tcm_jax.images.limits import MAX_METADATA
+from tcm_jax.images.pictures import Picture
 
 _LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 20}]
 _LEFT, _UP = 1, 2  # bits of the filter byte: differences to the sample on the left, then to the row above
+
+
+def pack_sections(picture: Picture) -> dict[str, Any]:
+    """The sections, by their names in `Container`, of what a picture has beside its colours; empty if it lacks one."""
+    return {
+        "alpha": b"" if picture.alpha is None else pack_plane(picture.alpha),
+        "icc": pack_metadata(picture.icc, "ICC profile") if picture.icc else b"",
+        "exif": pack_metadata(picture.exif, "EXIF") if picture.exif else b"",
+    }
 
 
 def pack_plane(plane: np.ndarray) -> bytes:

@@ -7,18 +7,19 @@ differences of up to the guard band.
 
 import dataclasses
 from numbers import Real
-from typing import Any
+from pathlib import Path
 
 import jax
 import numpy as np
 
-from tcm_jax.codec.alpha_and_metadata import pack_metadata, pack_plane
+from tcm_jax.codec.alpha_and_metadata import pack_sections
 from tcm_jax.codec.container import MAX_GUARD_BAND, Container, pack
 from tcm_jax.codec.decoder import Decoder
-from tcm_jax.codec.effort import Effort
+from tcm_jax.codec.effort import Effort, lambda_of
 from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import encode_layer
+from tcm_jax.codec.slices import gain_level
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tile_sizes import entropy_side
 from tcm_jax.codec.tiled_network import TiledNetwork
@@ -26,9 +27,12 @@ from tcm_jax.codec.tiles import ENTROPY_HALO
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, ImageError, StreamError
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.pictures import Picture
+from tcm_jax.images.visual import SQUARED
 from tcm_jax.model.config import PAD_MULTIPLE, padded_size
 from tcm_jax.ops import kernels
 from tcm_jax.system.devices import with_pinned
+from tcm_jax.weights.embedded import embedded_by_id
+from tcm_jax.weights.files import load_weights
 from tcm_jax.weights.weights import Weights
 
 LAYERED_TILE = 1024  # pixels a side; below a layer g_s has the file's tiles, too
@@ -72,7 +76,8 @@ class Codec(Decoder):
         if not 0 <= guard_band <= MAX_GUARD_BAND:
             raise ConfigError(f"the guard band must lie between 0 and {MAX_GUARD_BAND}, not {guard_band}")
         super().__init__(weights, TiledNetwork(weights, device), coder, tile)
-        self.guard_band = guard_band
+        self.guard_band, self._device = guard_band, device
+        self._others: dict[Path, Codec] = {}  # of other embedded weights, once a file asks for them
 
     @with_pinned
     def compress(
@@ -125,6 +130,15 @@ class Codec(Decoder):
         """Decompresses as `decompress` does, to a `Picture`, which has the metadata, too."""
         return super().decode(data, max_pixels)
 
+    def _decoder_of(self, file: Container) -> Decoder:
+        """Of the embedded weights that wrote the file, if these did not."""
+        path = embedded_by_id(file.model_id) if file.has_latents and file.model_id != self.model_id else None
+        if path is None:
+            return self
+        if path not in self._others:
+            self._others[path] = Codec(load_weights(path), self.coder, self.guard_band, self.tile, self._device)
+        return self._others[path]
+
     def _colour_elsewhere(self, file: Container, problem: str) -> np.ndarray:
         """Decodes the file's colours on the CPU with kernels, where this network runs elsewhere. Raises StreamError."""
         if self._is_reference:
@@ -153,6 +167,17 @@ class Codec(Decoder):
             raise ConfigError(f"the quality must be a number from 1 to 100, not {quality!r}")
         return round(100 * quality)
 
+    def _lambda(self, hundredths: int) -> float:
+        """That of the weights at a quality, if they say it: bits a pixel for a squared level of 8 bits."""
+        if not self.weights.config.levels or "lambda" not in self.weights.metadata:
+            return plan.usual_worth(hundredths)
+        return lambda_of(self.weights, gain_level(hundredths, self.weights.config.levels))
+
+    def _worth(self, hundredths: int) -> float:
+        """Bits a pixel for a squared level where other errors do not count: weights for the eye have a mixture."""
+        share = SQUARED if self.weights.metadata.get("distortion") == "visual" else 1.0
+        return share * self._lambda(hundredths)
+
     def _encode(
         self,
         picture: Picture,
@@ -170,12 +195,14 @@ class Codec(Decoder):
             return self._layered(picture, plan.step_of_error(max_error), effort, measured)
         hundredths = self._quality(quality)
         if hundredths is not None and hundredths > plan.LAYER_FROM:
-            return self._layered(picture, plan.step_of_quality(hundredths), effort, measured)
-        if hundredths is None or hundredths <= plan.HELPED_FROM:
+            step = plan.step_of_quality(hundredths, self._lambda(plan.LAYER_FROM))
+            return self._layered(picture, step, effort, measured)
+        if hundredths is None or self._worth(hundredths) <= plan.HELPED_FROM:
             return self._latents(picture, hundredths, effort, measured, self.tile), None
         code = self._coder_of(picture, hundredths, effort, measured)
         latents = code(picture.colour)
-        help_ = plan.help_latents(picture.colour, latents, hundredths, code if self._is_reference else None)
+        worth = self._worth(hundredths)
+        help_ = plan.help_latents(picture.colour, latents, worth, code if self._is_reference else None)
         if help_ is None:
             measured.copy_from(latents.measured)
             chosen = latents.container.tile and self.tile is None  # without a layer g_s chooses its tiles
@@ -193,7 +220,7 @@ class Codec(Decoder):
             return alone
         code = self._coder_of(picture, 10_000 if self.weights.config.levels else None, effort, measured)
         latents = code(picture.colour)
-        spared = plan.spared_latents(picture.colour, latents, 10_000, code)
+        spared = plan.spared_latents(picture.colour, latents, self._worth(10_000), code)
         found = [(each, encode_layer(picture.colour, each.hat, step)) for each in (latents, spared) if each]
         latents, layer = min(found, key=lambda pair: pair[0].bytes + len(pair[1].data))
         if latents.bytes + len(layer.data) >= len(alone[0].layer):
@@ -227,7 +254,7 @@ class Codec(Decoder):
             grey=picture.colour.ndim == 2,
             sides=None,
             layer=layer,
-            **_extras(picture),
+            **pack_sections(picture),
         )
 
     def _layered_tile(self, picture: Picture) -> int | None:
@@ -259,17 +286,8 @@ class Codec(Decoder):
             tile=tile,
             grey=picture.colour.ndim == 2,
             sides=sides,
-            **_extras(picture),
+            **pack_sections(picture),
         )
-
-
-def _extras(picture: Picture) -> dict[str, Any]:
-    """The sections of what a picture has beside its colours."""
-    return {
-        "alpha": b"" if picture.alpha is None else pack_plane(picture.alpha),
-        "icc": pack_metadata(picture.icc, "ICC profile") if picture.icc else b"",
-        "exif": pack_metadata(picture.exif, "EXIF") if picture.exif else b"",
-    }
 
 
 def _check_size(picture: Picture, max_pixels: int) -> None:

@@ -56,12 +56,17 @@ class Decoder(abc.ABC):
     def decode(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         """Decompresses as `decompress` does, to a `Picture`, which has the metadata, too."""
         file = parse(data, max_pixels)
+        decoder = self._decoder_of(file)
         if file.has_latents:
-            self._check_model(file)
+            decoder._check_model(file)
         alpha = unpack_plane(file.alpha, file.height, file.width) if file.alpha else None
         icc = unpack_metadata(file.icc, "ICC profile") if file.icc else b""
         exif = unpack_metadata(file.exif, "EXIF") if file.exif else b""
-        return Picture(self._colour(file), alpha, icc, exif)
+        return Picture(decoder._colour(file), alpha, icc, exif)
+
+    def _decoder_of(self, file: Container) -> "Decoder":
+        """The decoder of a file's model, if there is a better one than this."""
+        return self
 
     def _check_model(self, file: Container) -> None:
         check_identity(file.model_id, self.weights)

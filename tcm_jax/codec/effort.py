@@ -25,6 +25,7 @@ HARDEST = 9
 SIDE, HALO, SEEN = 768, 128, 64  # pixels: of a tile, around its own latents, and around them what the loss counts
 SEED = 0
 # lambda times the distortion of weights trained for something else, as lambda times the squared error of 8 bits
+_TRAINED_FOR = {"mse": "psnr", "ms_ssim": "ms-ssim", "visual": "visual"}
 _UNITS = {"mse": 1.0, "visual": 1.0, "ms_ssim": 1 / squared_error_of_ms_ssim(0.0)}
 
 
@@ -33,18 +34,19 @@ class Effort:
     """How hard an encoder tries.
 
     `level` 0 to 9: 0 takes the latents as the network computes them, each further one doubles the steps of the search,
-    from 8 to 2048. `tune` is what the search is for: "psnr", "ms-ssim" or "ssimulacra2". `on_step(done, total, loss)`
-    is called after each step: steps of the whole picture, and the loss of the last one.
+    from 8 to 2048. `tune` is what the search is for, one of TUNES: "psnr", "ms-ssim", "ssimulacra2" or "visual"; None
+    is what the weights were trained for. `on_step(done, total, loss)` is called after each step: steps of the whole
+    picture, and the loss of the last one.
     """
 
     level: int = 0
-    tune: str = "psnr"
+    tune: str | None = None
     on_step: Callable[[int, int, float], None] | None = None
 
     def __post_init__(self):
         if not isinstance(self.level, Integral) or not 0 <= self.level <= HARDEST:
             raise ConfigError(f"the effort must be a whole number from 0 to {HARDEST}, not {self.level!r}")
-        if self.tune not in TUNES:
+        if self.tune is not None and self.tune not in TUNES:
             raise ConfigError(f"an encoder is tuned for {', '.join(TUNES)}, not {self.tune!r}")
 
     @classmethod
@@ -59,6 +61,11 @@ class Effort:
 
 
 NO_EFFORT = Effort()
+
+
+def tune_of(weights: Weights) -> str:
+    """Which of TUNES the weights were trained for."""
+    return _TRAINED_FOR.get(weights.metadata.get("distortion", "mse"), "psnr")
 
 
 def lambda_of(weights: Weights, level: float | None) -> float:

@@ -1,6 +1,8 @@
 """The latents of a picture as symbols, slice by slice, in the order that encoder and decoder share (docs/format.md)."""
 
+import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +49,16 @@ class SliceCoder:
         """What `encode` takes as `improve` for this effort; None for none. Raises ConfigError where there is no way."""
         if not effort.steps:
             return None
-        from tcm_jax.codec.effort import lambda_of, refine
+        from tcm_jax.codec.effort import lambda_of, refine, tune_of
 
         if self.detail_count(quality):
-            raise ConfigError("an effort is for qualities without detail slices, which these weights have at this one")
+            highest = 100 + math.floor(9900 * self.weights.config.detail_from[0] / (self.weights.config.levels - 1))
+            raise ConfigError(
+                f"{self.weights.name} takes an effort at qualities up to {highest / 100}: above, it has detail slices"
+            )
         level = self.level(quality)
         lam = lambda_of(self.weights, None if level is None else float(level[0]))
+        effort = dataclasses.replace(effort, tune=effort.tune or tune_of(self.weights))
         return functools.partial(refine, self.network, picture, level, lam, effort)
 
     def encode(

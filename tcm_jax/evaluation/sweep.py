@@ -55,7 +55,7 @@ class Point:
     weights: str | None = None
     coder: str = "auto"
     effort: int = 0
-    tune: str = "psnr"
+    tune: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ def loaded_weights(path: str | None) -> Any:
 def model_name(point: Point) -> str:
     """What a point's weights, and the effort with them, are called."""
     effort = f", effort {point.effort}" if point.effort else ""
-    tune = f" for {point.tune}" if effort and point.tune != "psnr" else ""
+    tune = f" for {point.tune}" if effort and point.tune else ""
     return loaded_weights(point.weights).name + effort + tune
 
 

@@ -6,10 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from tcm_jax.images import metrics
-from tcm_jax.images.ssimulacra2 import squared_error_of_score, ssimulacra2
-
-# Of "visual": how much the squared error, 1 - MS-SSIM and SSIMULACRA 2 count.
-VISUAL_WEIGHTS = (0.2, 0.2, 0.6)
+from tcm_jax.images.visual import visual_error
 
 
 def bits_per_pixel(likelihoods: list[jax.Array], pixels: int) -> jax.Array:
@@ -26,13 +23,8 @@ def _ms_ssim(x_hat: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _visual(x_hat: jax.Array, x: jax.Array) -> jax.Array:
-    """A mixture for the eye, in units of the squared error, so that lambdas are those of "mse".
-
-    MS-SSIM and SSIMULACRA 2 are turned into the squared error that goes with them on photographs.
-    """
-    similarity, score = metrics.ms_ssim(x_hat, x), ssimulacra2(x, x_hat.clip(0, 1))
-    terms = (_mse(x_hat, x), metrics.squared_error_of_ms_ssim(similarity), squared_error_of_score(score))
-    return sum(weight * term for weight, term in zip(VISUAL_WEIGHTS, terms, strict=True))
+    """In units of the squared error, so that lambdas are those of "mse"."""
+    return visual_error(x, x_hat)
 
 
 # By name: pictures [B, H, W, 3] and originals in [0, 1], JAX or NumPy arrays, to the distortion of each, float32 [B].

@@ -9,13 +9,14 @@ from tcm_jax.weights import files
 from tcm_jax.weights.weights import Weights
 
 
-def open_weights(path: str | None) -> Weights:
-    """Weights of a safetensors file, a run's folder with Orbax checkpoints, or a reference `.pth.tar`; else embedded.
+def open_weights(path: str | None, tune: str | None = None) -> Weights:
+    """Weights of a safetensors file, a run's folder with Orbax checkpoints, or a reference `.pth.tar`.
 
+    Without a path, those that come with the package for `tune`, as `tcm compress --tune` names it.
     Raises WeightsError that says what is missing or does not fit.
     """
     if path is None or not (Path(path).is_dir() or Path(path).suffix in {".tar", ".pth", ".pt"}):
-        return files.load_weights(path)
+        return files.load_weights(path, tune)
     path = Path(path)
     if not path.is_dir():
         from tcm_jax.weights import pytorch

@@ -1,8 +1,13 @@
 """The weights that come with the package, and where those of earlier versions are."""
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 
-EMBEDDED = Path(__file__).parent / "tcm_tiny.safetensors"
+_FOLDER = Path(__file__).parent
+# By what they were trained for.
+EMBEDDED = {"visual": _FOLDER / "tcm_tiny_visual.safetensors", "psnr": _FOLDER / "tcm_tiny.safetensors"}
+DEFAULT = "visual"  # what pictures are compressed with unless something else is asked for
 # Model id of a file: where the weights are that were embedded before, for people who have such files.
 EARLIER_EMBEDDED = {
     "00fbcc84faa69bdb": "commit e95b4a2, tcm_jax/weights/tcm_tiny.safetensors",
@@ -18,3 +23,22 @@ EARLIER_EMBEDDED = {
     "cd04e40be915a137": "commit e79f65e, tcm_jax/weights/tcm_tiny.safetensors",
     "5a6b6b019b70105d": "commit 0239c6f, tcm_jax/weights/tcm_tiny.safetensors",
 }
+
+
+def embedded_for(tune: str | None) -> Path:
+    """The weights for what an encoder is tuned for (`annealing.TUNES`): those for the eye but for "psnr"."""
+    return EMBEDDED["psnr" if (tune or DEFAULT) == "psnr" else "visual"]
+
+
+@functools.cache
+def metadata(path: Path) -> Mapping[str, str]:
+    """What the header of embedded weights says, their identity too; the parameters are not read."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as weights:
+        return weights.metadata()
+
+
+def embedded_by_id(model_id: bytes) -> Path | None:
+    """The embedded weights that wrote a file with this `model_id`; None if none did."""
+    return next((path for path in EMBEDDED.values() if metadata(path)["identity"].startswith(model_id.hex())), None)

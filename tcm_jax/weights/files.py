@@ -15,7 +15,7 @@ from tcm_jax.model.config import ModelConfig
 from tcm_jax.system import cache, program_cache
 from tcm_jax.system.devices import with_pinned
 from tcm_jax.system.files import atomic_write
-from tcm_jax.weights.embedded import EMBEDDED
+from tcm_jax.weights.embedded import embedded_for
 from tcm_jax.weights.weights import Weights, flatten, match_parameters, table_arrays, unflatten
 
 FORMAT = "tcm_jax 1"
@@ -54,12 +54,12 @@ def export(path: Path, config: ModelConfig, params: dict[str, Any], metadata: di
 
 
 @with_pinned
-def load_weights(path: str | os.PathLike | None = None) -> Weights:
-    """Weights of a safetensors file that `save_weights` wrote, or of the embedded model.
+def load_weights(path: str | os.PathLike | None = None, tune: str | None = None) -> Weights:
+    """Weights of a safetensors file that `save_weights` wrote; without one, the embedded ones for `tune`.
 
     Raises WeightsError for a file that is missing, damaged, from another program, or does not fit its configuration.
     """
-    path = EMBEDDED if path is None else Path(path)
+    path = embedded_for(tune) if path is None else Path(path)
     arrays, header = _read(path)
     if header.get("format") != FORMAT:
         raise WeightsError(f"{path} is a safetensors file, but not one that tcm_jax {FORMAT.split()[1]} wrote")

@@ -14,11 +14,11 @@ from tcm_jax.codec.symbols import Measured
 from tcm_jax.errors import ConfigError
 
 LAYER_FROM = 9500  # hundredths of quality: above it the layer carries the error down, to nothing at 100
-HELPED_FROM = 6000  # above it no picture is left to latents that fail
+HELPED_FROM = 0.01355  # worth of a squared level above which no picture is left to latents that fail
 MOST_ERROR = 127
 LATENTS_FROM = 6  # the finest step at which latents are worth their bytes: below it files are smaller without
-_COARSEST = 24  # the step at LAYER_FROM
-_WORTH = 0.0009, 0.085  # bits a pixel for a squared level, at quality 1 and 100: what the embedded model was trained by
+_COARSEST = 24, 0.0675  # the step at LAYER_FROM, and the lambda there
+_WORTH = 0.0009, 0.085  # bits a pixel for a squared level, at quality 1 and 100, of weights that do not say
 _STEEPEST = 0.5 / np.log(2)  # bits a sample by which e times the squared error is less
 _LEAST_GAIN = 0.15  # of the latents' bits: what the layer must be expected to save before it is tried
 _MANY_REPEATS = 0.3  # share of pixels that equal a neighbour, above which the layer alone may be smaller than latents
@@ -56,9 +56,13 @@ def step_of_error(max_error: int) -> int:
     return (1, 3)[max_error] if max_error < 2 else 2 * max_error
 
 
-def step_of_quality(hundredths: int) -> int:
-    """The step of a quality above LAYER_FROM: equal factors for equal differences, and 1 at 100."""
-    return _efficient(_COARSEST ** ((10_000 - hundredths) / (10_000 - LAYER_FROM)))
+def step_of_quality(hundredths: int, lam: float) -> int:
+    """The step of a quality above LAYER_FROM: equal factors for equal differences, and 1 at 100.
+
+    `lam` is the lambda at LAYER_FROM. Its power is such that the error falls on from that of the latents there.
+    """
+    step, usual = _COARSEST
+    return _efficient((step * (usual / lam) ** (2 / 3)) ** ((10_000 - hundredths) / (10_000 - LAYER_FROM)))
 
 
 def _efficient(step: float) -> int:
@@ -66,14 +70,14 @@ def _efficient(step: float) -> int:
     return 1 if step < 1.5 else max(2, min(2 * round(step / 2), 254))
 
 
-def help_latents(colour: np.ndarray, latents: Latents, hundredths: int, code: Code | None) -> Help | None:
+def help_latents(colour: np.ndarray, latents: Latents, worth: float, code: Code | None) -> Help | None:
     """The layer, beside latents or in their place, that costs less than they do alone, or None.
 
-    Costs are bits and, at the quality's exchange, squared errors. `code` makes other latents, which are spared what
-    they fail at; without it no layer goes beside any. Most pictures are not tried, as that takes much longer than
-    their latents.
+    Costs are bits and squared errors, each of which is worth so many bits a pixel. `code` makes other latents, which
+    are spared what they fail at; without it no layer goes beside any. Most pictures are not tried, as that takes much
+    longer than their latents.
     """
-    pixels, worth, floor = colour.shape[0] * colour.shape[1], _worth(hundredths), _floor(colour, hundredths)
+    pixels, floor = colour.shape[0] * colour.shape[1], _floor(colour, worth)
     coarse = _efficient((12 * floor) ** 0.5)
     failed = _expected_gain(colour, latents.hat, floor) > _LEAST_GAIN * 8 * latents.bytes
     attempts: list[tuple[int, Latents | None]] = []
@@ -82,7 +86,7 @@ def help_latents(colour: np.ndarray, latents: Latents, hundredths: int, code: Co
     if failed:
         attempts += [(coarse, None)]
         attempts += [(_cheapest_step(colour, latents.hat, worth, coarse), latents)] if code else []
-    if others := code and spared_latents(colour, latents, hundredths, code):
+    if others := code and spared_latents(colour, latents, worth, code):
         attempts += [(_cheapest_step(colour, others.hat, worth, coarse), others)]
 
     best, least = None, 8 * latents.bytes + worth * pixels * _squared_error(colour, latents.hat)
@@ -95,9 +99,9 @@ def help_latents(colour: np.ndarray, latents: Latents, hundredths: int, code: Co
     return best
 
 
-def spared_latents(colour: np.ndarray, latents: Latents, hundredths: int, code: Code) -> Latents | None:
+def spared_latents(colour: np.ndarray, latents: Latents, worth: float, code: Code) -> Latents | None:
     """Latents of the picture without what they fail at and a layer codes in few bits; None if there is little of it."""
-    simpler = spared(colour, latents.hat, _floor(colour, hundredths))
+    simpler = spared(colour, latents.hat, _floor(colour, worth))
     return None if simpler is None else code(simpler)
 
 
@@ -115,15 +119,15 @@ def _cheapest_step(colour: np.ndarray, hat: np.ndarray, worth: float, coarse: in
     return min(costs, key=costs.__getitem__)
 
 
-def _worth(hundredths: int) -> float:
-    """Bits a pixel that a squared level of mean error is worth at a quality."""
+def usual_worth(hundredths: int) -> float:
+    """Bits a pixel that a squared level of mean error is worth at a quality of weights that do not say it."""
     first, last = _WORTH
     return first * (last / first) ** ((hundredths - 100) / 9900)
 
 
-def _floor(colour: np.ndarray, hundredths: int) -> float:
+def _floor(colour: np.ndarray, worth: float) -> float:
     """Squared error below which bits are worth more."""
-    return _STEEPEST * (colour.shape[2] if colour.ndim == 3 else 1) / _worth(hundredths)
+    return _STEEPEST * (colour.shape[2] if colour.ndim == 3 else 1) / worth
 
 
 def _expected_gain(colour: np.ndarray, hat: np.ndarray, floor: float) -> float:

@@ -1,0 +1,61 @@
+"""A page of crops beside AVIF, WebP and JPEG files of as many bytes.
+
+    python docs/models/visual/crops.py page.webp --quality 30 PICTURE.png:LEFT,TOP PICTURE.png:LEFT,TOP ...
+
+A row a picture, from LEFT, TOP on: the original, the model for the eye, and the other codecs at the lowest quality
+whose file has at least as many bytes. Captions have bytes and SSIMULACRA 2 of the whole picture.
+"""
+
+import argparse
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tcm_jax.codec import Codec
+from tcm_jax.evaluation.codecs import file_of_size, other_codec
+from tcm_jax.images.pictures import read_image
+from tcm_jax.images.ssimulacra2 import ssimulacra2
+from tcm_jax.weights.files import load_weights
+
+SIDE, CAPTION, GAP = 240, 34, 8
+OTHERS = ("avif", "webp", "jpeg")
+
+
+def main() -> None:
+    """Draws the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page")
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE:LEFT,TOP")
+    parser.add_argument("--quality", type=float, default=50)
+    flags = parser.parse_args()
+    codec = Codec(load_weights(tune="visual"))
+    rows = [row(codec, *flag.rsplit(":", 1), flags.quality) for flag in flags.pictures]
+    width, height = len(rows[0]) * (SIDE + GAP) - GAP, len(rows) * (SIDE + CAPTION + GAP) - GAP
+    page = Image.new("RGB", (width, height), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
+    for y, tiles in enumerate(rows):
+        for x, (crop, caption) in enumerate(tiles):
+            left, top = x * (SIDE + GAP), y * (SIDE + CAPTION + GAP)
+            page.paste(Image.fromarray(crop), (left, top))
+            draw.multiline_text((left + 2, top + SIDE + 1), caption, "black", font, spacing=1)
+    page.save(flags.page, quality=92)
+
+
+def row(codec: Codec, path: str, corner: str, quality: float) -> list[tuple[np.ndarray, str]]:
+    """(crop, caption) of each column."""
+    picture, (left, top) = read_image(path), map(int, corner.split(","))
+
+    def tile(decoded: np.ndarray, name: str, size: int) -> tuple[np.ndarray, str]:
+        score = float(ssimulacra2(*(x[None].astype(np.float32) / 255 for x in (picture, decoded)))[0])
+        return decoded[top : top + SIDE, left : left + SIDE], f"{name}\n{size:,} bytes, SSIMULACRA 2 {score:.1f}"
+
+    encoded = codec.encode(picture, quality)
+    found = [tile(encoded.reconstruction, f"tcm, quality {quality:g}", len(encoded.data))]
+    for other in map(other_codec, OTHERS):
+        chosen, data = file_of_size(other, picture, len(encoded.data))
+        found.append(tile(other.decompress(data), f"{other.label}, quality {chosen}", len(data)))
+    return [(picture[top : top + SIDE, left : left + SIDE], "original"), *found]
+
+
+if __name__ == "__main__":
+    main()
