@@ -2,7 +2,8 @@
 
 Command: `python train.py --config configs/tcm_tiny_visual.py --config.data.source=folder:PICTURES --workdir
 runs/visual`; docs/models/visual/README.md says which pictures.
-Hardware and hours: two CPU cores with AVX-512, HOURS (docs/models/visual/README.md).
+Hardware and hours: two CPU cores with AVX-512, two hours after the twenty-one of tcm_tiny
+(docs/models/visual/README.md).
 Should reach on Kodak at quality 50 (that page): SSIMULACRA 2 of SCORE at BPP bpp.
 """
 
