@@ -48,12 +48,14 @@ class Halves(nn.Module):
 
 
 class Pointwise(nn.Module):
-    """GELU, tanh and gains of values from far below to far above 0."""
+    """GELU, tanh, gains, exp, log and a product with a sum, of values from far below to far above 0."""
 
     @nn.compact
     def __call__(self, x):
         level = jnp.linspace(0.0, 3.0, len(x))
-        return jnp.stack([ops.gelu(20 * x), ops.tanh(2 * x), Gain(4)(x, level)])
+        size = ops.log(jnp.exp(20 * x)) + ops.log(jnp.abs(x) + 0.7)
+        added = ops.multiply_add(x, 3 * x, size)
+        return jnp.stack([ops.gelu(20 * x), ops.tanh(2 * x), Gain(4)(x, level), ops.exp(2 * x), size, added])
 
 
 CODEC = ops.Target("cpu", "codec")

@@ -34,7 +34,8 @@ class Checkerboard(nn.Module):
 
     def __call__(self, symbols: jax.Array, mu: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
         first, scale = black(*mu.shape[1:3]), ops.lower_bound(sigma, SCALE_MIN)
-        size = jnp.log1p(jnp.abs(symbols) / scale)
+        size = ops.log(1 + jnp.abs(symbols) / scale)
         seen = [jnp.where(first, part, 0) for part in (jnp.sign(symbols) * size, size)]
-        shift, logarithm = jnp.split(self.network(jnp.concatenate([*seen, jnp.log(scale)], axis=-1)), 2, axis=-1)
-        return jnp.where(first, mu, mu + scale * shift), jnp.where(first, sigma, sigma * jnp.exp(logarithm))
+        shift, logarithm = jnp.split(self.network(jnp.concatenate([*seen, ops.log(scale)], axis=-1)), 2, axis=-1)
+        second = ops.multiply_add(scale, shift, mu), sigma * ops.exp(logarithm)
+        return jnp.where(first, mu, second[0]), jnp.where(first, sigma, second[1])

@@ -7,7 +7,19 @@ on CPUs; tracing.py for how blocks are traced.
 
 from tcm_jax.ops.compile_target import PRECISIONS, Target, codec_target, current, precision, target, training_target
 from tcm_jax.ops.maps import lower_bound, pixel_shuffle, pixel_unshuffle, ste_round
-from tcm_jax.ops.operations import conv1x1, conv1x1_strided, conv3x3, gain, gate, gdn, gelu, tanh
+from tcm_jax.ops.operations import (
+    conv1x1,
+    conv1x1_strided,
+    conv3x3,
+    exp,
+    gain,
+    gate,
+    gdn,
+    gelu,
+    log,
+    multiply_add,
+    tanh,
+)
 from tcm_jax.ops.shifted_windows import SwinWeights, swin_block
 from tcm_jax.ops.tracing import kept_apart, rematerialized, traced_once
 
@@ -20,12 +32,15 @@ __all__ = [
     "conv1x1_strided",
     "conv3x3",
     "current",
+    "exp",
     "gain",
     "gate",
     "gdn",
     "gelu",
     "kept_apart",
+    "log",
     "lower_bound",
+    "multiply_add",
     "pixel_shuffle",
     "pixel_unshuffle",
     "precision",

@@ -96,6 +96,21 @@ def tanh(x: jax.Array) -> jax.Array:
     return kernels.tanh(x) if current().by_kernel(x) else jnp.tanh(x)
 
 
+def exp(x: jax.Array) -> jax.Array:
+    """e**x, of x from -87 to 88 on CPUs."""
+    return kernels.exp(x, jnp.ones_like(x), jnp.zeros_like(x)) if current().by_kernel(x) else jnp.exp(x)
+
+
+def log(x: jax.Array) -> jax.Array:
+    """The natural logarithm of x > 0."""
+    return kernels.log(x) if current().by_kernel(x) else jnp.log(x)
+
+
+def multiply_add(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
+    """`x * y + z` of maps of one shape; compilers differ in whether they round the product."""
+    return kernels.multiply_add(x, y, z) if current().by_kernel(x) else x * y + z
+
+
 def gate(x: jax.Array, logits: jax.Array, residual: jax.Array) -> jax.Array:
     """`x * sigmoid(logits) + residual`, maps of one shape."""
     if current().by_kernel(residual):

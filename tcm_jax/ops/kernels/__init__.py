@@ -142,6 +142,16 @@ def exp(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
     return _pointwise("EXP", x, y, z)
 
 
+def log(x: jax.Array) -> jax.Array:
+    """The natural logarithm of positive x, of any shape."""
+    return _pointwise("LOG", x, x, x)
+
+
+def multiply_add(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
+    """`x * y + z` of three arrays of one shape, rounded once."""
+    return _pointwise("FUSED", x, y, z)
+
+
 def _pointwise(function: str, *xs: jax.Array) -> jax.Array:
     from tcm_jax.ops.kernels import functions
 

@@ -1,4 +1,4 @@
-"""Functions of each value: GELU, sigmoid, tanh and exp, with the same results on every machine and JAX."""
+"""Functions of each value: GELU, sigmoid, tanh, exp and log, with the same results on every machine and JAX."""
 
 import math
 
@@ -6,10 +6,10 @@ from numba import float32
 
 from tcm_jax.ops.kernels.emit import copy, internal
 from tcm_jax.ops.kernels.machine import STEP
-from tcm_jax.ops.kernels.vectors import everywhere, floor, fused, get, greater, less, power_of_two, put
+from tcm_jax.ops.kernels.vectors import everywhere, exponent, floor, fused, get, greater, less, power_of_two, put
 from tcm_jax.ops.kernels.xla import argument, argument_size, attribute, places, result
 
-GELU, GATE, TANH, EXP = range(4)
+GELU, GATE, TANH, EXP, LOG, FUSED = range(6)
 VALUES = 1 << 13  # of one part
 _FUNCTION = places("function")[0]
 
@@ -34,6 +34,25 @@ def exp(x):
     p = _next(p, x, 1.6666665459e-1)
     p = _next(p, x, 5.0000001201e-1)
     return (fused(p, x * x, x) + everywhere(float32(1.0))) * power_of_two(exponent)
+
+
+@internal
+def log(x):
+    """The natural logarithm within two units in the last place, of positive normal x: Cephes' polynomial."""
+    power = exponent(x * everywhere(float32(math.sqrt(2))))
+    x = x * power_of_two(everywhere(float32(0)) - power) - everywhere(float32(1))  # from -0.3 to 0.4
+    p = everywhere(float32(7.0376836292e-2))
+    p = _next(p, x, -1.1514610310e-1)
+    p = _next(p, x, 1.1676998740e-1)
+    p = _next(p, x, -1.2420140846e-1)
+    p = _next(p, x, 1.4249322787e-1)
+    p = _next(p, x, -1.6668057665e-1)
+    p = _next(p, x, 2.0000714765e-1)
+    p = _next(p, x, -2.4999993993e-1)
+    p = _next(p, x, 3.3333331174e-1)
+    p = fused(everywhere(float32(-2.12194440e-4)), power, p * (x * x) * x)
+    p = fused(everywhere(float32(-0.5)), x * x, p)
+    return fused(everywhere(float32(0.693359375)), power, x + p)
 
 
 @internal
@@ -75,6 +94,10 @@ def _value(function, x, y, z):
     if function == TANH:
         up, down = exp(less(x + x, zero)), exp(less(zero - x - x, zero))
         return (up - down) / (up + down)
+    if function == LOG:
+        return log(x)
+    if function == FUSED:
+        return fused(x, y, z)
     return exp(fused(x, y, z))
 
 
@@ -89,7 +112,7 @@ def scratch_bytes() -> int:
 
 
 def apply(frame, part, scratch):
-    """Part of GELU(x), x * sigmoid(y) + z, tanh(x) or exp(x * y + z), as the attribute `function` says.
+    """Part of GELU(x), x * sigmoid(y) + z, tanh(x), exp(x * y + z), log(x) or x * y + z, as `function` says.
 
     Arguments x, y and z, and the result, are [size].
     """

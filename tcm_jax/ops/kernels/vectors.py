@@ -131,6 +131,17 @@ def power_of_two(_, a):
 
 
 @intrinsic
+def exponent(_, a):
+    """The largest whole number whose power of two is not above a, of positive normal floats."""
+
+    def emit(context, builder, signature, arguments):
+        bits = builder.lshr(builder.bitcast(arguments[0], _INTEGERS), ir.Constant(_INTEGERS, [23] * LANES))
+        return builder.sitofp(builder.sub(bits, ir.Constant(_INTEGERS, [127] * LANES)), VECTOR)
+
+    return vector(vector), emit
+
+
+@intrinsic
 def total(_, a):
     """Sum of the lanes, of neighbouring halves first."""
 
