@@ -43,7 +43,8 @@ PHOTOGRAPH = "coffee.png"  # of scikit-image; README and usage.md compress it
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 FIGURE = re.compile(r"(?<![\w.,])(?:\d+\.\d+|\d{1,3}(?:,\d{3})+)(?![\w.]*\w)")
-SHARED_FIGURES = {"2303.14978", "0.0067"}  # the paper's arXiv number, and the λ of its tables
+# The paper's arXiv number, the λ of its tables, and a score that two measurements have.
+SHARED_FIGURES = {"2303.14978", "0.0067", "51.1"}
 
 
 def text(page: str) -> str:
@@ -127,13 +128,13 @@ def test_evaluate_prints_what_readme_shows(here, capsys, monkeypatch):
     assert cli.main(["evaluate", "--codecs", "jpeg"]) == 0
 
     def rates(output: str) -> list[list[str]]:
-        lines = re.findall(r"^tcm_tiny\w* +quality .*", output, re.MULTILINE)
+        lines = re.findall(r"^tcm_tiny_visual +quality .*", output, re.MULTILINE)
         return [line.split()[:-2] for line in lines]
 
-    assert len(rates(text("README.md"))) == 12
+    assert len(rates(text("README.md"))) == 6
     assert rates(capsys.readouterr().out) == rates(text("README.md"))
     run_blocks("docs/evaluation.md")
-    assert re.fullmatch(r"\{'tcm_tiny_visual': -?\d+\.\d+, 'jpeg': -\d\d\.\d+\}\n", capsys.readouterr().out)
+    assert re.fullmatch(r"\{'jpeg': -\d\d\.\d+\}\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("page", WORDS)

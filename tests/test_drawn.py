@@ -30,6 +30,8 @@ def test_the_same_pictures_each_time(tmp_path, monkeypatch):
     draw["main"](str(photos), str(first))
     draw["main"](str(photos), str(second))
     assert first.read_bytes() == second.read_bytes()
+    draw["main"](str(photos), str(second), first=1, sets=2)
+    assert sorted(map(FolderSource(second).name, range(8)))[4].endswith("page_100.png")
     pictures = FolderSource(first)
     assert [Path(pictures.name(i)).name for i in range(4)] == [
         f"{kind}_0.png" for kind in ("dark", "lines", "page", "screen")

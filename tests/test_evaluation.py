@@ -83,7 +83,7 @@ def disguise(monkeypatch):
     monkeypatch.setattr(evaluation, "loaded_weights", lambda path: fresh[path])
     monkeypatch.setattr(results, "loaded_weights", lambda path: fresh[path])
     monkeypatch.setattr("tcm_jax.evaluation.console.loaded_weights", lambda path: fresh[path])
-    monkeypatch.setattr(evaluation, "EMBEDDED", {"psnr": "fixed"})
+    monkeypatch.setattr(evaluation, "embedded_for", lambda tune: "fixed")
     monkeypatch.setattr(sweep, "Codec", Jpeg)
     for cached in (sweep.coder_key, sweep.dataset, sweep._meter):
         cached.cache_clear()

@@ -19,7 +19,7 @@ from tcm_jax.system.names import say
 from tcm_jax.system.process import tune_process
 from tcm_jax.system.signals import INTERRUPTED, outcome
 from tcm_jax.training.open_weights import open_weights
-from tcm_jax.weights.embedded import EMBEDDED
+from tcm_jax.weights.embedded import embedded_for
 
 __all__ = ["add_arguments", "main", "open_weights", "operating_points", "run"]
 
@@ -30,14 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `evaluate.py` and `tcm evaluate`."""
     parser.add_argument("--data", nargs="+", default=["samples"], metavar="SET", help="samples (four photographs of "
                         "scikit-image; the default), a folder, kodak, or tfds:NAME[:SPLIT]")  # fmt: skip
-    parser.add_argument("--weights", nargs="+", default=list(map(str, EMBEDDED.values())), metavar="FILE", help="a "
+    parser.add_argument("--weights", nargs="+", metavar="FILE", help="a "
                         ".safetensors file, a folder of checkpoints or a reference .pth.tar; each a point; default: "
-                        "the embedded models")  # fmt: skip
+                        "the embedded model of --tune")  # fmt: skip
     parser.add_argument("--qualities", type=_numbers, metavar="Q,Q,...", help="1 to 100, of variable-rate weights and "
                         "of the other codecs; default: a ladder of six for each")  # fmt: skip
     parser.add_argument("--efforts", type=_numbers, default=[0.0], metavar="N,N,...", help="0 to 9, of the models: how "
                         "long the encoder searches; a curve each (default: 0)")  # fmt: skip
-    parser.add_argument("--tune", choices=TUNES, help="what efforts are for; default: what the weights are for")
+    parser.add_argument("--tune", choices=TUNES, help="which embedded model, and what efforts are for; default: "
+                        "visual, or what --weights were trained for")  # fmt: skip
     parser.add_argument("--codecs", type=_names, default=[], metavar="NAME,...",
                         help=f"other codecs to measure: {', '.join(OTHER_CODECS)}")  # fmt: skip
     parser.add_argument("--anchor", default="vtm", help="of the BD-rates: a published curve or a codec (default: vtm)")
@@ -101,6 +102,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.processes < 1:
         raise ConfigError(f"--processes is {args.processes}; give at least 1")
     bdrate.check()
+    args.weights = args.weights or [str(embedded_for(args.tune))]
     for spec in args.data:
         dataset(spec)
     points = operating_points(args.weights, args.codecs, args.qualities, args.coder, args.efforts, args.tune)

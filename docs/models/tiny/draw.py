@@ -128,7 +128,7 @@ def write_tar(output: str, pictures: Iterable[tuple[str, Image.Image]]) -> None:
     print(hashlib.sha256(Path(output).read_bytes()).hexdigest(), output)
 
 
-def main(photos: str, output: str, first: int, sets: int) -> None:
+def main(photos: str, output: str, first: int = 0, sets: int = 1) -> None:
     """Draws COUNTS of each kind for each of `sets` sets from the number `first` on."""
     with tarfile.open(photos) as source:
         makers = {"page": page, "screen": screen, "lines": lines, "dark": functools.partial(dark, source)}
