@@ -36,7 +36,15 @@ def codec_programs(config: ModelConfig, side: int = 128) -> dict[str, tuple[Prog
     symbols = jax.ShapeDtypeStruct((h, h, per_slice), np.int32)
     picture = jax.ShapeDtypeStruct((side, side, 3), np.uint8)
     net = tiled_network
-    return {
+    added = {}
+    if config.checkerboard_width:
+        added["second_step"] = (net._second_step, (0,), (symbols, part, part))
+    if config.detail_channels:
+        all_symbols, all_sigmas = [symbols] * config.num_slices, [part] * config.num_slices
+        detail = jax.ShapeDtypeStruct((h, h, config.detail_slice_channels), np.int32)
+        added["detail_scales"] = (net._detail_scales, (1,), (all_symbols, all_sigmas, [detail], level))
+        added["detailed_synthesis"] = (net._detailed_synthesis, (), (all_sigmas, [detail], level))
+    return added | {
         "analysis": (net._analysis, (), (picture, level)),
         "hyper_analysis": (net._hyper_analysis, (), (y, level)),
         "synthesis": (net._synthesis, (), ([part] * config.num_slices, level)),

@@ -19,6 +19,9 @@ MODEL = ModelConfig(
     widths=(8, 8, 8), depths=(0, 0, 2), head_dims=(4, 4, 4), hyper_width=8, hyper_depth=0, hyper_head_dim=4,
     latent_channels=8, hyper_channels=8, num_slices=2, atten_width=8, atten_head_dim=4, context_widths=(8, 8), levels=3,
 )  # fmt: skip
+EXTENDED = dataclasses.replace(MODEL, checkerboard_width=6, detail_channels=8, detail_from=(1.0, 1.5), detail_width=6)
+DECODING = ("hyper_synthesis", "slice_params", "second_step", "slice_latents", "detail_scales", "synthesis",
+            "detailed_synthesis")  # fmt: skip
 PRECISE = ("hyper_synthesis", "slice_params", "slice_latents")
 PROGRAMS = tuple(codec_programs(MODEL))
 ENTROPY = ("HIGHEST", "f32")
@@ -47,6 +50,15 @@ def test_programs_of_the_codec(name):
     assert products(text)
     if name in PRECISE:
         assert set(products(text)) == {ENTROPY}
+
+
+@pytest.mark.skipif(not kernels.available(), reason="no kernels")
+@pytest.mark.parametrize("name", DECODING)
+def test_functions_of_decoding_are_kernels_on_cpus(name):
+    """XLA's exp, log and the like differ from version to version in the last bit."""
+    text = lowered_program(ops.Target("cpu", "codec"), EXTENDED, name, ("cpu",))
+    assert "tcm_jax_" in text
+    assert not re.findall(r"(?:stablehlo|chlo)\.(?:exp|log|tanh|sqrt|rsqrt|power|erf|cbrt)\w*", text)
 
 
 STEPS = {
