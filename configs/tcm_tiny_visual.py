@@ -4,7 +4,7 @@ Command: `python train.py --config configs/tcm_tiny_visual.py --config.data.sour
 runs/visual`; docs/models/visual/README.md says which pictures.
 Hardware and hours: two CPU cores with AVX-512, two hours after the twenty-one of tcm_tiny
 (docs/models/visual/README.md).
-Should reach on Kodak at quality 50 (that page): SSIMULACRA 2 of SCORE at BPP bpp.
+Should reach on Kodak at quality 40 (that page): SSIMULACRA 2 of 64.7 at 0.4397 bpp.
 """
 
 from configs import tcm_tiny2
