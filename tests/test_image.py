@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageCms
 
@@ -172,6 +173,8 @@ def test_separate_planes_of_grey_and_alpha(order, compression):
     grey, alpha = RGB[..., 0], RGB[..., 1] | 1
     picture = decode_picture(separate_planes((grey, alpha), order, 2, compression), "picture")
     np.testing.assert_array_equal(picture.array, np.dstack([grey, alpha]))
+    if int(PIL.__version__.split(".")[0]) < 13:
+        return  # it reads no grey that alpha was multiplied with
     premultiplied = (grey.astype(np.uint16) * alpha // 255).astype(np.uint8)
     picture = decode_picture(separate_planes((premultiplied, alpha), order, 1, compression), "picture")
     np.testing.assert_array_equal(picture.alpha, alpha)
