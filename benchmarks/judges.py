@@ -36,9 +36,7 @@ def main() -> None:
     """Measures all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="+", type=Path)
-    parser.add_argument(
-        "--qualities", type=lambda text: list(map(float, text.split(","))), default=[1, 20, 40, 60, 80, 95]
-    )
+    parser.add_argument("--qualities", nargs="+", type=float, default=[1, 20, 40, 60, 80, 95])
     flags = parser.parse_args()
     pictures = [read_image(path) for path in flags.pictures]
     tune_process()

@@ -1,8 +1,8 @@
 """The squared error that goes with an MS-SSIM and with a score of SSIMULACRA 2 on photographs; prints JSON.
 
-Middle crops of the pictures, coded by the embedded model at each quality. `score_76`: the decades that the mean squared
-error of samples in [0, 1] is below 1 at a score of 76, mean of the pictures, and `points`: scores a decade, both by
-lines of one slope, an offset a picture. `ms_ssim`: squared error over 1 - MS-SSIM, geometric mean.
+Middle crops of the pictures, coded by the embedded model for PSNR at each quality. `score_76`: the decades that the
+mean squared error of samples in [0, 1] is below 1 at a score of 76, mean of the pictures, and `points`: scores a
+decade, both by lines of one slope, an offset a picture. `ms_ssim`: squared error over 1 - MS-SSIM, geometric mean.
 
 python benchmarks/metric_units.py kodak
 """
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=384, help="pixels a side, from 161 on")
     args = parser.parse_args()
     tune_process()
-    codec, source = Codec(load_weights()), open_dataset(args.data)
+    codec, source = Codec(load_weights(tune="psnr")), open_dataset(args.data)
     qualities = [float(quality) for quality in args.qualities.split(",")]
     crops = [middle(source[i], args.crop) for i in range(len(source))]
     measured = np.array([[judged(codec, crop, quality) for quality in qualities] for crop in crops])

@@ -72,7 +72,7 @@ def main() -> None:
 
 def make_weights(name: str) -> Weights:
     """Weights of a size of the network."""
-    return files.load_weights() if name == "tiny" else synthetic_weights(SIZES[name])
+    return files.load_weights(tune="psnr") if name == "tiny" else synthetic_weights(SIZES[name])
 
 
 class Clock:

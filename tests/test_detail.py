@@ -13,6 +13,7 @@ from configs import tcm_tiny, tcm_tiny2
 from configs.default import make_config
 from tcm_jax.codec import Codec
 from tcm_jax.codec.container import pack, parse
+from tcm_jax.codec.slices import gain_level, highest_plain
 from tcm_jax.errors import ConfigError, StreamError
 from tcm_jax.model.checkerboard import Checkerboard, black
 from tcm_jax.model.config import ModelConfig
@@ -247,3 +248,10 @@ def test_a_level_that_no_training_sees_goes_on_from_those_above():
     np.testing.assert_array_equal(continued[2], 2 * table[3] - table[4])
     np.testing.assert_array_equal(np.delete(continued, 2, 0), np.delete(table, 2, 0))
     np.testing.assert_array_equal(continued_down(table, 4.0), table)  # one level above it tells no slope
+
+
+@pytest.mark.parametrize("model", [tcm_tiny.MODEL, tcm_tiny2.MODEL])
+def test_the_highest_quality_without_detail(model):
+    highest = highest_plain(model)
+    assert highest == 10_000 or model.detail_slices(gain_level(highest + 1, model.levels)) == 1
+    assert model.detail_slices(gain_level(highest, model.levels)) == 0

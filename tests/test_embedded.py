@@ -18,13 +18,12 @@ from tcm_jax.weights.files import load_weights, save_weights
 from tcm_jax.weights.weights import Weights
 
 IMAGE = photograph(60, 90)
-MODELS = {"visual": embedded.EMBEDDED["visual"], "psnr": embedded.EMBEDDED["psnr"]}
 
 
 @pytest.fixture(scope="module")
 def drawn(tiny_config) -> dict[str, Weights]:
     """Small weights in place of the embedded ones."""
-    weights = {tune: drawn_weights(tiny_config, seed) for seed, tune in enumerate(MODELS)}
+    weights = {tune: drawn_weights(tiny_config, seed) for seed, tune in enumerate(embedded.EMBEDDED)}
     return {tune: dataclasses.replace(w, metadata={"name": f"small_{tune}"}) for tune, w in weights.items()}
 
 

@@ -22,8 +22,8 @@ MODEL = ModelConfig(
 EXTENDED = dataclasses.replace(MODEL, checkerboard_width=6, detail_channels=8, detail_from=(1.0, 1.5), detail_width=6)
 DECODING = ("hyper_synthesis", "slice_params", "second_step", "slice_latents", "detail_scales", "synthesis",
             "detailed_synthesis")  # fmt: skip
-PRECISE = ("hyper_synthesis", "slice_params", "slice_latents")
-PROGRAMS = tuple(codec_programs(MODEL))
+PRECISE = ("hyper_synthesis", "slice_params", "second_step", "slice_latents", "detail_scales")
+PROGRAMS = tuple(codec_programs(EXTENDED))
 ENTROPY = ("HIGHEST", "f32")
 
 
@@ -45,7 +45,7 @@ def check_for_accelerators(text: str, allowed: tuple[str, ...] = ()) -> None:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_of_the_codec(name):
-    text = lowered_program(ACCELERATOR, MODEL, name, ("cuda", "tpu"))
+    text = lowered_program(ACCELERATOR, EXTENDED, name, ("cuda", "tpu"))
     check_for_accelerators(text)
     assert products(text)
     if name in PRECISE:

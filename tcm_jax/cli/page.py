@@ -52,7 +52,6 @@ def viewer(args: argparse.Namespace) -> None:
         files.check_absent(args.output)
     from tcm_jax.training.open_weights import open_weights
 
-    _built("runtime.bin")  # says so before the weights are read
     _write(args.output, html_page(_model(open_weights(args.weights, args.tune)), {}, ".tcm pictures"))
 
 

@@ -19,7 +19,7 @@ from tcm_jax.codec.effort import Effort, lambda_of
 from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import encode_layer
-from tcm_jax.codec.slices import gain_level
+from tcm_jax.codec.slices import gain_level, highest_plain
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tile_sizes import entropy_side
 from tcm_jax.codec.tiled_network import TiledNetwork
@@ -197,11 +197,11 @@ class Codec(Decoder):
         if hundredths is not None and hundredths > plan.LAYER_FROM:
             step = plan.step_of_quality(hundredths, self._lambda(plan.LAYER_FROM))
             return self._layered(picture, step, effort, measured)
-        if hundredths is None or self._worth(hundredths) <= plan.HELPED_FROM:
+        worth = 0.0 if hundredths is None else self._worth(hundredths)
+        if worth <= plan.HELPED_FROM:
             return self._latents(picture, hundredths, effort, measured, self.tile), None
         code = self._coder_of(picture, hundredths, effort, measured)
         latents = code(picture.colour)
-        worth = self._worth(hundredths)
         help_ = plan.help_latents(picture.colour, latents, worth, code if self._is_reference else None)
         if help_ is None:
             measured.copy_from(latents.measured)
@@ -218,9 +218,10 @@ class Codec(Decoder):
         alone = self._alone(picture, layer.data), layer.decoded
         if step < plan.LATENTS_FROM or not self._is_reference:
             return alone
-        code = self._coder_of(picture, 10_000 if self.weights.config.levels else None, effort, measured)
+        hundredths = highest_plain(self.weights.config) if self.weights.config.levels else None
+        code = self._coder_of(picture, hundredths, effort, measured)
         latents = code(picture.colour)
-        spared = plan.spared_latents(picture.colour, latents, self._worth(10_000), code)
+        spared = plan.spared_latents(picture.colour, latents, self._worth(hundredths or 10_000), code)
         found = [(each, encode_layer(picture.colour, each.hat, step)) for each in (latents, spared) if each]
         latents, layer = min(found, key=lambda pair: pair[0].bytes + len(pair[1].data))
         if latents.bytes + len(layer.data) >= len(alone[0].layer):

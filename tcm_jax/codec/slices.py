@@ -52,9 +52,9 @@ class SliceCoder:
         from tcm_jax.codec.effort import lambda_of, refine, tune_of
 
         if self.detail_count(quality):
-            highest = 100 + math.floor(9900 * self.weights.config.detail_from[0] / (self.weights.config.levels - 1))
+            highest = highest_plain(self.weights.config) / 100
             raise ConfigError(
-                f"{self.weights.name} takes an effort at qualities up to {highest / 100}: above, it has detail slices"
+                f"{self.weights.name} takes an effort at qualities up to {highest:g}: above, it has detail slices"
             )
         level = self.level(quality)
         lam = lambda_of(self.weights, None if level is None else float(level[0]))
@@ -195,6 +195,12 @@ def _steps(config: ModelConfig, shape: tuple[int, ...]) -> list[Any]:
         return [slice(None)]
     black = np.add.outer(np.arange(shape[0]), np.arange(shape[1])) % 2 == 0
     return [black, ~black]
+
+
+def highest_plain(config: ModelConfig) -> int:
+    """The highest quality of a variable-rate model without detail slices, in hundredths."""
+    last = config.detail_from[0] if config.detail_from else config.levels - 1
+    return 100 + math.floor(9900 * last / (config.levels - 1))
 
 
 def gain_level(quality: int, levels: int) -> float:

@@ -306,3 +306,8 @@ def _code(picture, palette, stream, encoding, coder, rows, pair_table, low_table
         stream[coder[3] + 1] = coder[1] >> 16 & 255
         coder[3] += 2
     return coder[3]
+
+
+def load() -> None:
+    """Loads the compiled code, for who wants that done before the first call."""
+    _code.load()

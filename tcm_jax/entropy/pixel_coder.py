@@ -192,3 +192,9 @@ def encode(words, symbols, contexts, cumulative, lowest, escapes):
     words[position - 1] = x & 0xFFFF
     words[position - 2] = x >> 16
     return position - 2
+
+
+def load() -> None:
+    """Loads the compiled code, for who wants that done before the first call."""
+    for function in (decode, residuals, encode):
+        function.load()

@@ -73,3 +73,8 @@ def _moments(planes, hats, with_hat, channel, taps, out):
                     out[i, j, p, q] = total
                     out[i, j, q, p] = total
     return 0
+
+
+def load() -> None:
+    """Loads the compiled code, for who wants that done before the first call."""
+    _moments.load()

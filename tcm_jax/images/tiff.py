@@ -8,7 +8,7 @@ from PIL import Image
 _SEPARATE = 2
 _PLANAR, _BITS, _SAMPLES, _PHOTOMETRIC = 284, 258, 277, 262
 _PIECES = ((273, 279), (324, 325))  # offsets and sizes of strips, of tiles
-_KEPT = (256, 257, 259, 266, 278, 317, 322, 323)  # size, compression, bit order, predictor, sizes of pieces
+_KEPT = (256, 257, 259, 266, 274, 278, 317, 322, 323)  # size, compression, orders, predictor, sizes of pieces
 _LONG = 4
 
 

@@ -40,9 +40,8 @@ class ChecksumError(StreamError):
 
 def load() -> None:
     """Loads the layer's compiled functions, for who wants that done before the first layer."""
-    for function in (pattern_coder._code, pixel_moments._moments, pixel_coder.decode, pixel_coder.residuals,
-                     pixel_coder.encode):  # fmt: skip
-        function.load()
+    for module in (pattern_coder, pixel_moments, pixel_coder):
+        module.load()
 
 
 def encode_layer(picture: np.ndarray, hat: np.ndarray | None = None, step: int = 1) -> Layer:
