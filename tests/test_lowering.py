@@ -93,7 +93,7 @@ def test_training_steps(name):
 def test_one_process_for_three_sorts_of_device():
     """What is traced for a GPU and a TPU does not end up in a CPU's programs, nor the other way round."""
     assert kernels.available()
-    config = dataclasses.replace(MODEL, context_widths=(8, 12))  # which no other test traces
+    config = dataclasses.replace(EXTENDED, context_widths=(8, 12))  # which no other test traces
     weights, image = drawn_weights(config, 0), photograph(100, 120)
     for target, platform in ((ACCELERATOR, "cuda"), (ops.Target("tpu"), "tpu"), (ops.codec_target("cpu"), "cpu")):
         for name in PROGRAMS:
