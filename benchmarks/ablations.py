@@ -33,7 +33,7 @@ from tcm_jax.model.tcm import TCM
 from tcm_jax.system.files import atomic_write
 from tcm_jax.training import losses
 from tcm_jax.training.batches import Batches
-from tcm_jax.training.config import model_config
+from tcm_jax.training.config import lambdas, model_config
 from tcm_jax.training.start import first_state
 from tcm_jax.training.step import jit_step, level_weights
 from tcm_jax.training.vectors import to_params
@@ -158,18 +158,18 @@ def make_score(config: ml_collections.ConfigDict) -> Callable:
 
     The means over the levels, each with its lambda and the weight that training gives it.
     """
-    model, (lams, weights) = TCM(model_config(config)), level_weights(config)
+    model, levels = TCM(model_config(config)), len(lambdas(config))
 
     def score(params, picture):
         x = picture[None].astype(jnp.float32) / 255
 
         def at_level(level):
-            x_hat, out = model.apply({"params": params}, x, level=level[None].astype(jnp.float32))
+            x_hat, out = model.apply({"params": params}, x, level=level[None])
             likelihoods = [value for name, value in out.items() if name.startswith("likelihood_")]
             x_hat = jnp.clip(x_hat, 0, 1)
-            return losses.rate_distortion(x, x_hat, likelihoods, lams[level], "mse", weights[level])[1]
+            return losses.rate_distortion(x, x_hat, likelihoods, *level_weights(config, level[None]), "mse")[1]
 
-        return jax.tree.map(jnp.mean, jax.lax.map(at_level, jnp.arange(len(lams))))
+        return jax.tree.map(jnp.mean, jax.lax.map(at_level, jnp.arange(levels, dtype=jnp.float32)))
 
     return score
 

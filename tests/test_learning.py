@@ -61,7 +61,7 @@ def learn_crop() -> tuple[Weights, dict, dict]:
 
 def reaches(weights) -> bool:
     """As good as named, in files no larger than the step's own estimate, which is too low without noise."""
-    batches, level = rolled(12, 1), jnp.zeros(1, int)
+    batches, level = rolled(12, 1), jnp.zeros(1)
     loss = jax.jit(step.make_loss(default.make_config("learning", smoke.MODEL)))
     estimates = []
     for i, batch in enumerate(batches):

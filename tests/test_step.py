@@ -92,14 +92,14 @@ def test_each_picture_has_a_level_and_its_lambda():
     config = make_config()
     params = init_params(model_config(config), 0)
     noise = step.draw_noise(model_config(config), jax.random.key(0), BATCH.shape)
-    level = jnp.array([0, 2, 1, 1])
+    level = jnp.array([0.0, 2, 1, 1])
     loss_fn = jax.jit(step.make_loss(config))
     (loss, parts) = loss_fn(params, BATCH, noise, level)
     repeated = [jax.tree.map(lambda leaf, i=i: leaf[np.full(4, i)], (BATCH, noise, level)) for i in range(4)]
     single = [loss_fn(params, *inputs)[1] for inputs in repeated]
     mse = np.array([float(p["mse"]) for p in single])
     bpp = np.mean([float(p["bpp"]) for p in single])
-    assert float(parts["loss"]) == pytest.approx(np.mean(np.array(LAMS)[level] * 255**2 * mse) + bpp, rel=1e-4)
+    assert float(parts["loss"]) == pytest.approx(np.mean(np.array(LAMS)[[0, 2, 1, 1]] * 255**2 * mse) + bpp, rel=1e-4)
     assert float(loss) == pytest.approx(float(parts["loss"] + parts["aux_loss"]), rel=1e-6)
 
 
@@ -107,7 +107,7 @@ def test_balanced_levels_count_by_the_root_of_lambda():
     config = make_config(balance_levels=True, lam=0.01)
     params = init_params(model_config(config), 0)
     noise = step.draw_noise(model_config(config), jax.random.key(0), BATCH.shape)
-    level = jnp.array([0, 2, 1, 1])
+    level = jnp.array([0.0, 2, 1, 1])
     _, balanced = jax.jit(step.make_loss(config))(params, BATCH, noise, level)
     alone = jax.jit(step.make_loss(make_config()))
     losses = []
@@ -156,3 +156,15 @@ def test_impossible_settings_are_refused():
     detailed.model.update(detail_channels=8, detail_from=(1.0,))
     with pytest.raises(ConfigError, match="entropy_only trains no detail slices"):
         step.make_loss(detailed)
+
+
+def test_levels_are_drawn_whole_and_between_two_with_lambdas_between_theirs():
+    config = make_config(balance_levels=True, lam=0.01)
+    levels = np.asarray(step.draw_levels(jax.random.key(0), 6000, len(LAMS)))
+    assert levels.min() == 0 and levels.max() == len(LAMS) - 1
+    np.testing.assert_allclose(np.bincount(np.rint(levels).astype(int)) / 6000, 1 / len(LAMS), atol=0.02)
+    np.testing.assert_allclose(np.mean(levels == 0), 0.5 / len(LAMS), atol=0.02)
+    lam, weight = step.level_weights(config, jnp.array([0, 0.5, 2]))
+    np.testing.assert_allclose(lam, [LAMS[0], (LAMS[0] * LAMS[1]) ** 0.5, LAMS[2]], rtol=1e-6)
+    np.testing.assert_allclose(weight, np.sqrt(0.01 / lam), rtol=1e-6)
+    assert not np.any(step.draw_levels(jax.random.key(0), 8, 1))

@@ -23,27 +23,7 @@ from tcm_jax.weights.weights import Weights
 
 def averaged(ema: Vectors, config: ml_collections.ConfigDict) -> dict[str, Any]:
     """The averaged parameters of a state, nested, on the host."""
-    model = model_config(config)
-    params = to_params(jax.tree.map(np.asarray, ema), model)
-    for i, first in enumerate(model.detail_from):
-        for gain in ("gain", "inverse_gain"):
-            params["detail"][f"{gain}_{i}"]["log_gain"] = continued_down(
-                params["detail"][f"{gain}_{i}"]["log_gain"], first
-            )
-    return params
-
-
-def continued_down(log_gain: np.ndarray, first: float) -> np.ndarray:
-    """Logarithms of gains [levels, channels] of a detail slice that is coded above the level `first`.
-
-    No training sees the level below its first one, but those between the two are interpolated: it goes on as the ones
-    above it do.
-    """
-    below = int(first)
-    if below + 2 >= len(log_gain):
-        return log_gain
-    row = 2 * log_gain[below + 1] - log_gain[below + 2]
-    return np.concatenate([log_gain[:below], row[None], log_gain[below + 1 :]])
+    return to_params(jax.tree.map(np.asarray, ema), model_config(config))
 
 
 def training_metadata(config: ml_collections.ConfigDict, steps: int) -> dict[str, str]:

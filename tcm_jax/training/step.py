@@ -7,6 +7,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 from tcm_jax import ops
@@ -70,21 +71,20 @@ def check_loss(config: ml_collections.ConfigDict) -> None:
 
 
 def make_loss(config: ml_collections.ConfigDict) -> Callable:
-    """`(params, batch uint8 [B, H, W, 3], noise, level [B]) -> (loss, metrics)`; the auxiliary loss is in the loss."""
+    """`(params, pictures uint8 [B, H, W, 3], noise, level float32 [B]) -> (loss, metrics)`, auxiliary loss included."""
     check_loss(config)
     dtype = jnp.bfloat16 if config.precision == "bfloat16" else jnp.float32
     model = TCM(model_config(config), dtype, config.precision, config.remat)
-    lams, weights = level_weights(config)
 
     def loss_fn(params: dict[str, Any], batch: jax.Array, noise: dict[str, jax.Array], level: jax.Array):
-        x, at = batch.astype(jnp.float32) / 255, level.astype(jnp.float32)
+        x = batch.astype(jnp.float32) / 255
         if config.entropy_only:
-            loss, parts = _rate_alone(model, params, x, noise, at)
+            loss, parts = _rate_alone(model, params, x, noise, level)
         else:
-            x_hat, out = model.apply({"params": params}, x, noise, at)
+            x_hat, out = model.apply({"params": params}, x, noise, level)
             likelihoods = [value for name, value in out.items() if name.startswith("likelihood_")]
-            lam, weight = lams[level], weights[level]
-            loss, parts = losses.rate_distortion(x, x_hat, likelihoods, lam, config.distortion, weight)
+            lam, weight = level_weights(config, level)
+            loss, parts = losses.rate_distortion(x, x_hat, likelihoods, lam, weight, config.distortion)
         aux = factorized.auxiliary_loss(params["entropy_bottleneck"])
         # The two losses share no parameter, so their gradients may be taken together.
         return loss + aux, {**parts, "aux_loss": aux}
@@ -102,10 +102,20 @@ def _rate_alone(model: TCM, params: dict[str, Any], x: jax.Array, noise, level) 
     return bpp, {"loss": bpp, "bpp": bpp, "mse": mse, "psnr": -10 * jnp.log10(mse)}
 
 
-def level_weights(config: ml_collections.ConfigDict) -> tuple[jax.Array, jax.Array]:
-    """(lambda, weight in the loss) of each gain level, float32 [levels] each; see `lambdas`."""
-    lams = jnp.asarray(lambdas(config), jnp.float32)
-    return lams, jnp.sqrt(config.lam / lams) if config.balance_levels else jnp.ones_like(lams)
+def level_weights(config: ml_collections.ConfigDict, level: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(lambda, weight in the loss) at each `level`, float32 [B] all; see `lambdas`, between which it is geometric."""
+    logarithms = np.log(lambdas(config), dtype=np.float32)
+    shares = jnp.maximum(0, 1 - jnp.abs(level[:, None] - np.arange(len(logarithms), dtype=np.float32)))
+    lam = jnp.exp((shares * logarithms).sum(-1))
+    return lam, jnp.sqrt(config.lam / lam) if config.balance_levels else jnp.ones_like(lam)
+
+
+def draw_levels(key: jax.Array, count: int, levels: int) -> jax.Array:
+    """Gain levels of `count` pictures, float32 [count]: whole or between two, each whole one as often near as any.
+
+    What a picture is coded with may lie between two levels, and a detail slice's first ones do.
+    """
+    return jnp.clip(jax.random.uniform(key, (count,), minval=-0.5, maxval=levels - 0.5), 0, levels - 1)
 
 
 def make_step(config: ml_collections.ConfigDict) -> Callable:
@@ -121,7 +131,7 @@ def make_step(config: ml_collections.ConfigDict) -> Callable:
     def step(state: TrainState, batch: jax.Array):
         key = jax.random.fold_in(base_key, state.step)
         noise = draw_noise(model, key, batch.shape)
-        level = jax.random.randint(jax.random.fold_in(key, _LEVEL_KEY), batch.shape[:1], 0, levels)
+        level = draw_levels(jax.random.fold_in(key, _LEVEL_KEY), len(batch), levels)
         grads, metrics = _mean_gradient(loss_fn, config.accumulate, state.params, (batch, noise, level))
         finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(optax.tree.norm(grads))
         before = (to_vectors(state.params), state.ema, state.opt_state)
