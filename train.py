@@ -32,7 +32,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and
 DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Write a contact sheet of a batch, print images per second, and end.")
 EXPORT = flags.DEFINE_string("export", None, "Write the weights of a checkpoint of --workdir to this file, and end.")
 STEP = flags.DEFINE_string("step", "newest", "The checkpoint that --export takes: newest, best (validated) or a step.")
-DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "What --export stores.")
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16", "int8"], "What --export stores.")
 FIT_TABLES = flags.DEFINE_integer(
     "fit_tables",
     0,

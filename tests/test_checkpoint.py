@@ -3,12 +3,16 @@
 import copy
 import dataclasses
 
+import hypothesis.extra.numpy
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
 
 from tcm_jax.errors import WeightsError
-from tcm_jax.weights import files
+from tcm_jax.weights import files, number_types
 
 
 def test_weights_that_are_not_finite_are_not_exported(tiny_weights, tmp_path):
@@ -19,12 +23,40 @@ def test_weights_that_are_not_finite_are_not_exported(tiny_weights, tmp_path):
     assert not (tmp_path / "w.safetensors").exists()
 
 
-def test_float16_weights_keep_their_identity(tiny_weights, tmp_path):
-    path = files.export(tmp_path / "w.safetensors", tiny_weights.config, tiny_weights.params, {"name": "x"}, np.float16)
+@pytest.mark.parametrize("dtype", [np.float16, np.int8])
+def test_weights_in_fewer_bits_keep_their_identity(tiny_weights, tmp_path, dtype):
+    """Whatever they are stored in from there on."""
+    path = files.export(tmp_path / "w.safetensors", tiny_weights.config, tiny_weights.params, {"name": "x"}, dtype)
     loaded = files.load_weights(path)
-    made = files.make_weights(tiny_weights.config, tiny_weights.params, {}, np.float16)
+    made = files.make_weights(tiny_weights.config, tiny_weights.params, {}, dtype)
     assert loaded.identity == made.identity != tiny_weights.identity
     assert loaded.name == "x"
+    for other in {dtype, np.float32}:
+        files.save_weights(tmp_path / "again.safetensors", loaded, other)
+        assert files.load_weights(tmp_path / "again.safetensors").identity == made.identity
+
+
+def test_kernels_are_stored_in_int8(tiny_weights, tmp_path):
+    rounded = files.make_weights(tiny_weights.config, tiny_weights.params, {}, np.int8)
+    files.save_weights(tmp_path / "w.safetensors", rounded, np.int8)
+    with safe_open(tmp_path / "w.safetensors", framework="numpy") as stored:
+        types = {key: stored.get_tensor(key).dtype for key in stored.keys() if not key.startswith("tables/")}  # noqa: SIM118
+    assert {np.dtype(np.int8), np.dtype(np.float16), np.dtype(np.float32)} == set(types.values())
+    for key, dtype in types.items():
+        assert (dtype == np.int8) == key.endswith("kernel")
+        assert (dtype == np.float32) == key.endswith(".scale")
+
+
+@given(hypothesis.extra.numpy.arrays(np.float32, (3, 5, 4), elements=st.floats(-(2.0**9), 2.0**9, width=32)))
+def test_int8_kernels(kernel):
+    """Within half a step of each column's largest, the largest kept, nothing moved by rounding twice."""
+    once = number_types.rounded("kernel", kernel, np.int8)
+    largest = np.abs(kernel).max((0, 1))
+    assert np.all(np.abs(once - kernel) <= largest / 127 * (0.5 + 2**-9) + 2.0**-140)
+    stored = number_types.packed({"kernel": once}, np.int8)
+    assert stored["kernel"].dtype == np.int8 and stored["kernel"].flags.c_contiguous
+    np.testing.assert_array_equal(number_types.unpacked(stored)["kernel"], once)
+    np.testing.assert_array_equal(number_types.rounded("kernel", once, np.int8), once)
 
 
 def test_a_file_of_impossible_sizes_is_one_sentence(tiny_weights, tmp_path):

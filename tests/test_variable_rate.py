@@ -72,10 +72,10 @@ def test_validation_weighs_files_by_the_lambda_of_their_quality(variable, distor
     config.level_lams, config.distortion, config.lam = lams, distortion, 7.0
     picture = photograph(170, 180)
     row, (decoded,) = validate(variable.weights, OnePicture(picture), config)
-    lam = lams[0] * (lams[1] / lams[0]) ** (49 / 99 * 2)  # quality 50, between 1 and 100
+    lam = lams[1] * (lams[2] / lams[1]) ** (54 / 99 * 2 - 1)  # quality 55, between 1 and 100
     error = 255**2 * row["mse"] if distortion == "mse" else 1 - row["ms_ssim"]
     assert row["loss"] == pytest.approx(lam * error + row["bpp"], rel=1e-5)
-    np.testing.assert_array_equal(decoded, variable.encode(picture, 50).reconstruction)
+    np.testing.assert_array_equal(decoded, variable.encode(picture, 55).reconstruction)
 
 
 @pytest.mark.usefixtures("latents_alone")
@@ -103,7 +103,7 @@ def test_larger_gains_give_more_bytes(variable):
     image = photograph(100, 120)
     sizes = [len(variable.compress(image, quality)) for quality in (1, 25, 50, 75, 100)]
     assert sizes == sorted(set(sizes))
-    assert variable.compress(image) == variable.compress(image, 50)
+    assert variable.compress(image) == variable.compress(image, 55)
 
 
 @pytest.mark.usefixtures("latents_alone")

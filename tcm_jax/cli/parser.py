@@ -83,7 +83,7 @@ def _add_compress(parser: argparse.ArgumentParser) -> None:
     _add_files(parser, "picture, folder or pattern, or - for stdin", "a .tcm file, a folder, or - for stdout; default: "
                "beside the picture, with .tcm")  # fmt: skip
     rate = parser.add_mutually_exclusive_group()
-    rate.add_argument("--quality", type=float, metavar="Q", help="1 to 100, of variable-rate weights; default: 50")
+    rate.add_argument("--quality", type=float, metavar="Q", help="1 to 100, of variable-rate weights; default: 55")
     rate.add_argument("--target-bpp", type=_positive, metavar="BPP", help="the highest quality that needs no more bits "
                       "a pixel; variable-rate weights")  # fmt: skip
     rate.add_argument("--target-psnr", type=_positive, metavar="DB", help="the lowest quality that reaches this PSNR; "

@@ -36,7 +36,7 @@ from tcm_jax.weights.files import load_weights
 from tcm_jax.weights.weights import Weights
 
 LAYERED_TILE = 1024  # pixels a side; below a layer g_s has the file's tiles, too
-DEFAULT_QUALITY = 50.0  # of a variable-rate model, 1 to 100
+DEFAULT_QUALITY = 55.0  # of a variable-rate model, 1 to 100
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ def validate(
     """(means over the first `config.validation.pictures`, their decoded pictures uint8 [H, W, 3]).
 
     The means: bpp of the files, bpp_estimated by the likelihoods, psnr in dB, ms_ssim and distortion (of pictures large
-    enough). Their loss is lambda times distortion plus bpp; a variable-rate network has files of quality 50, and the
+    enough). Their loss is lambda times distortion plus bpp; a variable-rate network has files of quality 55, and the
     lambda of its level. Raises StreamError if a file does not decode to the encoder's picture.
     """
     codec, rows, decoded = Codec(weights, coder="native"), [], []

@@ -16,14 +16,19 @@ from tcm_jax.system import cache, program_cache
 from tcm_jax.system.devices import with_pinned
 from tcm_jax.system.files import atomic_write
 from tcm_jax.weights.embedded import embedded_for
+from tcm_jax.weights.number_types import packed, rounded, unpacked
 from tcm_jax.weights.weights import Weights, flatten, match_parameters, table_arrays, unflatten
 
 FORMAT = "tcm_jax 1"
 
 
 def make_weights(config: ModelConfig, params: dict[str, Any], metadata: dict[str, str], dtype=np.float32) -> Weights:
-    """Weights ready for a codec: parameters rounded to `dtype` (held as float32) and the tables computed from them."""
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, dtype).astype(np.float32), params)
+    """Weights ready for a codec: parameters rounded to `dtype` (held as float32) and the tables computed from them.
+
+    `dtype` is float32, float16 or int8; see `number_types.py`.
+    """
+    params = jax.tree.map(np.asarray, params)
+    params = unflatten({key: rounded(key, value, dtype) for key, value in flatten(params).items()})
     broken = [key for key, value in flatten(params).items() if not np.isfinite(value).all()]
     if broken:
         raise WeightsError(
@@ -35,12 +40,11 @@ def make_weights(config: ModelConfig, params: dict[str, Any], metadata: dict[str
 def save_weights(path: str | os.PathLike, weights: Weights, dtype=np.float32) -> int:
     """Writes one safetensors file and returns its size in bytes.
 
-    `dtype` float16 is exact for parameters that `make_weights` rounded to it.
+    float16 and int8 are exact for parameters that `make_weights` rounded to them.
     """
     from safetensors.numpy import save
 
-    # safetensors writes an array's memory as it lies: only C order is what the header states.
-    arrays = {key: value.astype(dtype, order="C") for key, value in flatten(weights.params).items()}
+    arrays = packed(flatten(weights.params), dtype)
     header = {"format": FORMAT, "config": weights.config.to_json(), "identity": weights.identity}
     data = save({**arrays, **table_arrays(weights.tables)}, {**weights.metadata, **header})
     atomic_write(path, data)
@@ -68,7 +72,7 @@ def load_weights(path: str | os.PathLike | None = None, tune: str | None = None)
         tables = RangeTables(arrays.pop("tables/lookup"), arrays.pop("tables/offsets"))
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise WeightsError(f"{path} holds no usable model configuration or tables: {error}") from error
-    params = unflatten({key: np.asarray(value, np.float32) for key, value in arrays.items()})
+    params = unflatten(unpacked(arrays))
     metadata = {key: value for key, value in header.items() if key not in ("format", "config", "identity")}
     weights = Weights(config, params, tables, metadata)
     if weights.identity != header.get("identity"):

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "beside it with the ending .json; default: KIND.png")  # fmt: skip
     parser.add_argument("--weights", nargs="+", default=[None], metavar="FILE", help="several are shown beside each "
                         "other; default: the embedded model")  # fmt: skip
-    parser.add_argument("--quality", type=float, help="of variable-rate weights, 1 to 100 (default: 50)")
+    parser.add_argument("--quality", type=float, help="of variable-rate weights, 1 to 100 (default: 55)")
     parser.add_argument("--point", type=int, nargs=2, metavar=("X", "Y"), help="of a receptive field, in pixels; "
                         "default: the middle (the paper has 70 700 of kodim04)")  # fmt: skip
     parser.add_argument("--of", choices=OUTPUTS, default="latent", help="what the receptive field is one of")
