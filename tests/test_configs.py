@@ -43,13 +43,18 @@ def test_rates_by_name():
 
 
 def test_every_configuration_is_valid():
-    from configs import tcm_large, tcm_medium, tcm_small, tcm_tiny, tcm_tiny2, tcm_tiny_visual
+    from configs import tcm_large, tcm_medium, tcm_small, tcm_tiny, tcm_tiny_psnr, tcm_tiny_visual
 
     configs = [module.get_config("mse-4") for module in (tcm_small, tcm_medium, tcm_large, smoke)]
     assert [config.lam for config in configs] == [0.013] * 4
     with pytest.raises(ConfigError, match="'mse-4' is neither all nor entropy"):
         tcm_tiny.get_config("mse-4")
-    tiny = [tcm_tiny.get_config(), tcm_tiny.get_config("entropy"), tcm_tiny2.get_config(), tcm_tiny_visual.get_config()]
+    tiny = [
+        tcm_tiny.get_config(),
+        tcm_tiny.get_config("entropy"),
+        tcm_tiny_psnr.get_config(),
+        tcm_tiny_visual.get_config(),
+    ]
     for config in (*configs, *tiny):
         config.data.source = "folder:x"
         check(config)

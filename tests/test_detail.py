@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from conftest import drawn_weights, photograph
 
-from configs import tcm_tiny, tcm_tiny2
+from configs import tcm_tiny, tcm_tiny_psnr
 from configs.default import make_config
 from tcm_jax.codec import Codec
 from tcm_jax.codec.container import pack, parse
-from tcm_jax.codec.slices import gain_level, highest_plain
+from tcm_jax.codec.effort import Effort, lambda_at
+from tcm_jax.codec.slices import _rounded, gain_level, highest_plain
 from tcm_jax.errors import ConfigError, StreamError
 from tcm_jax.model.checkerboard import Checkerboard, black
 from tcm_jax.model.config import ModelConfig
@@ -144,7 +145,7 @@ def test_every_parameter_of_detail_learns_and_none_at_levels_without(config, par
 
 def test_what_is_an_extension(old, model, tiny_config):
     assert is_extension(model, old.config)
-    assert is_extension(tcm_tiny2.MODEL, tcm_tiny.MODEL)
+    assert is_extension(tcm_tiny_psnr.MODEL, tcm_tiny.MODEL)
     assert is_extension(dataclasses.replace(old.config, levels=3), old.config)
     for other in (
         dataclasses.replace(model, detail_from=(0.5, 1.5)),  # not silent at the last level that there was
@@ -216,6 +217,28 @@ def test_a_picture_of_several_tiles_round_trips(model, params):
     np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
 
 
+@pytest.mark.usefixtures("latents_alone")
+@pytest.mark.parametrize("quality", [40, 100])
+def test_an_effort_counts_what_the_detail_slices_code(codec, quality):
+    """Bits of y and detail, and the error of both: what the search ends with is what the file has."""
+    said = codec.weights.metadata | {"lambda": ", ".join(map(str, LAMS)), "distortion": "mse"}
+    codec, image = Codec(dataclasses.replace(codec.weights, metadata=said), coder="native"), photograph(96, 120)
+    at = np.array([gain_level(100 * quality, len(LAMS))], np.float32)
+    y, z = codec.network.analyze(image, at, 1024)
+    context = codec.network.hyper(_rounded(z), at, 1024)
+    found = codec._slices.improvement(image, 100 * quality, Effort(3))(y, context)
+
+    def loss(effort: int) -> float:
+        encoded = codec.encode(image, quality, effort=effort)
+        np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+        bits = encoded.estimated_bits - codec.network.hyper_information(_rounded(z))
+        error = ((encoded.reconstruction.astype(float) - image) ** 2).mean()
+        return bits / image[..., 0].size + lambda_at(LAMS, at[0]) * error
+
+    assert found < loss(0) - 1e-3
+    assert loss(3) == pytest.approx(found, rel=2e-3)  # 8 bits a sample; the search has floats
+
+
 def test_a_file_of_other_slices_is_refused(codec):
     file = parse(codec.compress(photograph(8, 8), 60))
     with pytest.raises(StreamError, match="8 slices, its model 6"):
@@ -240,7 +263,7 @@ def test_symbol_counts_are_of_what_each_level_codes(model, params):
     assert counted.sum() == 64 * (len(LAMS) * model.latent_channels + 2 * model.detail_channels)
 
 
-@pytest.mark.parametrize("model", [tcm_tiny.MODEL, tcm_tiny2.MODEL])
+@pytest.mark.parametrize("model", [tcm_tiny.MODEL, tcm_tiny_psnr.MODEL])
 def test_the_highest_quality_without_detail(model):
     highest = highest_plain(model)
     assert highest == 10_000 or model.detail_slices(gain_level(highest + 1, model.levels)) == 1

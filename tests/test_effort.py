@@ -54,7 +54,7 @@ def searched(codec, picture, level, side=None, seed=0, **settings):
     before = [part.copy() for part in y]
     settings = {"tune": "psnr"} | settings
     wanted = Effort(level, on_step=lambda done, total, loss: losses.append((done, total, loss)), **settings)
-    found = effort.refine(codec.network, picture, at, lambda_of(codec.weights, 1.0), wanted, y, context, seed)
+    found = effort.refine(codec.network, picture, at, lambda_of(codec.weights, 1.0), wanted, y, context, seed=seed)
     return before, y, found, losses
 
 
@@ -180,7 +180,7 @@ def test_padding_does_not_count(codec):
         settings = annealing.schedule(0, 2) | {"step": np.int32(0), "hard": np.bool_(False), "lam": np.float32(LAM)}
         settings |= {"grey": np.bool_(False), "key": np.zeros(2, np.uint32)}
         given = tile | {"picture": padded, "means": means, "scales": scales}
-        loss, _, _ = annealing.iterate(codec.weights.config, codec.network.params, 0, given, state, settings, at)
+        loss, _, _ = annealing.iterate(codec.weights.config, codec.network.params, 0, 0, given, state, settings, at)
         losses.append(float(loss))
     assert losses[0] == losses[1]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from configs import tcm_tiny2
+from configs import tcm_tiny_psnr
 from configs.tcm_tiny import MODEL
 from tcm_jax.model import complexity
 from tcm_jax.model.config import reference_config
@@ -28,9 +28,9 @@ def test_parameters_and_work():
 
 def test_parameters_and_work_of_the_second_generation():
     """At the highest quality: a fourth more work, a third more parameters."""
-    assert sum(np.prod(shape) for shape in flat_shapes(tcm_tiny2.MODEL).values()) == 6_603_363
-    assert work(tcm_tiny2.MODEL) == pytest.approx(65.8, abs=0.1)
-    assert complexity.macs(tcm_tiny2.MODEL, 128, 128)["detail"].total / 128**2 == pytest.approx(5_077, abs=2)
+    assert sum(np.prod(shape) for shape in flat_shapes(tcm_tiny_psnr.MODEL).values()) == 6_603_363
+    assert work(tcm_tiny_psnr.MODEL) == pytest.approx(65.8, abs=0.1)
+    assert complexity.macs(tcm_tiny_psnr.MODEL, 128, 128)["detail"].total / 128**2 == pytest.approx(5_077, abs=2)
 
 
 def test_the_count_agrees_with_an_independent_one():
@@ -44,7 +44,7 @@ def test_the_count_agrees_with_an_independent_one():
     ("tune", "name", "model", "distortion", "size"),
     [
         ("psnr", "tcm_tiny", MODEL, "mse", 10_000_000),
-        ("visual", "tcm_tiny_visual", tcm_tiny2.MODEL, "visual", 13_500_000),
+        ("visual", "tcm_tiny_visual", tcm_tiny_psnr.MODEL, "visual", 13_500_000),
     ],
 )
 def test_embedded_weights(tune, name, model, distortion, size):

@@ -45,8 +45,8 @@ def drawn(residual: jax.Array, temperature: jax.Array, noise: jax.Array) -> jax.
 
 
 @functools.partial(Program, target=ops.training_target)
-def iterate(config, params, tune, tile, state, settings, level):
-    """One step of a tile: (loss, y that rounds to the symbols of this draw, the next state).
+def iterate(config, params, tune, details, tile, state, settings, level):
+    """One step of a tile with so many detail slices: (loss, y that rounds to the symbols of this draw, next state).
 
     `tile` is what stays: {"picture": uint8 [H, W, 3], "counted": bool [H, W, 1] pixels of the distortion, "means",
     "scales": latent means and scales [h, w, latent_channels], "free": bool [h, w, 1] latents that may change, "rated":
@@ -58,7 +58,7 @@ def iterate(config, params, tune, tile, state, settings, level):
 
     def loss(y):
         def method(network):
-            return _loss(network, y, tile, settings, level, TUNES[tune])
+            return _loss(network, y, tile, settings, level, TUNES[tune], details)
 
         return TCM(config).apply({"params": params}, method=method)
 
@@ -66,10 +66,10 @@ def iterate(config, params, tune, tile, state, settings, level):
     return value, snapped, _adam(state, gradient, settings)
 
 
-def _loss(network, y, tile, settings, level, tune):
+def _loss(network, y, tile, settings, level, tune, details):
     config, noise = network.config, _noise(settings, y.shape)
     free = tile["free"]
-    decoded, snapped, bits = [], [], jnp.float32(0)
+    decoded, snapped, coded = [], [], []
     means, scales = tile["means"][None], tile["scales"][None]
     parts = (jnp.split(x[None], config.num_slices, axis=-1) for x in (y, noise))
     for i, (part, noise_part) in enumerate(zip(*parts, strict=True)):
@@ -83,15 +83,29 @@ def _loss(network, y, tile, settings, level, tune):
         if config.checkerboard_width:
             mu, sigma = network.second_step(i, draw(part - mu), mu, sigma)
         symbols = draw(part - mu)
-        information = -jnp.log2(gaussian.likelihood(symbols, sigma))
-        bits = bits + jnp.where(tile["rated"], information, 0).sum()
+        coded.append((symbols, sigma))
         decoded.append(network.slice_latents(i, symbols, mu, support))
         snapped.append((symbols + mu)[0])
     x_hat = network.synthesis(jnp.concatenate(decoded, axis=-1), level)
     x = tile["picture"][None].astype(jnp.float32) / 255
+    if details:
+        x_hat, coded_details = _with_details(network, x, x_hat, coded, level, details)
+        coded += coded_details
+    bits = sum(jnp.where(tile["rated"], -jnp.log2(gaussian.likelihood(*pair)), 0).sum() for pair in coded)
     pixels = jnp.maximum(tile["counted"].sum(), 1).astype(jnp.float32)
     distortion = _distortion(x_hat, x, tile["counted"], settings["grey"], tune) * (x[0, ..., 0].size / pixels)
     return bits / pixels + settings["lam"] * distortion, jnp.concatenate(snapped, axis=-1)
+
+
+def _with_details(network, x, x_hat, coded, level, details):
+    """(picture with the detail slices that code what `x_hat` misses, their symbols and scales), straight through."""
+    symbols, sigmas = (jnp.concatenate(parts, axis=-1) for parts in zip(*coded, strict=True))
+    decoded, found = [], []
+    for i, coefficients in enumerate(network.detail.analysis(x - x_hat, level)[:details]):
+        sigma = network.detail_scales(i, symbols, sigmas, decoded, level)
+        decoded.append(ops.ste_round(coefficients))
+        found.append((decoded[-1], sigma))
+    return x_hat + network.detail.synthesis(decoded, level), found
 
 
 def _distortion(x_hat, x, counted, grey, tune):

@@ -102,14 +102,15 @@ def refine(
     effort: Effort,
     y: list[np.ndarray],
     context: list[Grid],
+    details: int = 0,
     seed: int = SEED,
 ) -> float:
     """Replaces the slices of `y` [h, w, channels], in place, by ones that round to better symbols.
 
-    `picture` is uint8 [H, W] or [H, W, 3], `context` the latent means and scales, `lam` as `lambda_of` gives it. The
-    symbols of a tile stay where the search found none with a lower loss. Returns the sum of lambda times distortion
-    plus bits, a pixel, of the tiles' own surroundings: for one tile, what the picture costs without z. The same
-    arguments give the same symbols on one machine.
+    `picture` is uint8 [H, W] or [H, W, 3], `context` the latent means and scales, `lam` as `lambda_of` gives it,
+    `details` how many detail slices code what the latents miss. The symbols of a tile stay where the search found none
+    with a lower loss. Returns the sum of lambda times distortion plus bits, a pixel, of the tiles' own surroundings:
+    for one tile, what the picture costs without z. The same arguments give the same symbols on one machine.
     """
     _check(picture, effort)
     size = padded_size(*picture.shape[:2])
@@ -123,7 +124,9 @@ def refine(
         tile = _tile(picture, context, rows, columns)
         pieces = [np.asarray(part(slice_, rows, columns, LATENT_STRIDE)) for slice_ in y]
         fixed = {"lam": np.float32(lam), "grey": np.bool_(picture.ndim == 2), "key": np.array([seed, index], np.uint32)}
-        loss, found = _refined_tile(network, tile, np.concatenate(pieces, axis=-1), fixed, level, effort, report)
+        loss, found = _refined_tile(
+            network, tile, np.concatenate(pieces, axis=-1), fixed, level, details, effort, report
+        )
         total += loss
         whole = rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)
         inner = rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)
@@ -132,13 +135,13 @@ def refine(
     return total
 
 
-def _refined_tile(network, tile, y, fixed, level, effort, report) -> tuple[float, np.ndarray]:
+def _refined_tile(network, tile, y, fixed, level, details, effort, report) -> tuple[float, np.ndarray]:
     """(loss, latents that round to the better symbols) of a tile; latents that are not free stay."""
     tune, nothing = TUNES.index(effort.tune), np.zeros_like(y)
 
     def step(state, number: int, hard: bool):
         settings = fixed | schedule(number, effort.steps) | {"step": np.int32(number), "hard": np.bool_(hard)}
-        return iterate(network.config, network.params, tune, tile, state, settings, level)
+        return iterate(network.config, network.params, tune, details, tile, state, settings, level)
 
     state = {"y": y, "m": nothing, "v": nothing}
     first, start, _ = step(state, 0, hard=True)

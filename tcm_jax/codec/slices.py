@@ -15,7 +15,7 @@ from tcm_jax.codec.streams import StreamWriter
 from tcm_jax.codec.symbols import Measured, SymbolReader, SymbolWriter
 from tcm_jax.codec.tiles import Grid
 from tcm_jax.entropy.tables import scale_table
-from tcm_jax.errors import ConfigError, StreamError, WeightsError
+from tcm_jax.errors import StreamError, WeightsError
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig, padded_size
 
 if TYPE_CHECKING:  # what encodes imports JAX
@@ -46,20 +46,15 @@ class SliceCoder:
     def improvement(
         self, picture: np.ndarray, quality: int | None, effort: "Effort"
     ) -> Callable[[list[np.ndarray], list[Grid]], float] | None:
-        """What `encode` takes as `improve` for this effort; None for none. Raises ConfigError where there is no way."""
+        """What `encode` takes as `improve` for this effort, None for none. Weights without lambda raise ConfigError."""
         if not effort.steps:
             return None
         from tcm_jax.codec.effort import lambda_of, refine, tune_of
 
-        if self.detail_count(quality):
-            highest = highest_plain(self.weights.config) / 100
-            raise ConfigError(
-                f"{self.weights.name} takes an effort at qualities up to {highest:g}: above, it has detail slices"
-            )
-        level = self.level(quality)
+        level, details = self.level(quality), self.detail_count(quality)
         lam = lambda_of(self.weights, None if level is None else float(level[0]))
         effort = dataclasses.replace(effort, tune=effort.tune or tune_of(self.weights))
-        return functools.partial(refine, self.network, picture, level, lam, effort)
+        return functools.partial(refine, self.network, picture, level, lam, effort, details=details)
 
     def encode(
         self,

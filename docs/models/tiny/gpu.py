@@ -136,7 +136,7 @@ if __name__ == "__main__":
     training.add_argument("out", type=lambda text: Path(text).resolve())
     training.add_argument("--seconds", type=float, default=540.0, help="in all")
     training.add_argument("--steps", type=int, default=10**6, help="at most")
-    training.add_argument("--config", default="configs/tcm_tiny2.py")
+    training.add_argument("--config", default="configs/tcm_tiny_psnr.py")
     arguments, flags = parser.parse_known_args()  # the others are train.py's
     if arguments.function is train:
         arguments.flags = flags
