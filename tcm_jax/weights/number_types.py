@@ -17,9 +17,8 @@ def rounded(name: str, value: np.ndarray, dtype) -> np.ndarray:
     """The float32 numbers that remain of a parameter in `dtype`: float32, float16, or int8, for kernels alone."""
     if not _in_int8(name, dtype):
         return np.asarray(value, _plain(dtype)).astype(np.float32)
-    largest = np.abs(value).reshape(-1, value.shape[-1]).max(0).astype(np.float32)
-    scale = _rounded_up(largest / _LARGEST)
-    return (_integers(value, scale) * scale + 0).astype(np.float32)  # no -0, which integers do not have
+    scale = _scale(value)
+    return (np.rint(value / scale) * scale + 0).astype(np.float32)  # no -0, which integers do not have
 
 
 def packed(flat: Mapping[str, np.ndarray], dtype) -> dict[str, np.ndarray]:
@@ -27,8 +26,8 @@ def packed(flat: Mapping[str, np.ndarray], dtype) -> dict[str, np.ndarray]:
     arrays = {}
     for name, value in flat.items():
         if _in_int8(name, dtype):
-            scale = np.abs(value).reshape(-1, value.shape[-1]).max(0) / np.float32(_LARGEST)
-            arrays |= {name: _integers(value, scale).astype(np.int8, order="C"), name + _SCALE: scale}
+            scale = _scale(value)
+            arrays |= {name: np.rint(value / scale).astype(np.int8, order="C"), name + _SCALE: scale}
         else:
             arrays[name] = value.astype(_plain(dtype), order="C")
     return arrays
@@ -52,11 +51,22 @@ def _plain(dtype) -> np.dtype:
     return np.dtype(np.float16 if np.dtype(dtype) == np.int8 else dtype)
 
 
-def _integers(value: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return np.rint(np.asarray(value, np.float32) / np.where(scale > 0, scale, 1))
+def _scale(value: np.ndarray) -> np.ndarray:
+    """Float32 of 4 bits for each output of a kernel: at most 127 of it are its largest number.
+
+    That is the least such number, or the next one if the numbers are multiples of that.
+    """
+    largest = np.abs(value).reshape(-1, value.shape[-1]).max(0).astype(np.float32)
+    least = _rounded_up(np.where(largest > 0, largest / _LARGEST, 1))
+    scale = least
+    for _ in range(2):
+        ratio = (value / scale).reshape(-1, value.shape[-1])
+        scale = np.where((ratio == np.rint(ratio)).all(0), scale, _rounded_up(scale * np.float32(1 + 1 / 32)))
+    ratio = (value / scale).reshape(-1, value.shape[-1])
+    return np.where((ratio == np.rint(ratio)).all(0), scale, least)
 
 
 def _rounded_up(scale: np.ndarray) -> np.ndarray:
-    """The next larger floats of 11 bits: 127 times one is exact in float32, and the largest of a column stays 127."""
+    """The next larger floats of 4 bits: a number of 7 bits times one is exact in float16."""
     mantissa, exponent = np.frexp(scale)
-    return np.ldexp(np.ceil(mantissa * 2**11), exponent - 11).astype(np.float32)
+    return np.ldexp(np.ceil(mantissa * 2**4), exponent - 4).astype(np.float32)
