@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import photograph
 from golden_files import golden_codec, only_over_latents
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import tcm_jax.pillow_plugin
 from tcm_jax.cli.info import describe
@@ -243,6 +243,29 @@ def test_latents_are_spared_a_pattern(quality):
     assert len(encoded.data) < 1.7 * len(half.data)
     assert psnr(image[:, 176:], encoded.reconstruction[:, 176:]) > 31
     np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_at_a_low_quality_text_is_exact_and_small(channels):
+    """Latents take more bytes for smeared letters."""
+    page = Image.new("L", (256, 128), 255)
+    ImageDraw.Draw(page).multiline_text((8, 8), "\n".join(["The quick brown fox jumps over the lazy dog."] * 6))
+    image = np.asarray(page).repeat(np.prod(channels, dtype=int)).reshape(128, 256, *channels)
+    codec = Codec(load_weights(), coder="native")
+    encoded = codec.encode(image, 10)
+    np.testing.assert_array_equal(encoded.reconstruction, image)
+    np.testing.assert_array_equal(codec.decompress(encoded.data), image)
+    with mock.patch.object(plan, "is_tried", lambda colour, worth: False):
+        assert len(encoded.data) < len(codec.compress(image, 10))
+
+
+def test_which_pictures_are_tried():
+    """Drawn ones at any quality, others above 60, where a squared level is worth more; none without a lambda."""
+    drawn = PHOTOGRAPH.copy()
+    drawn[:, : drawn.shape[1] // 2] = 200
+    assert [plan.is_tried(PHOTOGRAPH, worth) for worth in (0.0, 0.001, 0.02)] == [False, False, True]
+    assert [plan.is_tried(drawn, worth) for worth in (0.0, 0.001, 0.02)] == [False, True, True]
+    assert not plan.is_tried(PHOTOGRAPH[:1, :1], 0.001)
 
 
 @pytest.mark.parametrize("channels", [(), (3,)])

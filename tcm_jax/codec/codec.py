@@ -198,7 +198,7 @@ class Codec(Decoder):
             step = plan.step_of_quality(hundredths, self._lambda(plan.LAYER_FROM))
             return self._layered(picture, step, effort, measured)
         worth = 0.0 if hundredths is None else self._worth(hundredths)
-        if worth <= plan.HELPED_FROM:
+        if not plan.is_tried(picture.colour, worth):
             return self._latents(picture, hundredths, effort, measured, self.tile), None
         code = self._coder_of(picture, hundredths, effort, measured)
         latents = code(picture.colour)

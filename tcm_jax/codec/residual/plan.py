@@ -14,7 +14,7 @@ from tcm_jax.codec.symbols import Measured
 from tcm_jax.errors import ConfigError
 
 LAYER_FROM = 9500  # hundredths of quality: above it the layer carries the error down, to nothing at 100
-HELPED_FROM = 0.01355  # worth of a squared level above which no picture is left to latents that fail
+_HELPED_FROM = 0.01355  # worth of a squared level above which no picture is left to latents that fail
 MOST_ERROR = 127
 LATENTS_FROM = 6  # the finest step at which latents are worth their bytes: below it files are smaller without
 _COARSEST = 24, 0.0675  # the step at LAYER_FROM, and the lambda there
@@ -23,6 +23,7 @@ _STEEPEST = 0.5 / np.log(2)  # bits a sample by which e times the squared error 
 _LEAST_GAIN = 0.15  # of the latents' bits: what the layer must be expected to save before it is tried
 _MANY_REPEATS = 0.3  # share of pixels that equal a neighbour, above which the layer alone may be smaller than latents
 _LEAST_BITS = 4  # of a pixel that equals no neighbour
+_BAND, _BANDS = 8, 128  # rows that are looked at for repeats, of so many
 
 
 class Latents(NamedTuple):
@@ -68,6 +69,17 @@ def step_of_quality(hundredths: int, lam: float) -> int:
 def _efficient(step: float) -> int:
     """The nearest step that is even, or 1: an odd one needs as many bits as the next smaller, for larger errors."""
     return 1 if step < 1.5 else max(2, min(2 * round(step / 2), 254))
+
+
+def is_tried(colour: np.ndarray, worth: float) -> bool:
+    """Whether `help_latents` is asked: where errors are worth much, and of pictures that look drawn for any worth.
+
+    What it asks for, the latents' picture, takes about as long as the latents.
+    """
+    if worth > _HELPED_FROM:
+        return True
+    bands = [colour[top : top + _BAND] for top in range(0, len(colour), _BANDS)]
+    return worth > 0 and float(np.mean([repeats(band) for band in bands])) >= _MANY_REPEATS
 
 
 def help_latents(colour: np.ndarray, latents: Latents, worth: float, code: Code | None) -> Help | None:
