@@ -3,18 +3,20 @@
 import io
 import re
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import photograph
 from golden_files import WEIGHTS
-from PIL import Image, ImageFile
+from PIL import GifImagePlugin, Image, ImageFile
 
 from tcm_jax import cli
 from tcm_jax.errors import ImageError
-from tcm_jax.images import repair
+from tcm_jax.images import png, repair
 from tcm_jax.images.formats import suffixes
+from tcm_jax.images.metadata import UnusableError
 from tcm_jax.images.pictures import decode_picture
 
 CASES = Path(__file__).parent / "cases"
@@ -154,3 +156,50 @@ def test_a_reason_of_several_lines_is_one(monkeypatch):
     monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(ImageError, match=r"^picture is broken: a decoder in debug mode$"):
         decode_picture(b"anything", "picture")
+
+
+def png_of(width: int, height: int, depth: int) -> bytes:
+    """A PNG that ends after some of its samples."""
+    header, samples = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0), zlib.compress(bytes(40))
+    return png.SIGNATURE + png._chunk(b"IHDR", header) + png._chunk(b"IDAT", samples)
+
+
+def icon_of(picture: bytes, size: int) -> bytes:
+    """An ICO whose one picture ends before `size`."""
+    return struct.pack("<HHH8xII", 0, 1, 1, size, 22) + picture
+
+
+HUGE = {
+    "png": png_of(2**32 - 1, 536_883_232, 8),
+    "png that Pillow gives up before it knows the size": png_of(2**32 - 1, 536_883_232, 3),
+    "gif": encoded("GIF")[:6] + struct.pack("<HH", 1, 1) + encoded("GIF")[10:-400].replace(
+        struct.pack("<HHHH", 0, 0, 32, 24), struct.pack("<HHHH", 0, 0, 65_535, 65_535)),
+    "ico": icon_of(png_of(2**32 - 1, 536_883_232, 8), 4000),
+    "bmp": encoded("BMP")[:18] + struct.pack("<ii", 40_000, 40_000) + encoded("BMP")[26:400],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_nothing_is_filled_up_to_a_size_that_no_picture_has(name):
+    """Such a file would take hours or all memory, by its header of a few bytes."""
+    with pytest.raises((UnusableError, Image.DecompressionBombError), match="limit"):
+        repair.completed(HUGE[name], 1 << 28)
+    with pytest.raises(ImageError):
+        decode_picture(HUGE[name], "picture")
+
+
+def test_an_icon_is_filled_up_to_its_largest_size():
+    data = icon_of(encoded("BMP")[14:], 2**32 - 7)
+    assert len(repair.completed(data, 1 << 28)) < 1 << 20
+
+
+def test_frames_that_cannot_be_counted_are_left_out(monkeypatch):
+    """As of a PSD whose first picture is sound and whose layers are not."""
+
+    def broken(self):
+        raise ValueError("negative tile size")
+
+    monkeypatch.setattr(GifImagePlugin.GifImageFile, "n_frames", property(broken))
+    picture = decode_picture(encoded("GIF"), "picture")
+    assert picture.left_out == ("frames after the first (negative tile size)",)
+    assert picture.colour.shape == RGB.shape

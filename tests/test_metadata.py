@@ -145,6 +145,19 @@ def test_orientation_of_xmp_and_of_an_old_form_of_exif():
     np.testing.assert_array_equal(decode_picture(webp, "picture").array, turned)
 
 
+def test_exif_in_a_pngs_text_is_kept():
+    exif = Image.Exif()
+    exif[0x112], exif[0x10F] = 6, "a camera"
+    content = exif.tobytes()
+    text = f"\nexif\n{len(content):8}\n{content.hex()}\n".encode()
+    plain = encoded(Image.fromarray(RGB))
+    picture = decode_picture(plain[:33] + chunk(b"tEXt", b"Raw profile type exif\0" + text) + plain[33:], "picture")
+    kept = Image.Exif()
+    kept.load(picture.exif)
+    assert dict(kept) == {0x10F: "a camera"}  # upright now
+    np.testing.assert_array_equal(picture.array, np.rot90(RGB, -1))
+
+
 def test_the_orientation_of_a_tiff_is_its_tag():
     xmp = b'<x:xmpmeta tiff:Orientation="6"/>'
     for orientation, expected in ((1, RGB), (6, np.rot90(RGB, -1))):

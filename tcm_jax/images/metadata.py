@@ -15,7 +15,13 @@ _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF's types of 
 
 
 class UnusableError(Exception):
-    """Why a profile or EXIF cannot be kept; caught in this folder, where it becomes a `TcmWarning`."""
+    """Why a part of a file cannot be used; caught in this folder, where it becomes a `TcmWarning`."""
+
+
+def check_pixels(width: int, height: int, most: int) -> None:
+    """Raises UnusableError for a size that a damaged header may state, before anything of that size is made."""
+    if width * height > most:
+        raise UnusableError(f"it has {width}x{height} pixels, over the limit of {most:,}")
 
 
 def check_profile(icc: bytes, grey: bool) -> None:
@@ -78,14 +84,20 @@ def orientation(info: dict[Any, Any], exif: bytes) -> int:
     """Which way is up, 1 to 8 as in EXIF: by EXIF, by EXIF in a PNG's text, or by XMP. `info` is a Pillow image's."""
     found = exif_orientation(exif)
     if found is None:
-        lines = as_bytes(info.get("Raw profile type exif")).split(b"\n")
-        with contextlib.suppress(ValueError):
-            found = exif_orientation(strip_prefix(bytes.fromhex(b"".join(lines[3:]).decode("ascii"))))
+        found = exif_orientation(exif_in_text(info))
     if found is None:
         xmp = as_bytes(info.get("XML:com.adobe.xmp")) or as_bytes(info.get("xmp"))
         match = _XMP_ORIENTATION.search(xmp)
         found = int(match[1]) if match else 1
     return found if 1 <= found <= 8 else 1
+
+
+def exif_in_text(info: dict[Any, Any]) -> bytes:
+    """EXIF, from its TIFF header on, that ImageMagick wrote as a PNG's text; nothing if there is none."""
+    lines = as_bytes(info.get("Raw profile type exif")).split(b"\n")
+    with contextlib.suppress(ValueError):
+        return strip_prefix(bytes.fromhex(b"".join(lines[3:]).decode("ascii")))
+    return b""
 
 
 def as_bytes(value: Any) -> bytes:

@@ -150,7 +150,8 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS, allow_t
                 return cut
             reason += "; tcm compress --allow-truncated reads what is there"
         elif early and "truncated" not in reason:  # of decoders that name something else
-            reason = f"it ends early, after {len(data):,} of at least {repair.declared_size(data):,} bytes"
+            size = repair.declared_size(data)
+            reason = f"it ends early, after {len(data):,}{f' of at least {size:,}' if size > len(data) else ''} bytes"
         elif formats.is_jpeg_xl(data) and not isinstance(error, Image.UnidentifiedImageError):
             reason = "its decoder gives no reason; the file may end early"
         elif isinstance(error, Image.UnidentifiedImageError):
@@ -161,7 +162,7 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS, allow_t
 def _decode_cut(data: bytes, name: str, max_pixels: int, reason: str) -> Picture | None:
     """What is there of a picture whose file ends early; None if that is nothing."""
     try:
-        picture = _decode(repair.completed(data), name, max_pixels)
+        picture = _decode(repair.completed(data, max_pixels), name, max_pixels)
     except Exception:
         return None
     return dataclasses.replace(picture, left_out=(*picture.left_out, f"end ({reason})"))
@@ -187,13 +188,21 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
 def _open(data: bytes, name: str, max_pixels: int, info: dict[str, Any], left_out: list[str]) -> Picture:
     with Image.open(io.BytesIO(data)) as image:
         _check_size(image, name, max_pixels)
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # a photograph with its preview behind it is one picture
-            left_out.append(f"frames after the first ({frames - 1})")
+        left_out += _further_frames(image)
         whole = tiff.joined_planes(image, data)
         whole.load()
         whole.info.update(info)
         return _from_pil(whole, data, left_out)
+
+
+def _further_frames(image: Image.Image) -> list[str]:
+    """What `left_out` says of frames after the first."""
+    try:
+        count = getattr(image, "n_frames", 1) - 1
+    except Exception as error:  # Pillow counts layers and frames by reading them.
+        return [f"frames after the first ({error})"]
+    # A photograph with its preview behind it is one picture.
+    return [f"frames after the first ({count})"] if count > 0 and image.format != "MPO" else []
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
@@ -227,7 +236,7 @@ def _file_of_png(image: Image.Image) -> bytes:
 
 def _from_pil(image: Image.Image, data: bytes, left_out: list[str]) -> Picture:
     """The picture of a loaded image; `data` is its file, if that is known. `left_out` is added to."""
-    exif = metadata.strip_prefix(metadata.as_bytes(image.info.get("exif")))
+    exif = metadata.strip_prefix(metadata.as_bytes(image.info.get("exif"))) or metadata.exif_in_text(image.info)
     # Pillow turns a TIFF when it loads it, whose XMP it leaves as it was.
     turn = _TURNS.get(1 if image.format == "TIFF" else metadata.orientation(image.info, exif))
     colour, alpha, converted = planes(image, data, left_out)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tcm_jax.images.limits import MAX_METADATA
+from tcm_jax.images.metadata import check_pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Of what stands beside the pixels, what the reader of them needs: transparency, and how many frames there are.
@@ -172,10 +173,12 @@ def ends_early(data: bytes) -> bool:
     return b"IDAT" in kinds and kinds[-1] != b"IEND"
 
 
-def completed(data: bytes) -> bytes:
-    """A PNG that ends early, whole: samples that are missing are 0."""
+def completed(data: bytes, max_pixels: int) -> bytes:
+    """A PNG that ends early, whole: samples that are missing are 0. Raises UnusableError for more than `max_pixels`."""
     parts = list(chunks(data))
     header = parts[0].data
+    width, height = size(data)
+    check_pixels(width, height, max_pixels)
     left = _filtered_size(header)
     reader, writer, packed = zlib.decompressobj(), zlib.compressobj(1), []
     for chunk in parts:

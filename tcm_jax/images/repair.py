@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from tcm_jax.images import png
-from tcm_jax.images.metadata import EXIF_PREFIX
+from tcm_jax.images.metadata import EXIF_PREFIX, check_pixels
 
 _SOI, _SOS = b"\xff\xd8", 0xDA
 # JPEG's segments of applications and comments, but for JFIF's and Adobe's, which say what the channels are.
@@ -145,28 +145,30 @@ def _icons(data: bytes) -> list[tuple[int, int, int]]:
     return sorted(((at, *struct.unpack_from("<II", data, at + 8)) for at in entries), key=lambda entry: entry[2])
 
 
-def completed(data: bytes) -> bytes:
+def completed(data: bytes, max_pixels: int) -> bytes:
     """A file that ends early, made so whole that decoders give what is there: the rest is grey, black or the first
-    colour of a palette.
+    colour of a palette. Raises UnusableError for more than `max_pixels`, and whatever a broken file leads it into.
     """
     if data.startswith(png.SIGNATURE):
-        return png.completed(data)
+        return png.completed(data, max_pixels)
     if data.startswith(_SOI):
         return data + _END
     if data.startswith(b"GIF8"):
-        return _completed_gif(data)
+        return _completed_gif(data, max_pixels)
     if data[:4] == _ICO:
-        return _completed_ico(data)
+        return _completed_ico(data, max_pixels)
     with Image.open(io.BytesIO(data)) as image:
+        check_pixels(image.width, image.height, max_pixels)
         return data + bytes(_MOST_BYTES * image.width * image.height)
 
 
-def _completed_gif(data: bytes) -> bytes:
+def _completed_gif(data: bytes, max_pixels: int) -> bytes:
     """A GIF whose first picture goes on with code 0, which is the first colour of the palette."""
     at, block = 13 + _palette(data[10]), bytes(255)
     while data[at] == 0x21:  # an extension
         at = _end_of_blocks(data, at + 2)
     width, height = struct.unpack_from("<HH", data, at + 5)
+    check_pixels(width, height, max_pixels)
     end = _end_of_blocks(data, at + 11 + _palette(data[at + 9]), whole=False)
     return data[:end].ljust(end, b"\0") + (b"\xff" + block) * (2 * width * height // len(block) + 1) + b"\0;"
 
@@ -183,10 +185,13 @@ def _end_of_blocks(data: bytes, at: int, whole: bool = True) -> int:
     return at + whole
 
 
-def _completed_ico(data: bytes) -> bytes:
+def _completed_ico(data: bytes, max_pixels: int) -> bytes:
     for at, size, start in _icons(data):
         if start < len(data) < start + size:
             picture = data[start:]
-            whole = png.completed(picture) if picture.startswith(png.SIGNATURE) else picture.ljust(size, b"\0")
+            if picture.startswith(png.SIGNATURE):
+                whole = png.completed(picture, max_pixels)
+            else:  # at most 256 a side
+                whole = picture.ljust(min(size, _MOST_BYTES * 256 * 256), b"\0")
             data = data[: at + 8] + struct.pack("<I", len(whole)) + data[at + 12 : start] + whole
     return data
