@@ -193,6 +193,18 @@ def test_an_icon_is_filled_up_to_its_largest_size():
     assert len(repair.completed(data, 1 << 28)) < 1 << 20
 
 
+@pytest.mark.parametrize("wrong", [-16, -1, 0, 3])
+def test_an_icons_mask_is_where_its_header_means(wrong):
+    """Pillow counts from the end by the size that the directory states."""
+    header = struct.pack("<IiiHHIIIIII", 40, 8, 8, 1, 1, 0, 0, 0, 0, 0, 0)
+    rows, mask = bytes([0b10100000, 0, 0, 0]) * 4, bytes([0b11000000, 0, 0, 0]) * 4  # the lowest row first
+    bitmap = header + bytes([0, 0, 0, 0, 255, 255, 255, 0]) + rows + mask
+    entry = struct.pack("<HHH4BHHII", 0, 1, 1, 8, 4, 2, 0, 1, 1, len(bitmap) + wrong, 22)
+    picture = decode_picture(entry + bitmap + bytes(4), "picture")
+    np.testing.assert_array_equal(picture.alpha, [[0, 0, *[255] * 6]] * 4)
+    np.testing.assert_array_equal(picture.array[:, :4, 0], [[255, 0, 255, 0]] * 4)
+
+
 def test_frames_that_cannot_be_counted_are_left_out(monkeypatch):
     """As of a PSD whose first picture is sound and whose layers are not."""
 

@@ -174,6 +174,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
         pixels, info, damaged = png.without_metadata(data)
         return _open(pixels, name, max_pixels, info, damaged)
     formats.register_reader(data)
+    data = repair.with_sizes(data)
     try:
         return _open(data, name, max_pixels, {}, [])
     except (TcmError, MemoryError, Image.DecompressionBombError):

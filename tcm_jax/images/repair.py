@@ -24,6 +24,8 @@ _NO_TYPE = 0xFFFF  # of a tag: readers skip it
 _METADATA_ITEM = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
 _END = b"\xff\xd9"
 _ICO = b"\0\0\1\0"
+_BITMAP_SIZE = 40  # bytes of the header of an ICO's bitmap
+_BITMAP_HEADER = struct.pack("<I", _BITMAP_SIZE)
 _MOST_BYTES = 8  # a pixel: RGB and alpha of 16 bits
 
 
@@ -183,6 +185,21 @@ def _end_of_blocks(data: bytes, at: int, whole: bool = True) -> int:
     while at < len(data) and data[at]:
         at += 1 + data[at]
     return at + whole
+
+
+def with_sizes(data: bytes) -> bytes:
+    """An ICO whose bitmaps have the sizes that their headers mean, by which Pillow finds their masks; others as are."""
+    icons = _icons(data) if data[:4] == _ICO and len(data) >= 6 + 16 * int.from_bytes(data[4:6], "little") else []
+    for at, size, start in icons:
+        cut = start + max(size, _BITMAP_SIZE) > len(data)
+        if data[start : start + 4] != _BITMAP_HEADER or cut:
+            continue
+        width, height, _, depth, _, _, _, _, colours = struct.unpack_from("<iiHHIIIII", data, start + 4)
+        palette = 4 * (colours or 1 << depth) if depth <= 8 else 0
+        meant = _BITMAP_SIZE + palette + height // 2 * 4 * (-(-width * depth // 32) + -(-width // 32))  # and its mask
+        if size != meant and _BITMAP_SIZE < meant <= len(data) - start:
+            data = data[: at + 8] + struct.pack("<I", meant) + data[at + 12 :]
+    return data
 
 
 def _completed_ico(data: bytes, max_pixels: int) -> bytes:
