@@ -218,7 +218,7 @@ def test_a_picture_of_several_tiles_round_trips(model, params):
 
 
 @pytest.mark.usefixtures("latents_alone")
-@pytest.mark.parametrize("quality", [40, 100])
+@pytest.mark.parametrize("quality", [pytest.param(40, marks=pytest.mark.slow), 100])
 def test_an_effort_counts_what_the_detail_slices_code(codec, quality):
     """Bits of y and detail, and the error of both: what the search ends with is what the file has."""
     said = codec.weights.metadata | {"lambda": ", ".join(map(str, LAMS)), "distortion": "mse"}
