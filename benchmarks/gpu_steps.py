@@ -45,7 +45,7 @@ def full(threads: int) -> Size:
 
 def dry(picture: Path) -> Size:
     """Every command once, with the embedded network or the one of configs/smoke.py; `picture` is a small file."""
-    weights = ROOT / "tcm_jax" / "weights" / "tcm_tiny.safetensors"
+    weights = ROOT / "tcm_jax" / "weights" / "tcm_tiny_visual.safetensors"
     flags = ("--weights", str(weights), "--image", str(picture), "--repeats", "1", "--pictures", "2")
     smoke = ("--config.data.batch_size=1", "--config.data.workers=0", "--config.validation.source=")
     return Size(

@@ -1,10 +1,10 @@
-"""TCM tiny, the embedded model: at most 10 MB and 80 kMAC a pixel, for CPUs; one network for all rates.
+"""TCM tiny, the first generation of the embedded models: at most 10 MB and 80 kMAC a pixel, for CPUs; for all rates.
 
 Command: `python train.py --config configs/tcm_tiny.py:entropy ...` from the KLT of the pictures, then runs of `python
 train.py --config configs/tcm_tiny.py --config.init_from=FILE ...`, each from the weights of the one before;
 docs/experiments/2026-11-28-tiny-runs.md has all in full.
-Hardware and hours: two CPU cores, twenty-one hours (docs/models/tiny/README.md).
-Should reach on Kodak at quality 40 (that page, `python evaluate.py --data kodak`): 31.09 dB at 0.3282 bpp.
+Hardware and hours: two CPU cores, twenty-one hours (that page).
+Should reach on Kodak at quality 40 (`python evaluate.py --data kodak --weights FILE`): 31.09 dB at 0.3282 bpp.
 """
 
 from configs.default import make_config

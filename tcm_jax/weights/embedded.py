@@ -6,7 +6,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent
 # By what they were trained for.
-EMBEDDED = {"visual": _FOLDER / "tcm_tiny_visual.safetensors", "psnr": _FOLDER / "tcm_tiny.safetensors"}
+EMBEDDED = {"visual": _FOLDER / "tcm_tiny_visual.safetensors", "psnr": _FOLDER / "tcm_tiny_psnr.safetensors"}
 DEFAULT = "visual"  # what pictures are compressed with unless something else is asked for
 # Model id of a file: where the weights are that were embedded before, for people who have such files.
 EARLIER_EMBEDDED = {
@@ -22,6 +22,7 @@ EARLIER_EMBEDDED = {
     "dc8d160c31d2d158": "commit 894519d, tcm_jax/weights/tcm_tiny.safetensors",
     "cd04e40be915a137": "commit e79f65e, tcm_jax/weights/tcm_tiny.safetensors",
     "5a6b6b019b70105d": "commit 0239c6f, tcm_jax/weights/tcm_tiny.safetensors",
+    "65758a514de329f6": "commit 1319773, tcm_jax/weights/tcm_tiny.safetensors",
 }
 
 
