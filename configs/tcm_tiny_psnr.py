@@ -4,8 +4,8 @@ transforms, up to visually lossless, and a second step of each slice.
 Command: `python train.py --config configs/tcm_tiny_psnr.py --config.data.source=folder:PICTURES --workdir runs/psnr`;
 docs/models/tiny/README.md says which pictures, docs/experiments/2026-11-28-detail.md why the network is as it is. On a
 GPU for some minutes: docs/models/tiny/gpu.py.
-Hardware and hours: two CPU cores with AVX-512, after the model for the eye.
-Should reach: see that page.
+Hardware and hours: two CPU cores with AVX-512, 100 minutes after the two hours of the model for the eye.
+Should reach on Kodak at quality 40 (that page): 33.57 dB at 0.5639 bpp.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ def get_config():
     config.optimizer = "soap"
     config.schedule = "flat"
     config.data.crop, config.data.batch_size = 256, 8
-    config.steps, config.fall_steps, config.warmup_steps = 4_000, 1_500, 100
+    config.steps, config.fall_steps, config.warmup_steps = 3_600, 1_500, 100
     config.learning_rate, config.clip_norm, config.ema_decay = 1.25e-3, 10.0, 0.999
     config.log_every = 20
     config.checkpoint_every = 200
