@@ -188,6 +188,14 @@ def test_nothing_is_filled_up_to_a_size_that_no_picture_has(name):
         decode_picture(HUGE[name], "picture")
 
 
+@pytest.mark.parametrize("file_format", ["PNG", "GIF", "BMP"])
+def test_nothing_is_filled_up_over_the_callers_limit(file_format):
+    cut = encoded(file_format)[:-60]
+    assert repair.completed(cut, 32 * 24)
+    with pytest.raises(UnusableError, match="32x24 pixels, over the limit of 767"):
+        repair.completed(cut, 767)
+
+
 def test_an_icon_is_filled_up_to_its_largest_size():
     data = icon_of(encoded("BMP")[14:], 2**32 - 7)
     assert len(repair.completed(data, 1 << 28)) < 1 << 20
