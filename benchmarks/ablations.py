@@ -167,7 +167,8 @@ def make_score(config: ml_collections.ConfigDict) -> Callable:
             x_hat, out = model.apply({"params": params}, x, level=level[None])
             likelihoods = [value for name, value in out.items() if name.startswith("likelihood_")]
             x_hat = jnp.clip(x_hat, 0, 1)
-            return losses.rate_distortion(x, x_hat, likelihoods, *level_weights(config, level[None]), "mse")[1]
+            lam, weight = level_weights(config, level[None])
+            return losses.rate_distortion(x, x_hat, likelihoods, lam, "mse", weight)[1]
 
         return jax.tree.map(jnp.mean, jax.lax.map(at_level, jnp.arange(levels, dtype=jnp.float32)))
 

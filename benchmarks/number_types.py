@@ -57,7 +57,7 @@ def measure(weights: Weights, metadata: dict[str, str], crops: np.ndarray) -> np
         x = picture[None].astype(jnp.float32) / 255
         x_hat, out = model.apply({"params": params}, x, level=level[None])
         likelihoods = [value for name, value in out.items() if name.startswith("likelihood_")]
-        parts = losses.rate_distortion(x, jnp.clip(x_hat, 0, 1), likelihoods, 1.0, 1.0, metadata["distortion"])[1]
+        parts = losses.rate_distortion(x, jnp.clip(x_hat, 0, 1), likelihoods, 1.0, metadata["distortion"])[1]
         return jnp.stack([parts["bpp"], parts["distortion"]])
 
     found = np.array(

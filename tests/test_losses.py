@@ -29,7 +29,7 @@ def test_bits_are_those_of_the_likelihoods():
 
 def test_the_loss_is_lambda_times_distortion_plus_bits():
     x = jnp.zeros((2, 8, 8, 3))
-    loss, parts = losses.rate_distortion(x, x + 0.1, LIKELIHOODS, jnp.array([0.01, 0.03]), 1.0, "mse")
+    loss, parts = losses.rate_distortion(x, x + 0.1, LIKELIHOODS, jnp.array([0.01, 0.03]), "mse")
     assert parts["mse"] == pytest.approx(0.01, rel=1e-5)
     assert parts["psnr"] == pytest.approx(20, rel=1e-5)
     assert parts["distortion"] == pytest.approx(650.25, rel=1e-5)

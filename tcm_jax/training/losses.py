@@ -45,8 +45,8 @@ def rate_distortion(
     x_hat: jax.Array,
     likelihoods: list[jax.Array],
     lam: float | jax.Array,
-    weight: float | jax.Array,
     distortion: str,
+    weight: float | jax.Array = 1.0,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Loss and its parts for a batch of pictures [B, H, W, 3] in [0, 1].
 

@@ -84,7 +84,7 @@ def make_loss(config: ml_collections.ConfigDict) -> Callable:
             x_hat, out = model.apply({"params": params}, x, noise, level)
             likelihoods = [value for name, value in out.items() if name.startswith("likelihood_")]
             lam, weight = level_weights(config, level)
-            loss, parts = losses.rate_distortion(x, x_hat, likelihoods, lam, weight, config.distortion)
+            loss, parts = losses.rate_distortion(x, x_hat, likelihoods, lam, config.distortion, weight)
         aux = factorized.auxiliary_loss(params["entropy_bottleneck"])
         # The two losses share no parameter, so their gradients may be taken together.
         return loss + aux, {**parts, "aux_loss": aux}
