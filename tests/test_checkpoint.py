@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from tcm_jax.errors import WeightsError
 from tcm_jax.weights import files, number_types
+from tcm_jax.weights.weights import table_arrays
 
 
 def test_weights_that_are_not_finite_are_not_exported(tiny_weights, tmp_path):
@@ -48,6 +50,15 @@ def test_kernels_are_stored_in_int8(tiny_weights, tmp_path):
         assert not (dtype == np.int8 and key.startswith(("g_a", "g_s")))
 
 
+def test_int8_without_its_scales_is_one_sentence(tiny_weights, tmp_path):
+    arrays = number_types.packed({"cc_/kernel": np.eye(3, dtype=np.float32)}, np.int8)
+    header = {"format": files.FORMAT, "config": tiny_weights.config.to_json()}
+    del arrays["cc_/kernel.scale"]
+    save_file(arrays | table_arrays(tiny_weights.tables), tmp_path / "w.safetensors", header)
+    with pytest.raises(WeightsError, match=r"holds no usable .*cc_/kernel\.scale"):
+        files.load_weights(tmp_path / "w.safetensors")
+
+
 @given(hypothesis.extra.numpy.arrays(np.float32, (3, 5, 4), elements=st.floats(-(2.0**9), 2.0**9, width=32)))
 def test_int8_kernels(kernel):
     """Within half a step of each column's largest, whole in float16, nothing moved by rounding twice."""
@@ -66,5 +77,7 @@ def test_a_file_of_impossible_sizes_is_one_sentence(tiny_weights, tmp_path):
     config = copy.copy(tiny_weights.config)
     object.__setattr__(config, "num_slices", 0)
     files.save_weights(tmp_path / "w.safetensors", dataclasses.replace(tiny_weights, config=config))
-    with pytest.raises(WeightsError, match="holds no usable model configuration or tables: num_slices is 0"):
+    with pytest.raises(
+        WeightsError, match="holds no usable model configuration, tables or parameters: num_slices is 0"
+    ):
         files.load_weights(tmp_path / "w.safetensors")

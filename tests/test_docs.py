@@ -184,7 +184,11 @@ def test_every_note_is_in_the_list():
 @pytest.mark.parametrize("page", PAGES)
 def test_files_that_pages_name_exist(page):
     """Paths below the checkout, in code or in prose; notes name what was there at their date."""
-    tops = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir() and path.name not in ("runs", "results", "build", "dist"))
+    tops = "|".join(
+        re.escape(path.name)
+        for path in ROOT.iterdir()
+        if path.is_dir() and path.name not in ("runs", "results", "build", "dist")
+    )
     paths = set(re.findall(rf"(?<![\w/.$])(?:{tops})/[\w./-]*\w", text(page)))
     assert [path for path in paths if not (ROOT / path).exists()] == []
 

@@ -190,6 +190,7 @@ def _end_of_blocks(data: bytes, at: int, whole: bool = True) -> int:
 def with_sizes(data: bytes) -> bytes:
     """An ICO whose bitmaps have the sizes that their headers mean, by which Pillow finds their masks; others as are."""
     icons = _icons(data) if data[:4] == _ICO and len(data) >= 6 + 16 * int.from_bytes(data[4:6], "little") else []
+    mended = bytearray(data) if icons else data
     for at, size, start in icons:
         cut = start + max(size, _BITMAP_SIZE) > len(data)
         if data[start : start + 4] != _BITMAP_HEADER or cut:
@@ -198,8 +199,8 @@ def with_sizes(data: bytes) -> bytes:
         palette = 4 * (colours or 1 << depth) if depth <= 8 else 0
         meant = _BITMAP_SIZE + palette + height // 2 * 4 * (-(-width * depth // 32) + -(-width // 32))  # and its mask
         if size != meant and _BITMAP_SIZE < meant <= len(data) - start:
-            data = data[: at + 8] + struct.pack("<I", meant) + data[at + 12 :]
-    return data
+            struct.pack_into("<I", mended, at + 8, meant)
+    return bytes(mended)
 
 
 def _completed_ico(data: bytes, max_pixels: int) -> bytes:

@@ -70,9 +70,9 @@ def load_weights(path: str | os.PathLike | None = None, tune: str | None = None)
     try:
         config = ModelConfig.from_dict(json.loads(header["config"]))
         tables = RangeTables(arrays.pop("tables/lookup"), arrays.pop("tables/offsets"))
+        params = unflatten(unpacked(arrays))
     except (KeyError, TypeError, ValueError, ConfigError) as error:
-        raise WeightsError(f"{path} holds no usable model configuration or tables: {error}") from error
-    params = unflatten(unpacked(arrays))
+        raise WeightsError(f"{path} holds no usable model configuration, tables or parameters: {error}") from error
     metadata = {key: value for key, value in header.items() if key not in ("format", "config", "identity")}
     weights = Weights(config, params, tables, metadata)
     if weights.identity != header.get("identity"):
