@@ -1,6 +1,6 @@
 """How near to a picture a network comes without quantization, by the number of detail channels beside it.
 
-PYTHONPATH=. python benchmarks/detail.py --train folder:train_photos.tar --data kodak
+PYTHONPATH=. python benchmarks/detail.py --train folder:train_photos.tar --data kodak --weights FILE
 
 The channels are the strongest of the Karhunen-Loeve transform of what the network misses of crops of the training
 pictures; PSNR is the mean over middle crops of 256x256 of the others, before rounding to 8 bits.
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", required=True, help="as train.py's data.source")
     parser.add_argument("--data", required=True, help="pictures to measure on: a folder or kodak")
-    parser.add_argument("--weights", help="a variable-rate network without detail; default: the embedded one")
+    parser.add_argument("--weights", required=True, help="a variable-rate network without detail")
     flags = parser.parse_args()
     weights = files.load_weights(flags.weights)
 
