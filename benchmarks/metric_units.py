@@ -24,7 +24,7 @@ def main() -> None:
     """Measures every picture at every quality."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="a folder, kodak or samples")
-    parser.add_argument("--qualities", default="80,90,95", help="of the embedded model, 1 to 95")
+    parser.add_argument("--qualities", default="50,57,60", help="of the embedded model, 1 to 95")
     parser.add_argument("--crop", type=int, default=384, help="pixels a side, from 161 on")
     args = parser.parse_args()
     tune_process()
