@@ -51,7 +51,7 @@ def plain_soap(grads: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]
             turned, turned_mean = (bases[0].T @ v @ bases[1] if bases else v for v in (grad, mean))
             square = B * square + (1 - B) * turned**2
             state[name] = mean, square
-            moved = turned_mean / (1 - B**count) / (np.sqrt(square / (1 - B**count)) + EPS)
+            moved = (turned_mean / (1 - B**count) / (np.sqrt(square / (1 - B**count)) + EPS)).clip(-1, 1)
             updates[-1][name] = -RATE * (bases[0] @ moved @ bases[1].T if bases else moved).reshape(shape)
     return updates
 

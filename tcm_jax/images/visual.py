@@ -5,7 +5,7 @@ import jax
 from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, squared_error_of_ms_ssim
 from tcm_jax.images.ssimulacra2 import squared_error_of_score, ssimulacra2
 
-SQUARED, SIMILARITY, SCORE = 0.2, 0.2, 0.6  # how much the squared error, MS-SSIM and SSIMULACRA 2 count
+SQUARED, SIMILARITY, SCORE = 0.4, 0.2, 0.4  # how much the squared error, MS-SSIM and SSIMULACRA 2 count
 
 
 def visual_error(x: jax.Array, x_hat: jax.Array) -> jax.Array:

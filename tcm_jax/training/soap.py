@@ -34,12 +34,12 @@ class SoapState(NamedTuple):
 
 
 def soap(
-    learning_rate: float | optax.Schedule, shapes: Mapping[str, tuple[int, ...]], b1=0.95, b2=0.95, eps=1e-8
+    learning_rate: float | optax.Schedule, shapes: Mapping[str, tuple[int, ...]], decay=0.95, eps=1e-8
 ) -> optax.GradientTransformation:
     """SOAP for a tree of one float32 vector: the parameters of `shapes`, which has their names, in its order.
 
-    A kernel is a matrix with a row for each of its inputs (of a convolution, each position's); all else
-    follows Adam of the same decays, and so does a matrix along a side over LARGEST_SIDE. The bases start as the
+    A kernel is a matrix with a row for each of its inputs (of a convolution, each position's); all else follows Adam
+    of the same `decay` for both moments, and so does a matrix along a side over LARGEST_SIDE. The bases start as the
     identity, and SOAP as Adam.
     """
     starts, size = _matrices(shapes)
@@ -53,8 +53,8 @@ def soap(
     def update(grads, state, params=None):
         del params
         count = state.count + 1
-        direction = adam_direction(count, b1, b2, eps)
-        mu, nu = moments(grads, state, b1, b2)
+        direction = adam_direction(count, decay, decay, eps)
+        mu, nu = moments(grads, state, decay, decay)
         updates, tree = jax.tree.flatten(jax.tree.map(direction, mu, nu))
         (g,), (m,), (old,), (new,) = map(jax.tree.leaves, (grads, mu, state.nu, nu))
         vectors, sides = (updates[0], new), {}
@@ -66,9 +66,11 @@ def soap(
                 grad, mean, square = (
                     jax.lax.dynamic_slice(v, (start,), (np.prod(shape),)).reshape(shape) for v in (g, m, old)
                 )
-                sides = _refreshed(sides, grad, b2, count % REFRESH == 0)
-                square = b2 * square + (1 - b2) * _rotated(grad, sides) ** 2
-                moved = _rotated(direction(_rotated(mean, sides), square), sides, back=True)
+                sides = _refreshed(sides, grad, decay, count % REFRESH == 0)
+                square = decay * square + (1 - decay) * _rotated(grad, sides) ** 2
+                # In bases that stay no component exceeds 1, by Cauchy-Schwarz; when they change some would, by far.
+                turned = direction(_rotated(mean, sides), square).clip(-1, 1)
+                moved = _rotated(turned, sides, back=True)
                 written = zip(vectors, (moved, square), strict=True)
                 return tuple(jax.lax.dynamic_update_slice(v, part.ravel(), (start,)) for v, part in written), sides
 
