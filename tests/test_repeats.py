@@ -7,6 +7,7 @@ import pytest
 from conftest import photograph
 
 from tcm_jax.codec.residual.layer import PATTERNS, encode_layer
+from tcm_jax.entropy import pattern_coder
 
 M32 = 0xFFFFFFFF
 
@@ -197,3 +198,9 @@ def test_a_decoder_of_the_page(make, form):
     assert data[0] == PATTERNS
     assert (data[5] == 0) == (make is many_colours and form == "rgb")  # more than 256 colours
     np.testing.assert_array_equal(decode(data[5:], *picture.shape), picture)
+
+
+def test_products_by_the_inverses_are_the_quotients():
+    numbers = np.arange(1 << 18)
+    for divisor, inverse in zip(range(3, 65, 2), pattern_coder._INVERSES, strict=True):
+        assert np.array_equal(numbers * inverse >> 32, numbers // divisor)

@@ -20,6 +20,8 @@ _TREE = 256 * 256
 _CACHE = 64 << CACHE_BITS
 _NUMBERS = 3 * 16 * 64  # channel, activity; zero, sign, exponent, first bits
 _MASK = 0xFFFFFFFF
+# 2**32 by the divisors of `_learn`, rounded up: a product shifted by 32 is the quotient of any number below 2**18.
+_INVERSES = -(-(1 << 32) // np.arange(3, 64, 2, dtype=np.int64))
 AHEAD = 2  # bytes that a decoder has read when it is done, beyond the two that an encoder adds at the end
 
 
@@ -140,11 +142,14 @@ def _hashes(line, up, upup, c):
 
 
 @_callee
-def _learn(table, place, guess, right, pixel):
+def _learn(table, place, guess, right, pixel, inverses):
     """Moves the chance of a table's guess, (pixel, chance, times seen); one that is mostly wrong is replaced."""
-    chance, seen = table[place, 1], table[place, 2]
-    target = 65535 if right else 0
-    chance += (target - chance) * 2 // (2 * seen + 3)
+    chance, seen = int64(table[place, 1]), int64(table[place, 2])
+    # Rounded down, by 2 * seen + 3.
+    if right:
+        chance += (65535 - chance) * 2 * inverses[seen] >> 32
+    else:
+        chance -= (chance + seen + 1) * 2 * inverses[seen] >> 32
     if seen < 30:
         seen += 1
     if seen == 1 and guess < 0:
@@ -164,11 +169,11 @@ def _place(pixel):
 
 
 @_callee
-def _pixel(picture, at, width, channels):
+def _pixel(samples, at):
     """The pixel number `at`, counted along the rows."""
-    row, column, pixel = at // width, at % width, 0
-    for i in range(channels):
-        pixel = pixel << 8 | picture[row, column, i]
+    pixel = 0
+    for i in range(samples.shape[1]):
+        pixel = pixel << 8 | samples[at, i]
     return pixel
 
 
@@ -229,8 +234,9 @@ def code(picture: np.ndarray, palette: np.ndarray, stream: np.ndarray, encoding:
     matches, cache = np.zeros(1 << MATCH_BITS, np.int32), np.zeros(1 << CACHE_BITS, np.int32)
     chances = (_chances(count) for count in (_CACHE, 16, _FLAGS, _TREE, _NUMBERS))
     rows, guesses = np.zeros((3, picture.shape[1] + 2 * MARGIN), np.int32), np.zeros((2, GUESSES), np.int64)
-    return _code(picture, palette, stream, encoding, _opened(stream, encoding), rows, *tables, matches, cache, *chances,
-                 *guesses)  # fmt: skip
+    samples = picture.reshape(-1, picture.shape[2])
+    return _code(samples, picture.shape[1], palette, stream, encoding, _opened(stream, encoding), rows, *tables,
+                 matches, cache, *chances, *guesses, _INVERSES)  # fmt: skip
 
 
 def _chances(count: int) -> np.ndarray:
@@ -244,16 +250,16 @@ def _opened(stream: np.ndarray, encoding: bool) -> np.ndarray:
     return np.array([0, _MASK, ahead, 0 if encoding else 4], np.int64)
 
 
-@compiled(Array(uint8, 3), Array(int32, 1, readonly=True), Array(uint8, 1), INTEGER, _LONGS, _TABLE, _TABLE, _TABLE,
-          _TABLE, _INTS, _INTS, _TABLE, _TABLE, _TABLE, _TABLE, _TABLE, _LONGS, _LONGS)  # fmt: skip
-def _code(picture, palette, stream, encoding, coder, rows, pair_table, low_table, high_table, matches, cache, cached,
-          in_cache, flags, tree, numbers, guesses, certainties):  # fmt: skip
-    """What `code` does, in memory that it is given."""
-    height, width, channels = picture.shape
+@compiled(Array(uint8, 2), INTEGER, Array(int32, 1, readonly=True), Array(uint8, 1), INTEGER, _LONGS, _TABLE, _TABLE,
+          _TABLE, _TABLE, _INTS, _INTS, _TABLE, _TABLE, _TABLE, _TABLE, _TABLE, _LONGS, _LONGS, _LONGS)  # fmt: skip
+def _code(samples, width, palette, stream, encoding, coder, rows, pair_table, low_table, high_table, matches, cache,
+          cached, in_cache, flags, tree, numbers, guesses, certainties, inverses):  # fmt: skip
+    """What `code` does for rows of `width` samples [H * W, 1 or 3], in memory that it is given."""
+    height, channels = samples.shape[0] // width, samples.shape[1]
     bits = 0
     while palette.size > 1 << bits:
         bits += 1
-    history, length, source = 0, 0, int64(-1)
+    history, length, length_bits, source = 0, 0, 0, int64(-1)
     for row in range(height):
         line, up, upup = rows[row % 3], rows[(row + 2) % 3], rows[(row + 1) % 3]
         for i in range(MARGIN):
@@ -261,20 +267,17 @@ def _code(picture, palette, stream, encoding, coder, rows, pair_table, low_table
             line[MARGIN + width + i] = up[MARGIN + width - 1]
         for column in range(width):
             c, at = column + MARGIN, row * width + column
-            pixel = _pixel(picture, at, width, channels) if encoding else int64(0)
+            pixel = _pixel(samples, at) if encoding else int64(0)
             pair, low, high, match = _hashes(line, up, upup, c)
             west, north, northwest, northeast = line[c - 1], up[c], up[c - 1], up[c + 1]
             if length == 0:
                 source = int64(matches[match]) - 1
-            guesses[0] = _pixel(picture, source, width, channels) if source >= 0 else int64(-1)
+            guesses[0] = _pixel(samples, source) if source >= 0 else int64(-1)
             guesses[1], guesses[2] = high_table[high, 0] - 1, low_table[low, 0] - 1
             guesses[3] = pair_table[pair, 0] - 1
             guesses[4], guesses[5], guesses[6], guesses[7] = west, north, northeast, northwest
-            certainties[0] = 0
-            while length >> certainties[0] and certainties[0] < 15:
-                certainties[0] += 1
-            certainties[1], certainties[2] = _certainty(high_table, high), _certainty(low_table, low)
-            certainties[3] = _certainty(pair_table, pair)
+            certainties[0], certainties[1] = length_bits, _certainty(high_table, high)
+            certainties[2], certainties[3] = _certainty(low_table, low), _certainty(pair_table, pair)
             certainties[4:] = history
             pattern = (west == north) | (west == northwest) << 1 | (north == northeast) << 2 | (history & 1) << 3
             hit, pixel = _guessed(coder, stream, flags, guesses, certainties, pixel, west, north, pattern, encoding)
@@ -285,18 +288,19 @@ def _code(picture, palette, stream, encoding, coder, rows, pair_table, low_table
                              pattern, encoding)  # fmt: skip
             if source >= 0:
                 length = length + 1 if guesses[0] == pixel else 0
+                length_bits = min(length_bits + int64(length >> length_bits != 0), 15) if length else 0
                 source += 1
             matches[match] = at + 1
-            _learn(high_table, high, guesses[1], guesses[1] == pixel, pixel)
-            _learn(low_table, low, guesses[2], guesses[2] == pixel, pixel)
-            _learn(pair_table, pair, guesses[3], guesses[3] == pixel, pixel)
+            _learn(high_table, high, guesses[1], guesses[1] == pixel, pixel, inverses)
+            _learn(low_table, low, guesses[2], guesses[2] == pixel, pixel, inverses)
+            _learn(pair_table, pair, guesses[3], guesses[3] == pixel, pixel, inverses)
             history = history << 1 & 63 | (hit < 0 or hit > 1)
-            _learn(high_table, high, guesses[0], guesses[0] == pixel, pixel)
-            _learn(low_table, low, guesses[1], guesses[1] == pixel, pixel)
+            _learn(high_table, high, guesses[0], guesses[0] == pixel, pixel, inverses)
+            _learn(low_table, low, guesses[1], guesses[1] == pixel, pixel, inverses)
             line[c] = pixel
             if not encoding:
                 for i in range(channels):
-                    picture[row, column, i] = pixel >> 8 * (channels - 1 - i) & 255
+                    samples[at, i] = pixel >> 8 * (channels - 1 - i) & 255
             elif coder[3] + 256 > stream.size:
                 return -1
         if coder[3] > stream.size + 8:
