@@ -114,6 +114,27 @@ def test_another_default_device_at_every_call():
     assert moved.stdout == 2 * plain.stdout
 
 
+STAYS = """
+import jax, numpy as np
+from tcm_jax.codec.programs import Parameters, Program
+from tcm_jax.model.config import reference_config
+first, second = jax.devices()
+with jax.default_device(second):
+    params = Parameters({"factor": np.float32(2)})
+program = Program(lambda config, params, x: params["factor"] * x)
+for host in (second, first):
+    with jax.default_device(host):
+        (used,) = program(reference_config(64), params, np.ones(3, np.float32)).devices()
+        print(used == second)
+"""
+
+
+def test_a_codec_computes_where_it_was_made():
+    """Seen by the device: results would be equal on another."""
+    done = run(STAYS, XLA_FLAGS="--xla_force_host_platform_device_count=2")
+    assert (done.returncode, done.stderr, done.stdout.split()) == (0, "", ["True", "True"])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="JAX has no mesh of a whole program")
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
