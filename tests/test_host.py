@@ -122,7 +122,7 @@ first, second = jax.devices()
 with jax.default_device(second):
     params = Parameters({"factor": np.float32(2)})
 program = Program(lambda config, params, x: params["factor"] * x)
-for host in (second, first):
+for host in (first, second):
     with jax.default_device(host):
         (used,) = program(reference_config(64), params, np.ones(3, np.float32)).devices()
         print(used == second)
