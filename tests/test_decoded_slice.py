@@ -1,10 +1,11 @@
 """Slices by rows of tiles are slices as a whole: the same bytes, the same picture, the same search for a table."""
 
+import dataclasses
 from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import photograph
+from conftest import drawn_weights, photograph
 
 from tcm_jax.codec import codec as codec_module
 from tcm_jax.codec import guard_band, tile_sizes, tiled_network
@@ -41,11 +42,36 @@ def test_rows_give_the_whole(tall):
     with mock.patch.object(SliceCoder, "_decode_rows", return_value=False):
         np.testing.assert_array_equal(codec.decompress(data), picture)
 
-    def whole(self, i, context, decoded, side, whole, with_support=True):
+    def whole(self, i, context, decoded, side, whole=False, with_support=True):
         return slice_params(self, i, context, decoded, side, True, with_support)
 
     with mock.patch.object(TiledNetwork, "slice_params", whole):
         assert codec.compress(photograph(1300, 100)) == data
+
+
+def test_rows_in_two_steps_give_the_whole(tiny_config):
+    """Detail slices too, which want all symbols; the decoder takes each slice as a whole."""
+    details = {"levels": 3, "detail_channels": 12, "detail_from": (1.0,), "detail_width": 8}
+    config = dataclasses.replace(tiny_config, checkerboard_width=8, **details)
+    codec, image = Codec(drawn_weights(config, 0), coder="native", tile=512), photograph(1300, 100)
+    slice_params, rows = TiledNetwork.slice_params, []
+
+    def counted(*args, **options):
+        for found in slice_params(*args, **options):
+            rows.append(found[0])
+            yield found
+
+    def whole(self, i, context, decoded, side, whole=False, with_support=True):
+        return slice_params(self, i, context, decoded, side, True, with_support)
+
+    for quality in (20, 90):
+        rows.clear()
+        with mock.patch.object(TiledNetwork, "slice_params", counted):
+            encoded = codec.encode(image, quality)
+        assert len(rows) == 4 * config.num_slices
+        with mock.patch.object(TiledNetwork, "slice_params", whole):
+            assert codec.compress(image, quality) == encoded.data
+        np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
 
 
 @pytest.mark.parametrize("slice_index", [0, 2])

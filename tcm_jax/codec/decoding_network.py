@@ -82,7 +82,13 @@ class DecodingNetwork(abc.ABC):
         return self._entropy(function, [(z, HYPER_STRIDE)], 2, side)
 
     def slice_params(
-        self, i: int, context: list[Grid], decoded: list[Grid], side: int, whole: bool, with_support: bool = True
+        self,
+        i: int,
+        context: list[Grid],
+        decoded: list[Grid],
+        side: int,
+        whole: bool = False,
+        with_support: bool = True,
     ) -> Iterator[tuple[Span, list[Grid]]]:
         """Rows of tiles of slice `i`, or one of the `whole` grid, with [mu, sigma, support].
 

@@ -3,17 +3,17 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tcm_jax.codec.container import Container
-from tcm_jax.codec.decoded_slice import DecodedSlice
+from tcm_jax.codec.decoded_slice import DecodedSlice, HeldRows
 from tcm_jax.codec.detail_slices import CodedSlices, decode_detail_slices, encode_detail_slices
 from tcm_jax.codec.streams import StreamWriter
 from tcm_jax.codec.symbols import Measured, SymbolReader, SymbolWriter
-from tcm_jax.codec.tiles import Grid
+from tcm_jax.codec.tiles import Grid, Span
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.errors import StreamError, WeightsError
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig, padded_size
@@ -104,30 +104,50 @@ class SliceCoder:
 
         Grids of its own are gone before the next one's, or kept, if detail slices follow (`keep`).
         """
-        whole = self.weights.config.steps > 1
         decoded, kept = DecodedSlice(self.network, i, LATENT_STRIDE * len(y), tile, out=y), []
-        params = self.network.slice_params(i, context, coded.y_hat, tile, whole, with_support=goes_on)
-        for rows, (mu, sigma, *support) in params:
-            residual = y[rows.kept(LATENT_STRIDE)]
-            if whole:
-                known = _rounded(residual - np.asarray(mu))
-                mu, sigma = self.network.second_step(i, known, mu, sigma, tile)
-            residual -= np.asarray(mu)
-            symbols, sigma = _rounded(residual), np.asarray(sigma)
+        params = self.network.slice_params(i, context, coded.y_hat, tile, with_support=goes_on)
+        steps, later = self.weights.config.steps, []
+        for rows, symbols, mu, sigma, support in self._known(i, y, params, tile, writer):
             if goes_on:  # started before the coding, beside which the device computes it
                 decoded.add(rows, symbols, mu, support[0])
             del mu, support
-            for step, fields in enumerate(_steps(self.weights.config, symbols.shape)):
-                if step:
-                    writer.stream.end_part()
-                writer.write(symbols[fields], sigma[fields])
             if keep:
                 kept.append((symbols, sigma))
+            fields = _steps(self.weights.config, symbols.shape)[-1]
+            if steps == 1:
+                writer.write(symbols[fields], sigma[fields])
+            else:  # after the first step of all rows
+                later.append((symbols[fields], sigma[fields]))
         writer.stream.end_part()
+        for part in later:
+            writer.write(*part)
+        if later:
+            writer.stream.end_part()
         if keep:
             coded.keep(kept)
         if goes_on:
             coded.y_hat.append(decoded.grid)
+
+    def _known(
+        self, i: int, y: np.ndarray, params: Iterator[tuple[Span, list[Grid]]], tile: int, writer: SymbolWriter
+    ) -> Iterator[tuple[Span, np.ndarray, Grid, np.ndarray, list[Grid]]]:
+        """From the top down rows of a slice: int32 symbols, mu and sigma of their last step, and the support if any.
+
+        A first step's symbols are written meanwhile.
+        """
+        held = HeldRows(LATENT_STRIDE * len(y), tile)
+        for rows, (mu, sigma, *support) in params:
+            symbols = _rounded(y[rows.kept(LATENT_STRIDE)] - np.asarray(mu))
+            if self.weights.config.steps == 1:
+                yield rows, symbols, mu, np.asarray(sigma), support
+                continue
+            first = _steps(self.weights.config, symbols.shape)[0]
+            writer.write(symbols[first], np.asarray(sigma)[first])
+            for tiles in held.add(rows, (symbols, mu, sigma, *support)):
+                grids = self.network.second_step(i, *held.cut(tiles.start, tiles.stop)[:3], tile)
+                mu, sigma = (tiles.cut_to_kept(grid, LATENT_STRIDE) for grid in grids)
+                symbols = _rounded(y[tiles.kept(LATENT_STRIDE)] - np.asarray(mu))
+                yield tiles, symbols, mu, np.asarray(sigma), held.cut(tiles.first, tiles.last)[3:]
 
     def decode(self, file: Container) -> CodedSlices:
         """Decodes the slices of a file; stops at the first one whose symbols are not the encoder's."""
@@ -153,7 +173,7 @@ class SliceCoder:
     ) -> bool:
         """`_decode_slice` by rows of tiles, whose grids are never all there. False: a table must be searched for."""
         decoded, kept = DecodedSlice(self.network, i, LATENT_STRIDE * len(context[0]), tile), []
-        for rows, (mu, sigma, support) in self.network.slice_params(i, context, coded.y_hat, tile, whole=False):
+        for rows, (mu, sigma, support) in self.network.slice_params(i, context, coded.y_hat, tile):
             symbols = reader.read_rows(np.asarray(sigma))
             if symbols is None:
                 break

@@ -45,6 +45,11 @@ class Span:
         """Where what is kept lies in the tile."""
         return slice((self.first - self.start) // stride, (self.last - self.start) // stride)
 
+    def cut_to_kept(self, grid: "Grid", stride: int) -> "Grid":
+        """The rows of a tile's grid that are kept; the grid itself where that is all of it."""
+        inner = self.inner(stride)
+        return grid if inner == slice(0, grid.shape[0]) else np.asarray(grid)[inner]
+
 
 def spans(length: int, side: int, halo: int) -> list[Span]:
     """Covers `length` with tiles of `side` (0: one tile) that overlap by two halos."""
@@ -112,7 +117,5 @@ def rows_of_tiles(
     for rows in spans(size[0], sides[0], halo):
         strip = [(part(grid, rows, across, stride), stride) for grid, stride in inputs]
         results = over_tiles(function, (rows.stop - rows.start, size[1]), sides, halo, strip, strides)
-        if rows.stop - rows.start < size[0]:
-            results = [np.asarray(r)[rows.inner(stride)] for r, stride in zip(results, strides, strict=True)]
-        yield rows, results
+        yield rows, [rows.cut_to_kept(grid, stride) for grid, stride in zip(results, strides, strict=True)]
         del results  # not held beside the next ones
