@@ -1,6 +1,8 @@
 """The run on a GPU without a network, packed and trained here on the CPU with a test-sized network."""
 
+import importlib
 import json
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -12,6 +14,7 @@ from conftest import photograph
 from PIL import Image
 
 from tcm_jax.images.datasets import FolderSource
+from tcm_jax.training.config import model_config
 from tcm_jax.weights import files
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +39,15 @@ def test_the_pack_has_the_pictures_and_those_without_loss_stay_so(carry):
     names = [Path(source.name(i)).name for i in range(len(source))]
     assert sorted(names) == ["some_photo.jpg", "some_sheet.webp"]
     np.testing.assert_array_equal(source[names.index("some_sheet.webp")], photograph(140, 150, 1))
+
+
+@pytest.mark.parametrize("name", ["tcm_tiny_psnr", "tcm_tiny_visual"])
+def test_the_run_goes_on_from_the_embedded_weights(name):
+    (flag,) = runpy.run_path(str(PROGRAM))["start"](f"configs/{name}.py")
+    weights = files.load_weights(flag.removeprefix("--config.init_from="))
+    assert weights.name == name
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert weights.config == model_config(config)
 
 
 @pytest.mark.slow

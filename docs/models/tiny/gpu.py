@@ -4,7 +4,8 @@ Here:   python docs/models/tiny/gpu.py pack PICTURES gpu_carry --wheels
 There:  python docs/models/tiny/gpu.py train gpu_carry OUT --seconds 540 (and flags of train.py)
 
 PICTURES is a folder of tars as for train.py. `gpu_carry` has a part of them, and wheels for what a GPU machine with
-JAX, Flax and Orbax may lack: with the repository at most 64 MiB. OUT gets the averaged weights in float16, which
+JAX, Flax and Orbax may lack: with the repository at most 64 MiB. The training goes on from the embedded weights that
+have the configuration's name. OUT gets the averaged weights in float16, which
 `--config.init_from` takes up, the log and the configuration: files of at most 16 MiB each.
 """
 
@@ -70,12 +71,18 @@ def _members(folder: Path) -> Iterator[tuple[str, bytes]]:
                     yield f"{path.stem}_{Path(member.name).name}", tar.extractfile(member).read()
 
 
+def start(config: str) -> list[str]:
+    """The flag that begins with the embedded weights of a configuration's name, if there are any."""
+    weights = ROOT / "tcm_jax" / "weights" / f"{Path(config).stem}.safetensors"
+    return [f"--config.init_from={weights}"] if weights.exists() else []
+
+
 def train(carry: Path, out: Path, seconds: float, steps: int, config: str, flags: list[str]) -> None:
     """Runs train.py for at most `steps`, as many as fit, a third of them falling, and exports what there is then."""
     end, workdir = time.monotonic() + seconds, Path("gpu_run").resolve()
     environment, tried = with_wheels(carry, workdir / "site"), min(TRIED, steps - 1)
     run = [sys.executable, str(ROOT / "train.py"), "--config", config, "--workdir", str(workdir),
-           f"--config.data.source=folder:{carry / 'pictures.tar'}", *FLAGS, *flags]  # fmt: skip
+           f"--config.data.source=folder:{carry / 'pictures.tar'}", *start(config), *FLAGS, *flags]  # fmt: skip
     _call([*run, f"--config.steps={tried}", "--config.fall_steps=1", "--config.log_every=10"], environment, end)
     rows = _rows(workdir)[1:]
     if len(rows) < tried // 10 - 1:
