@@ -98,6 +98,13 @@ def test_json(tmp_path, damage):
     assert cache.kept_json(None, lambda: 5, lambda _: True) == 5
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", "5", "null", '"row"', '{"row": 5}', "[" * 100_000, "\0", "NaN"])
+def test_json_of_another_kind(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    assert cache.read_json(path, lambda entry: entry["row"].keys() == {"name"}) is None
+
+
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
     (tmp_path / "file").write_text("no folder")
     cache.write_quietly(tmp_path / "file" / "a", b"x")

@@ -59,7 +59,7 @@ def read_json(path: Path, fits: Callable[[Any], bool]) -> Any:
     try:
         entry = json.loads(path.read_bytes())
         return entry if fits(entry) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
