@@ -13,7 +13,7 @@ from conftest import photograph
 from golden_files import WEIGHTS
 
 from tcm_jax.images.pictures import write_png
-from tcm_jax.system import cache
+from tcm_jax.system import cache, program_cache
 
 ROOT = Path(__file__).parent.parent
 
@@ -109,6 +109,25 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path):
     (tmp_path / "file").write_text("no folder")
     cache.write_quietly(tmp_path / "file" / "a", b"x")
     assert cache.kept_json(tmp_path / "file" / "a", lambda: 5, lambda _: True) == 5
+
+
+@pytest.mark.parametrize("name", ["a-cache", "sound"])
+@damages
+def test_jaxs_own_files(tmp_path, name, damage):
+    """A damaged one is removed, as JAX would not write it again; which are sound is found out again."""
+    from jax._src import compilation_cache
+
+    for other in ("a-cache", "b-cache"):
+        (tmp_path / other).write_bytes(compilation_cache.compress_executable(b"a program of JAX" * 9))
+    program_cache._remove_damaged(tmp_path)
+    assert cache.read(tmp_path / "sound")
+    damage(tmp_path / name)
+    program_cache._remove_damaged(tmp_path)
+    assert json.loads(cache.read(tmp_path / "sound")).keys() == {path.name for path in tmp_path.glob("*-cache")}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left - {"a-cache"} == {"b-cache", "sound"}
+    if damage not in (of_another, flipped):  # which JAX may be able to read
+        assert ("a-cache" in left) == (name == "sound")
 
 
 def test_where_it_is(monkeypatch, tmp_path):
