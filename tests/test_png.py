@@ -88,6 +88,13 @@ def test_bits_above_the_depth_of_a_key_are_not_looked_at(depth):
     assert decode_picture(data, "picture").alpha.tolist() == [[255, 0]]
 
 
+def test_colours_that_differ_from_a_key_in_one_byte_are_opaque():
+    """In the low byte, which Pillow does not give, or the high one."""
+    samples = np.array([[[258, 515, 1029], [259, 515, 1029], [258, 515, 1028], [514, 515, 1029]]])
+    data = png_files.write(samples, 16, RGB, [chunk(b"tRNS", struct.pack(">3H", 258, 515, 1029))])
+    assert decode_picture(data, "picture").alpha.tolist() == [[0, 255, 255, 255]]
+
+
 def test_a_key_after_the_pixels_or_of_a_picture_with_alpha_is_none():
     samples = np.array([[[5, 255], [6, 100]]])
     late = png_files.write(samples[..., :1], 8, GREY)[:-12] + chunk(b"tRNS", b"\0\5") + chunk(b"IEND", b"")
