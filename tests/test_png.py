@@ -138,6 +138,21 @@ def test_transparency_that_is_damaged_is_named():
     assert (short.alpha, short.left_out) == (None, ("transparency (it is cut off)",))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "named"),
+    [
+        (b"iCCP", b"a profile", "ICC profile"),
+        (b"zTXt", b"Raw profile type exif", "text"),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0", "text"),
+    ],
+)
+def test_metadata_that_cannot_be_unpacked_are_named(kind, name, named):
+    unwanted = chunk(kind, name + b"\0" * (kind != b"iTXt") + b"\0not packed")
+    picture = decode_picture(png_files.write(SAMPLES, 8, RGB, [unwanted]), "picture")
+    np.testing.assert_array_equal(picture.array, SAMPLES)
+    assert [left.partition(" (")[0] for left in picture.left_out] == [named]
+
+
 KEPT = (GREY, 1), (GREY, 16), (RGB, 8), (RGB, 16), (RGBA, 8), (RGBA, 16), (PALETTE, 4)
 
 
