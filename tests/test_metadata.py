@@ -145,6 +145,17 @@ def test_orientation_of_xmp_and_of_an_old_form_of_exif():
     np.testing.assert_array_equal(decode_picture(webp, "picture").array, turned)
 
 
+def test_orientation_in_a_pngs_text_beside_exif_that_has_none():
+    exif = Image.Exif()
+    exif[0x10F] = "a camera"
+    content = exif_of(6).hex().encode()
+    plain = encoded(Image.fromarray(RGB), exif=exif)
+    text = chunk(b"tEXt", b"Raw profile type exif\0\nexif\n%8d\n%s\n" % (len(content) // 2, content))
+    picture = decode_picture(plain[:33] + text + plain[33:], "picture")
+    np.testing.assert_array_equal(picture.array, np.rot90(RGB, -1))
+    assert picture.exif == exif.tobytes().removeprefix(b"Exif\0\0")
+
+
 def test_exif_in_a_pngs_text_is_kept():
     exif = Image.Exif()
     exif[0x112], exif[0x10F] = 6, "a camera"
