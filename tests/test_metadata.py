@@ -188,6 +188,16 @@ def test_an_avif_whose_exif_pillow_stumbles_over():
     np.testing.assert_array_equal(picture.array, sound.array)
 
 
+def test_a_webp_that_ends_within_its_exif():
+    """Its pixels, which come before, are all there, and libwebp refuses them."""
+    exif = Image.Exif()
+    exif[0x112], exif[0x10F] = 6, "a camera"
+    data = encoded(Image.fromarray(RGB), "WEBP", exif=exif, lossless=True)
+    picture = decode_picture(data[:-1], "picture")
+    np.testing.assert_array_equal(picture.array, np.rot90(RGB, -1))
+    assert_names(picture, r"other metadata \(.*\)")
+
+
 def test_what_a_jpeg_holds_beside_its_pixels():
     """For the case that Pillow does not get so far: an error of a warning's, or of a segment of other programs."""
     icc = (100_000).to_bytes(4, "big") + SRGB[4:] + random.Random(1).randbytes(100_000 - len(SRGB))
