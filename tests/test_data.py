@@ -6,6 +6,7 @@ import logging
 import pickle
 import shutil
 import tarfile
+import types
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from tcm_jax.errors import ConfigError, DataError, ImageError, TcmWarning
 from tcm_jax.images.datasets import open_dataset
 from tcm_jax.images.pictures import read_picture
+from tcm_jax.images.sources import Files
 from tcm_jax.training.batches import Batches, ReadableImages, random_crop
 
 CASES = Path(__file__).parent / "cases"
@@ -79,6 +81,21 @@ def test_pictures_are_read_as_the_codec_reads_them(tmp_path):
         with pytest.warns(TcmWarning, match=rf"{name} is read without its"):
             found = source[i]
         np.testing.assert_array_equal(found, read_picture(CASES / name).rgb)
+
+
+def test_pictures_of_lists_and_of_tfds_are_read_so_too(monkeypatch):
+    path = CASES / "exif_ori_gps_byte.jpg"
+
+    class Source(list):
+        dataset_info = types.SimpleNamespace(features={"image": None})
+
+    import tensorflow_datasets as tfds
+
+    monkeypatch.setattr(tfds, "data_source", lambda *args, **options: Source([{"image": path.read_bytes()}]))
+    for source in (Files((path,)), open_dataset("tfds:photos")):
+        with pytest.warns(TcmWarning, match="is read without its EXIF"):
+            found = source[0]
+        np.testing.assert_array_equal(found, read_picture(path).rgb)
 
 
 def test_batches_are_crops_of_the_pictures(folder):
