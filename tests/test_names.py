@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tcm_jax import cli
+from tcm_jax.cli import batch
+from tcm_jax.cli.files import Job, Plan
 from tcm_jax.errors import TcmError
 from tcm_jax.evaluation import console, results
 from tcm_jax.evaluation.report import write_report
@@ -103,6 +105,20 @@ def test_commands_work_on_such_names(tmp_path, streams):
     assert os.fsencode(failure["input"]) == b"no caf\xe9.jpg"
     lines = run("info", "out", "--json").stdout.splitlines()
     assert [os.fsencode(json.loads(line)["file"]) for line in lines] == [b"out/" + name for name in written]
+
+
+def test_json_lines_and_the_manifest_give_the_very_names_back(tmp_path, capsys):
+    jobs = [Job(HARD, f"{HARD}.tcm"), Job(f"bad {HARD}", "bad.tcm")]
+
+    def engine(jobs):
+        yield {"input": jobs[0].source, "output": jobs[0].target}
+        yield {"input": jobs[1].source, "error": "ImageError: no"}
+
+    manifest = tmp_path / "failed.jsonl"
+    assert batch.run(Plan(jobs, skipped=0, many=True), engine, str, as_json=True, manifest=str(manifest)) == 1
+    done, failed = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (done["input"], done["output"], failed["input"]) == (HARD, f"{HARD}.tcm", f"bad {HARD}")
+    assert json.loads(manifest.read_text())["input"] == f"bad {HARD}"
 
 
 @pytest.mark.slow
