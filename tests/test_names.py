@@ -1,5 +1,6 @@
 """Names that are no text, that a terminal cannot print, or that would break a line: every output says them."""
 
+import argparse
 import csv
 import io
 import json
@@ -19,6 +20,7 @@ from tcm_jax import cli
 from tcm_jax.cli import batch
 from tcm_jax.cli.files import Job, Plan
 from tcm_jax.errors import TcmError
+from tcm_jax.evaluation import command as evaluation
 from tcm_jax.evaluation import console, results
 from tcm_jax.evaluation.report import write_report
 from tcm_jax.images.pictures import write_png
@@ -145,6 +147,35 @@ def test_reports_hold_such_names(tmp_path, monkeypatch, capsys):
 
 def test_a_name_leaves_no_cell_of_a_markdown_table():
     assert results._table(["codec"], [["a|b\n\x1b"]])[-1] == r"| a\|b\n\x1b |"
+
+
+def test_progress_shows_names_without_markup(tmp_path, monkeypatch):
+    """On a terminal; a name may end markup that nobody began."""
+
+    def measure(data, points, folder, processes, on_progress):
+        on_progress(0, 1, "[/b].png")
+        raise TcmError("that is all")
+
+    write_png(tmp_path / "a.png", photograph(40, 60))
+    monkeypatch.setattr(evaluation, "measure_all", measure)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    parser = argparse.ArgumentParser()
+    evaluation.add_arguments(parser)
+    flags = ["--data", str(tmp_path), "--output", str(tmp_path / "results"), "--weights", str(WEIGHTS)]
+    with pytest.raises(TcmError, match="that is all"):
+        evaluation.run(parser.parse_args(flags))
+
+
+def test_names_in_markdown_begin_no_line_of_their_own():
+    mean = dict.fromkeys(key for key, _, _ in results._MEANS) | {"failed": 1, "pictures": 1, "lossless": 0}
+    point = {"label": "quality 5", "mean": mean, "images": [{"name": HARD, "error": f"OSError: {HARD}"}]}
+    curve = {"label": HARD, "settings": "any", "points": [point]}
+    one = {"name": HARD, "pictures": 1, "curves": [curve], "bd_rate": []}
+    origin = {"libraries": {}} | dict.fromkeys(
+        ("command", "tcm_jax", "commit", "device", "processor", "system", "time", "seeds"), HARD
+    )
+    lines = results.markdown({"provenance": origin | {"seeds": {}}, "sets": [one]}).splitlines()
+    assert [line[:2] for line in lines if r"\n[b]" in line] == ["Wr", "##", "| ", "- ", "- "]
 
 
 def test_the_terminal_shows_names_without_markup():
