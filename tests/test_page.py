@@ -1,8 +1,10 @@
 """`tcm page` and `tcm viewer`: what they put into the page that viewer/ builds."""
 
 import json
+import os
 import re
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -68,6 +70,16 @@ def test_a_file_without_latents_needs_no_model(built):
     assert "<title>it&#x27;s &lt;1&gt;.tcm</title>" in text
     assert blocks(out.read_bytes()) == {"it&#x27;s &lt;1&gt;.tcm": (GOLDEN / "layer_palette.tcm").read_bytes()}
     assert len(out.read_bytes()) < 20_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_a_name_that_is_no_text(built):
+    path = built / os.fsdecode(b"caf\xe9.tcm")
+    path.write_bytes((GOLDEN / "layer_palette.tcm").read_bytes())
+    assert cli.main(["page", str(path)]) == 0
+    text = path.with_suffix(".html").read_bytes().decode("utf-16")
+    assert r"<title>caf\xe9.tcm</title>" in text
+    assert list(blocks(text.encode("utf-16"))) == [r"caf\xe9.tcm"]
 
 
 def test_a_page_holds_the_decoder_and_the_picture(built, capsys):
