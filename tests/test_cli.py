@@ -133,6 +133,13 @@ def test_convert(here, capsys, monkeypatch, tiny_config, tiny_weights, weights_f
     refused((cli.main(["convert", "model.pth.tar", "model.safetensors"]), *capsys.readouterr()), "TcmError", "exists")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_weights_converted_from_a_name_that_is_no_text(here, monkeypatch, tiny_config, tiny_weights):
+    monkeypatch.setattr(pytorch, "convert", lambda path: (tiny_config, tiny_weights.params))
+    assert cli.main(["convert", os.fsdecode(b"caf\xe9.pth.tar"), "model.safetensors"]) == 0
+    assert files.load_weights("model.safetensors").name == r"caf\xe9.pth.tar"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no /dev/stdout")
 def test_on_standard_output_weights_are_alone(here, capfdbinary, monkeypatch, tiny_config, tiny_weights):
     monkeypatch.setattr(pytorch, "convert", lambda path: (tiny_config, tiny_weights.params))
