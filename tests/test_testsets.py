@@ -65,6 +65,12 @@ def test_kodak_files_are_checked_downloaded_and_kept(tmp_path, monkeypatch, no_n
     assert not (tmp_path / "kodim24.png").exists()
 
 
+def test_kodak_without_a_home_says_what_to_set(monkeypatch):
+    monkeypatch.setattr(datasets, "cache_folder", lambda: None)
+    with pytest.raises(DataError, match="no home folder to keep the Kodak suite in; set XDG_CACHE_HOME"):
+        datasets.open_dataset("kodak")
+
+
 def test_data_sets_that_do_not_exist(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         datasets.open_dataset(str(tmp_path / "none"))
