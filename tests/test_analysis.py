@@ -171,6 +171,14 @@ def test_on_standard_output_a_figure_is_alone(tmp_path, tiny_weights, image, cap
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.png", "w.safetensors"]
 
 
+def test_complexity_without_a_cache_folder(tmp_path, tiny_weights, monkeypatch):
+    monkeypatch.setattr(complexity_table, "REFERENCES", {})
+    monkeypatch.setattr(analyze, "cache_folder", lambda: None)
+    save_weights(tmp_path / "w.safetensors", tiny_weights)
+    numbers = command(tmp_path, "complexity", "--weights", tmp_path / "w.safetensors").with_suffix(".json")
+    assert [row["name"] for row in json.loads(numbers.read_text())["numbers"]] == ["drawn-0"]
+
+
 @pytest.mark.slow
 def test_complexity_with_times(tmp_path, tiny_config, monkeypatch, capsys):
     monkeypatch.setattr(complexity_table, "REFERENCES", {})
