@@ -98,6 +98,34 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     assert len(run(traced([]), Config("a"))) == 2
 
 
+@pytest.fixture
+def unset(monkeypatch):
+    """JAX without a cache folder, as a process of `tcm` meets it."""
+    before = jax.config.jax_compilation_cache_dir
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setattr(program_cache, "_tuned", [])
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_without_a_home_nothing_is_kept(unset, monkeypatch):
+    monkeypatch.setattr(program_cache, "cache_folder", lambda: None)
+    program_cache.keep_compiled_programs()
+    assert jax.config.jax_compilation_cache_dir is None
+    assert program_cache.kept("a program") is None
+    assert len(run(traced([]), Config("a"))) == 2
+
+
+@pytest.mark.parametrize("place", ["file/cache", "/proc/nothing"])
+def test_a_cache_folder_that_cannot_be_made_is_no_error(unset, tmp_path, monkeypatch, place):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / place))
+    program_cache.keep_compiled_programs()
+    assert jax.config.jax_compilation_cache_dir is None
+    assert len(run(traced([]), Config("a"))) == 2
+
+
 def test_jax_keeps_none_of_these_itself(folder, monkeypatch):
     """On a CPU a program that came out of JAX's own cache cannot be kept again."""
     seconds = jax.config.jax_persistent_cache_min_compile_time_secs
