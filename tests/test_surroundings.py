@@ -30,6 +30,7 @@ PROGRAMS = {
     "train.py": f"$python {ROOT}/train.py --config {ROOT}/configs/smoke.py --config.data.source=folder:{{here}}/gone "
     "--workdir {here}/run",
 }
+COMPUTE = ("compress", "decompress", "stdin", "analyze", "evaluate", "evaluate.py", "train.py")
 SURROUNDINGS = {
     "no stdin": "{} <&-",
     "no stdout": "{} >&-",
@@ -39,10 +40,10 @@ SURROUNDINGS = {
     "full stderr": "{} 2> /dev/full",
     "no reader": "{} | true; exit ${{PIPESTATUS[0]}}",
     "no home": "unset HOME; {}",
-    "no such user": "unset HOME; PYTHONPATH={here}/nobody:$PYTHONPATH {}",
-    "no such home": "HOME=/proc/nothing XDG_CACHE_HOME= {}",
-    "cache is a file": "XDG_CACHE_HOME={here}/a.png {}",
-    "cache cannot be made": "XDG_CACHE_HOME=/proc/nothing {}",
+    "no such user": "unset HOME XDG_CACHE_HOME JAX_COMPILATION_CACHE_DIR; PYTHONPATH={here}/nobody:$PYTHONPATH {}",
+    "no such home": "unset JAX_COMPILATION_CACHE_DIR; HOME=/proc/nothing XDG_CACHE_HOME= {}",
+    "cache is a file": "unset JAX_COMPILATION_CACHE_DIR; XDG_CACHE_HOME={here}/a.png {}",
+    "cache cannot be made": "unset JAX_COMPILATION_CACHE_DIR; XDG_CACHE_HOME=/proc/nothing {}",
     "no TMPDIR": "TMPDIR=/proc/nothing {}",
     "no folder": "mkdir {here}/gone; cd {here}/gone; rmdir {here}/gone; {}",
     "ASCII": "PYTHONIOENCODING=ascii:strict {}",
@@ -51,7 +52,7 @@ SURROUNDINGS = {
     "few files": "ulimit -n 12; {}",
 }
 QUICK = {("compress", "full stdout"), ("info", "full stdout"), ("stdin", "no stdin"),
-         ("compress", "no such user"), ("compress", "no GPU"), ("evaluate.py", "full stderr"),
+         ("info", "no such user"), ("compress", "no GPU"), ("evaluate.py", "full stderr"),
          ("train.py", "no GPU")}  # fmt: skip
 WIDE = ("compress", "train.py")  # the others meet those surroundings that differ for them
 NARROW = ("no streams", "full stdout", "no such user", "no folder", "no GPU")
@@ -100,6 +101,8 @@ def test_a_program_works_or_says_why_not(here, cache, program, surroundings):
     written = {"compress": "out.tcm", "decompress": "out.png"}.get(program)
     if written and surroundings not in ("no GPU", "few files"):
         assert (here / written).stat().st_size > 0
+    if surroundings == "no GPU" and program in COMPUTE:
+        assert "ConfigError: JAX has no device to compute on: " in done.stderr
     if surroundings == "full stdout" and program in ("compress", "decompress", "info"):
         assert done.returncode == 1
         assert "No space left on device" in done.stderr
