@@ -1,9 +1,11 @@
 """Where output goes: names of any bytes, pipes and devices, modes, and nothing half written after a signal."""
 
+import ast
 import errno
 import io
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -138,6 +140,29 @@ def test_what_was_printed_before_comes_before(here, monkeypatch):
 def test_an_open_file_that_is_none(here):
     with pytest.raises(TcmError, match="cannot write /dev/fd/9999: Bad file descriptor"):
         atomic_write("/dev/fd/9999", b"x")
+
+
+# The place of that function; the cache, the standard streams, and what a training run keeps in its folder.
+WRITERS = {"system/files.py", "system/cache.py", "system/signals.py", "training/log.py", "training/workdir.py",
+           "training/checkpoints.py"}  # fmt: skip
+
+
+def writes(call: ast.Call) -> bool:
+    """Whether a call writes a file, or puts one in another's place."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    texts = [one.value for one in ast.walk(call) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    to_write = any(re.fullmatch("[wxa]b?[+]?|r?b?[+]", text) for text in texts)
+    moves = name in ("rename", "replace") and len(call.args) == 1 and not call.keywords
+    return moves or name in ("write_bytes", "write_text") or (name == "open" and to_write)
+
+
+def test_what_users_name_is_written_by_one_function():
+    """So that each output may be a pipe, a device or an open file."""
+    package = Path(files.__file__).parent.parent
+    found = {path.relative_to(package).as_posix() for path in package.rglob("*.py")
+             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             if isinstance(node, ast.Call) and writes(node)}  # fmt: skip
+    assert found == WRITERS
 
 
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess:
