@@ -27,6 +27,7 @@ from tcm_jax.system.files import atomic_write, descriptor
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and modes as Unix has them")
 LONGEST = 255  # bytes of a name
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -314,6 +315,29 @@ def test_a_program_that_ignores_sighup_goes_on_doing_so(here):
         running.send_signal(signal.SIGHUP)
     assert running.returncode == 0
     assert names(here) == ["b"]
+
+
+MAINS = {"tcm_jax/__main__.py": "tcm_jax.cli.main", "evaluate.py": "tcm_jax.evaluation.command.main",
+         "train.py": "tcm_jax.system.signals.outcome"}  # fmt: skip
+
+
+@pytest.mark.parametrize("program", MAINS)
+def test_each_program_is_prepared_before_it_works(program):
+    """Its streams take any name, and SIGTERM is an exception; here the work is to see that."""
+    pytest.importorskip("absl" if program == "train.py" else "tcm_jax")
+    module, _, name = MAINS[program].rpartition(".")
+    code = f"""
+import runpy, signal, sys, {module}
+from tcm_jax.system import signals
+def work(*_):
+    print(sys.stdout.errors, signal.getsignal(signal.SIGTERM) is signals._stop, flush=True)
+    return 0
+{module}.{name} = work
+runpy.run_path({str(ROOT / program)!r}, run_name="__main__")
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "backslashreplace True\n"
 
 
 def test_a_library_installs_no_handlers():
