@@ -22,7 +22,7 @@ from tcm_jax.cli import batch
 from tcm_jax.cli.files import Job, Plan, plan
 from tcm_jax.errors import TcmError
 from tcm_jax.images.pictures import write_png
-from tcm_jax.system import files
+from tcm_jax.system import files, signals
 from tcm_jax.system.files import atomic_write, descriptor
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and modes as Unix has them")
@@ -349,6 +349,14 @@ def test_a_library_installs_no_handlers():
 class FullDisk(io.StringIO):
     def write(self, text):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_error_that_cannot_be_printed_is_an_exit_status(monkeypatch):
+    def fail():
+        raise TcmError("no such file")
+
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    assert signals.outcome(fail) == 1
 
 
 @pytest.mark.parametrize("as_json", [True, False])
