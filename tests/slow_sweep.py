@@ -1,6 +1,7 @@
 """An evaluation of JPEG in two processes that measures two pictures, and then waits over others: for test_signals.py.
 
-python slow_sweep.py FOLDER; each worker that waits leaves a file named by its number.
+python slow_sweep.py FOLDER WHERE; each worker that waits leaves a file named by its number. WHERE is "measuring", or
+"writing": then the rows of the others are half written.
 """
 
 import os
@@ -15,10 +16,16 @@ exact = sweep._measure
 
 
 def measure(job, image):
-    if job.index >= 2:
-        Path(f"{os.getpid()}.pid").touch()
-        time.sleep(300)
+    if job.index >= 2 and sys.argv[2] == "measuring":
+        wait()
+    elif job.index >= 2:
+        os.fsync = wait
     return exact(job, image)
+
+
+def wait(*_):
+    Path(f"{os.getpid()}.pid").touch()
+    time.sleep(300)
 
 
 sweep._measure = measure  # in the workers too, which import this file

@@ -31,13 +31,13 @@ def wait(condition) -> None:
 
 
 @pytest.fixture
-def sweep(tmp_path):
+def sweep(tmp_path, request):
     """(the running evaluation, the numbers of its two workers) once two rows are measured and both workers wait."""
     (tmp_path / "in").mkdir()
     for i in range(5):
         write_png(tmp_path / "in" / f"{i}.png", photograph(20, 30, seed=i))
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    program = [sys.executable, str(ROOT / "tests" / "slow_sweep.py"), "in"]
+    program = [sys.executable, str(ROOT / "tests" / "slow_sweep.py"), "in", getattr(request, "param", "measuring")]
     with subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           start_new_session=True) as running:  # fmt: skip
         wait(lambda: len(list(tmp_path.glob("*.pid"))) == 2 or running.poll() is not None)
@@ -63,6 +63,16 @@ def test_a_signal_ends_an_evaluation_and_its_workers(sweep, tmp_path, name, ever
     )  # Python's own helper died
     rows = list((tmp_path / "rows").iterdir())
     assert [path.suffix for path in rows] == [".json", ".json"]
+
+
+@pytest.mark.parametrize("sweep", ["writing"], indirect=True)
+def test_a_signal_takes_away_what_workers_have_half_written(sweep, tmp_path):
+    running, workers = sweep
+    assert sorted(path.suffix for path in (tmp_path / "rows").iterdir()) == [".json", ".json", ".tmp", ".tmp"]
+    running.terminate()
+    assert (running.wait(60), running.stderr.read()) == (143, b"")
+    assert not any(map(runs, workers))
+    assert [path.suffix for path in (tmp_path / "rows").iterdir()] == [".json", ".json"]
 
 
 @pytest.mark.slow
