@@ -1,5 +1,6 @@
 """ONNX programs: what JAX computes, for any size; golden files decode with onnxruntime, and without JAX."""
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from conftest import drawn_weights
 from golden_files import CONFIG, FILES, GOLDEN, WEIGHTS, _variable, _weights, samples
 from onnx import TensorProto
+from test_host import SETTINGS
 
 from tcm_jax import cli, ops
 from tcm_jax.codec.container import parse
@@ -83,6 +85,15 @@ def assert_as_jax(weights, folder, names, sizes):
                 assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
                 atol = 1 if result.dtype == np.uint8 else 1e-4 * max(1, np.abs(expected).max())
                 np.testing.assert_allclose(result.astype(float), expected, rtol=0, atol=atol, err_msg=name)
+
+
+def test_what_a_host_has_set_changes_nothing(models, tmp_path):
+    with contextlib.ExitStack() as settings:
+        for enter in SETTINGS.values():
+            settings.enter_context(enter())
+        export.export_onnx(tmp_path, _weights())
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert files == {path.name: path.read_bytes() for path in models["fixed"].iterdir()}
 
 
 def test_what_encodes(models):
