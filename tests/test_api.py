@@ -265,6 +265,15 @@ def test_what_saving_does_not_know(options):
         saved(Image.fromarray(IMAGE), **options)
 
 
+def test_all_frames_are_more_than_a_file_holds():
+    frames, buffer = [Image.new("L", (8, 8), value) for value in (10, 200)], io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    with Image.open(buffer) as image, pytest.raises(ConfigError, match="holds one picture; save each one to a file"):
+        saved(image, save_all=True)
+    with pytest.raises(ConfigError, match="holds one picture"):
+        saved(frames[0], save_all=True, append_images=frames[1:])
+
+
 def test_what_saving_does_not_mind():
     data = saved(Image.fromarray(IMAGE))
     assert data == saved(Image.fromarray(IMAGE), save_all=True) == saved(Image.fromarray(IMAGE), dpi=None, exif=None)
