@@ -1,5 +1,6 @@
 """Folders as people have them: links, loops, FIFOs, folders that cannot be read; for `tcm`, training and evaluation."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -93,6 +94,20 @@ def test_folders_that_cannot_be_listed_are_reported(folder, locked):
     found = walk(folder, PNG)
     assert (names(folder, found), found.unreadable) == (FOUND, [(str(locked), "Permission denied")])
     assert walk(folder / "1.png", PNG).unreadable == [(str(folder / "1.png"), "Not a directory")]
+
+
+def test_what_a_link_leads_to_and_may_not_be_seen_is_reported(folder, monkeypatch):
+
+    class Link:
+        def __init__(self, name, error):
+            self.name, self.error = name, error
+
+        def stat(self):
+            raise self.error
+
+    links = [Link("closed", PermissionError(13, "Permission denied")), Link("dead", FileNotFoundError(2, "No such"))]
+    monkeypatch.setattr(os, "scandir", lambda path: contextlib.nullcontext(links))
+    assert walk(folder, PNG).unreadable == [(str(folder / "closed"), "Permission denied")]
 
 
 def test_training_and_evaluation_find_what_the_walk_finds(folder):
