@@ -80,6 +80,19 @@ def test_everything_that_matters_makes_a_program_of_its_own(folder):
     assert len(program) == 5
 
 
+@pytest.mark.parametrize("what", ["processor", "flags", "versions"])
+def test_what_a_kept_program_depends_on(folder, monkeypatch, what):
+    monkeypatch.setattr(program_cache, "_surroundings", program_cache._surroundings.__wrapped__)
+    here = program_cache.kept("a program")
+    if what == "processor":
+        monkeypatch.setattr(program_cache, "_processor", lambda: "another")
+    elif what == "flags":
+        monkeypatch.setenv("XLA_FLAGS", "--of_another=1")
+    else:
+        monkeypatch.setattr(program_cache.jaxlib, "__version__", "another")
+    assert program_cache.kept("a program") != here
+
+
 def test_damaged_files_are_made_anew(folder):
     calls: list = []
     run(traced(calls), Config("a"))
