@@ -84,6 +84,12 @@ def test_training_asks_for_all_that_it_imports():
     assert used - CORE - COME_WITH_JAX <= asked <= EXTRAS["train"]
 
 
+def test_the_core_installs_nothing_of_an_extra():
+    """Whoever only codes pictures fetches little; the extra `tfc` alone pins versions of the core's."""
+    extras = set().union(*(EXTRAS[name] for name in ("evaluation", "train", "onnx", "ray", "torch")))
+    assert CORE & extras == set()
+
+
 @pytest.mark.parametrize(
     ("missing", "arguments", "sentence"),
     [
