@@ -281,6 +281,20 @@ def test_a_signal_waits_for_what_a_thread_writes(here):
     assert names(here) == ["b"]
 
 
+COMPUTES = "__import__('threading').Thread(target=slow, args=(0,)).start() or time.sleep(60)"
+
+
+def test_a_signal_waits_for_no_thread_that_computes(here):
+    program = WAITS.format(work=COMPUTES).replace("time.sleep(60)\nos", "time.sleep(600)\nos")
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as running:
+        running.stdout.readline()
+        running.send_signal(signal.SIGTERM)
+        try:
+            assert running.wait(60) == 143
+        finally:
+            running.kill()
+
+
 COLLECTS = """
 import gc, time
 from tcm_jax.system import signals
