@@ -373,6 +373,16 @@ def test_an_error_that_cannot_be_printed_is_an_exit_status(monkeypatch):
     assert signals.outcome(fail) == 1
 
 
+def test_too_little_memory_is_one_sentence(capsys):
+    def fail(*_):
+        raise MemoryError
+
+    assert signals.outcome(fail) == 1
+    assert capsys.readouterr().err == "TcmError: not enough memory\n"
+    record = batch.attempt(None, fail, Job("a.png", "a.tcm"))
+    assert record == {"input": "a.png", "error": "TcmError: not enough memory for a.png; try --jobs 1"}
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_full_disk_stops_no_file(monkeypatch, as_json):
     both, coded = Plan([Job("a", "a.tcm"), Job("b", "b.tcm")], skipped=0, many=False), []
