@@ -77,6 +77,14 @@ def test_an_overwritten_file_keeps_its_mode(here):
     assert stat.S_IMODE((here / "b").stat().st_mode) == 0o640
 
 
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() != 0, reason="only root may give files away")
+def test_an_overwritten_file_keeps_its_owner(here):
+    (here / "a").write_bytes(b"")
+    os.chown("a", 1234, 2345)
+    atomic_write("a", b"new")
+    assert ((here / "a").stat().st_uid, (here / "a").stat().st_gid) == (1234, 2345)
+
+
 def test_a_link_stays_a_link(here):
     (here / "target").write_bytes(b"old")
     (here / "link").symlink_to("target")
