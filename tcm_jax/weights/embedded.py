@@ -23,6 +23,7 @@ EARLIER_EMBEDDED = {
     "cd04e40be915a137": "commit e79f65e, tcm_jax/weights/tcm_tiny.safetensors",
     "5a6b6b019b70105d": "commit 0239c6f, tcm_jax/weights/tcm_tiny.safetensors",
     "65758a514de329f6": "commit 1319773, tcm_jax/weights/tcm_tiny.safetensors",
+    "952103ebc810ce64": "commit d8d58e6, tcm_jax/weights/tcm_tiny_visual.safetensors",
 }
 
 
