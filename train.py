@@ -72,7 +72,7 @@ def main(argv: list[str]) -> None:
     workdir = Path(WORKDIR.value or Path("runs") / config.name)
     if DRY_RUN.value:
         path, speed = dry_run(config, workdir)
-        say(f"{speed:.1f} images/s from {config.data.source}; contact sheet: {path}")
+        say(f"{speed:.1f} images/s from {config.data.source}; contact sheet: {path}", sys.stdout)
     elif EXPORT.value:
         path = Path(EXPORT.value)
         export(config, workdir, path, STEP.value, DTYPE.value, FIT_TABLES.value)
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
             print(config)
         weights = train(config, workdir)
         if first:
-            say(f"trained {config.steps:,} steps; weights: {weights}")
+            say(f"trained {config.steps:,} steps; weights: {weights}", sys.stdout)
 
 
 def connect() -> None:

@@ -56,9 +56,9 @@ def test_what_is_shown_of_what_cannot_be():
     assert encoded("a\udce9\n") == b"a\\xe9\n"
 
 
-def test_a_closed_stream_is_nobody(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", None)
-    say("to nobody")
+def test_a_closed_stream_is_nobody(capsys):
+    say("to nobody", None)  # not to standard output either
+    assert capsys.readouterr() == ("", "")
     strict = io.TextIOWrapper(io.BytesIO(), "ascii", "strict")
     say("猫\udcff", strict)
     assert strict.buffer.getvalue() == b"\\u732b\\xff\n"

@@ -13,6 +13,7 @@ import pytest
 from numpy import float64, int32
 from test_cache import DAMAGES
 
+from tcm_jax.errors import ConfigError
 from tcm_jax.system import compiler, object_code
 from tcm_jax.system.machine_code import INTEGER, Array
 from tcm_jax.system.object_code import callee, compiled
@@ -144,6 +145,13 @@ def test_exceptions(folder):
     assert fails(3) == 3
     with pytest.raises(RuntimeError, match="fails failed"):
         fails(-1)
+
+
+def test_where_numba_fails_one_sentence_says_so(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tcm_jax.system.compiler", None)  # its import fails, as without Numba
+    with pytest.raises(ConfigError, match=r"^Numba cannot compile add of .*: ModuleNotFoundError: .*; install tcm_jax"):
+        sums()
+    assert not folder.exists()
 
 
 def test_where_numba_is_told_to_compile_nothing(folder, monkeypatch):

@@ -31,7 +31,7 @@ def info(args: argparse.Namespace) -> int:
             status = 1
             continue
         for line in [json.dumps(described)] if args.json else _text(described):
-            say(line)
+            say(line, sys.stdout)
     return status
 
 

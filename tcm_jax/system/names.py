@@ -6,7 +6,6 @@ made here.
 """
 
 import re
-import sys
 from typing import TextIO
 
 _NO_TEXT = re.compile("[\ud800-\udfff]")
@@ -24,12 +23,11 @@ def encoded(text: str) -> bytes:
     return _NO_TEXT.sub(_code, text).encode()
 
 
-def say(text: object, stream: TextIO | None = None) -> None:
-    """Prints one line on `stream` (standard output if None) at once; nothing where that is closed.
+def say(text: object, stream: TextIO | None) -> None:
+    """Prints one line on `stream` at once; nothing where that is closed, as Python makes it None.
 
     Raises OSError where the line cannot be written: a full disk, a reader that has left.
     """
-    stream = sys.stdout if stream is None else stream
     if stream is not None:
         print(printable(text, getattr(stream, "encoding", None)), file=stream, flush=True)
 

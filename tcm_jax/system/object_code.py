@@ -18,6 +18,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from tcm_jax.errors import ConfigError
 from tcm_jax.system.cache import cache_folder, read, write_quietly
 from tcm_jax.system.machine_code import ENTRY, RAISED, target_machine
 
@@ -79,9 +80,7 @@ def _address(module: str, name: str, arguments: tuple[Any, ...]) -> int:
     path = folder and folder / "objects" / f"{module}.{name}-{_version(Path(spec.origin).parent)}"
     code = path and read(path)
     if not code:
-        from tcm_jax.system.compiler import object_code
-
-        code, needs_numba = object_code(module, name, arguments)
+        code, needs_numba = _compiled(module, name, arguments)
         if path and not needs_numba:
             write_quietly(path, code)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
@@ -89,6 +88,18 @@ def _address(module: str, name: str, arguments: tuple[Any, ...]) -> int:
     engine.finalize_object()
     _engines.append(engine)
     return engine.get_function_address(ENTRY)
+
+
+def _compiled(module: str, name: str, arguments: tuple[Any, ...]) -> tuple[bytes, bool]:
+    try:
+        from tcm_jax.system.compiler import object_code
+
+        return object_code(module, name, arguments)
+    except Exception as error:  # Numba and LLVM each have their own
+        raise ConfigError(
+            f"Numba cannot compile {name} of {module}: {type(error).__name__}: {error}; install tcm_jax anew in an "
+            "environment of its own"
+        ) from error
 
 
 @functools.cache

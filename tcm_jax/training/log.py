@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -104,7 +105,7 @@ class RunLog:
             text += f"  {row['images_per_second']:.3g} images/s"
         self._progress.update(self._task, completed=step, description=text)
         if not self._progress.console.is_terminal:
-            say(f"step {step:,}/{self._config.steps:,}  {text}")
+            say(f"step {step:,}/{self._config.steps:,}  {text}", sys.stdout)
 
     def _add_scalars(self, group: str, row: dict[str, float], step: int) -> None:
         for name, value in row.items():
