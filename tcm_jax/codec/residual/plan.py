@@ -95,6 +95,9 @@ def help_latents(colour: np.ndarray, latents: Latents, worth: float, code: Code 
     attempts: list[tuple[int, Latents | None]] = []
     if failed or _may_pay(colour, latents.bytes):
         attempts += [(1, None)]
+    as_good = max(1, 2 * int((3 * _squared_error(colour, latents.hat)) ** 0.5))  # the coarsest even step, or 1
+    if not failed and _bits_alone(colour, as_good) < (1 - _LEAST_GAIN) * 8 * latents.bytes:
+        attempts += [(min(as_good, coarse), None)]
     if failed:
         attempts += [(coarse, None)]
         attempts += [(_cheapest_step(colour, latents.hat, worth, coarse), latents)] if code else []
@@ -153,6 +156,20 @@ def _may_pay(colour: np.ndarray, budget: int) -> bool:
     """Whether a layer of a picture whose latents do not fail may take not much more than `budget` bytes."""
     share, pixels = repeats(colour), colour.shape[0] * colour.shape[1]
     return share >= _MANY_REPEATS and (1 - share) * pixels * _LEAST_BITS / 8 <= 2 * budget
+
+
+def _bits_alone(colour: np.ndarray, step: int) -> float:
+    """About what a layer alone takes, from some rows: the entropy of what the mean of two neighbours misses."""
+    bits: list[float] = []
+    for top in range(0, len(colour), _BANDS):
+        band = colour[top : top + _BAND].astype(np.int32)
+        if band.ndim == 3:
+            band[..., ::2] -= band[..., 1:2]
+        missed = band[1:, 1:] - (band[:-1, 1:] + band[1:, :-1] >> 1)
+        for symbols in np.rint(missed / step).reshape(missed.shape[0] * missed.shape[1], -1).T:
+            shares = np.unique(symbols, return_counts=True)[1] / max(1, len(symbols))
+            bits.append(-float((shares * np.log2(shares)).sum()))
+    return float(np.mean(bits)) * colour.size
 
 
 def _squared_error(a: np.ndarray, b: np.ndarray) -> float:
