@@ -27,7 +27,6 @@ from tcm_jax.codec.tiles import ENTROPY_HALO
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, ImageError, StreamError
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.pictures import Picture
-from tcm_jax.images.visual import SQUARED
 from tcm_jax.model.config import PAD_MULTIPLE, padded_size
 from tcm_jax.ops import kernels
 from tcm_jax.system.devices import with_pinned
@@ -175,7 +174,7 @@ class Codec(Decoder):
 
     def _worth(self, hundredths: int) -> float:
         """Bits a pixel for a squared level where other errors do not count: weights for the eye have a mixture."""
-        share = SQUARED if self.weights.metadata.get("distortion") == "visual" else 1.0
+        share = plan.SHARE_FOR_EYE if self.weights.metadata.get("distortion") == "visual" else 1.0
         return share * self._lambda(hundredths)
 
     def _encode(

@@ -15,6 +15,7 @@ from tcm_jax.errors import ConfigError
 
 LAYER_FROM = 9500  # hundredths of quality: above it the layer carries the error down, to nothing at 100
 _HELPED_FROM = 0.01355  # worth of a squared level above which no picture is left to latents that fail
+SHARE_FOR_EYE = 0.2  # of lambda, for which a squared error counts beside latents for the eye: a layer's look worse
 MOST_ERROR = 127
 LATENTS_FROM = 6  # the finest step at which latents are worth their bytes: below it files are smaller without
 _COARSEST = 24, 0.0675  # the step at LAYER_FROM, and the lambda there
