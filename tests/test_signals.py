@@ -105,3 +105,26 @@ def test_an_output_that_cannot_be_written_is_told_once():
         done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True,
                               env=environment, check=False)  # fmt: skip
     assert (done.returncode, done.stderr) == (1, "TcmError: No space left on device\n")
+
+
+INTERRUPTED_IMPORT = """
+import os, sys, time
+from tcm_jax.system import signals
+signals.prepare()
+def work():
+    import interrupted
+    time.sleep(60)
+sys.exit(signals.outcome(work))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_waits_for_an_import_to_end(tmp_path, name):
+    """JAX's C++ modules crash or go on if an exception comes while they are made."""
+    imported = f"import os, signal; os.kill(os.getpid(), signal.{name}); open('imported', 'w').close()"
+    (tmp_path / "interrupted.py").write_text(imported)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (128 + getattr(signal, name), "")
+    assert (tmp_path / "imported").exists()

@@ -16,7 +16,8 @@ from PIL import Image
 
 from tcm_jax import cli
 from tcm_jax.cli import storage
-from tcm_jax.errors import DataError, TcmWarning
+from tcm_jax.cli.files import expand
+from tcm_jax.errors import DataError, TcmError, TcmWarning
 from tcm_jax.images.datasets import open_dataset
 from tcm_jax.images.formats import suffixes
 from tcm_jax.images.pictures import write_png
@@ -94,6 +95,15 @@ def test_folders_that_cannot_be_listed_are_reported(folder, locked):
     found = walk(folder, PNG)
     assert (names(folder, found), found.unreadable) == (FOUND, [(str(locked), "Permission denied")])
     assert walk(folder / "1.png", PNG).unreadable == [(str(folder / "1.png"), "Not a directory")]
+
+
+def test_a_closed_folder_among_others_does_not_stop_them(folder, locked):
+    """Named alone it is an error."""
+    found = expand([str(locked), str(folder / "1.png")], PNG)
+    assert [path for path, _ in found.files] == [str(folder / "1.png")]
+    assert found.unreadable == [(str(locked), "Permission denied")]
+    with pytest.raises(TcmError, match="cannot read .*locked: Permission denied"):
+        expand([str(locked)], PNG)
 
 
 def test_what_a_link_leads_to_and_may_not_be_seen_is_reported(folder, monkeypatch):

@@ -96,21 +96,21 @@ def expand(arguments: list[str], suffixes: frozenset[str]) -> storage.Found:
     found = storage.Found([])
     for argument in map(storage.local, arguments):
         kind = storage.special(argument) if len(arguments) > 1 else None
-        one = storage.Found([], [(argument, kind)]) if kind else _expand(argument, suffixes)
+        one = storage.Found([], [(argument, kind)]) if kind else _expand(argument, suffixes, len(arguments) == 1)
         found.files.extend(one.files)
         found.special.extend(one.special)
         found.unreadable.extend(one.unreadable)
     return found
 
 
-def _expand(argument: str, suffixes: frozenset[str]) -> storage.Found:
+def _expand(argument: str, suffixes: frozenset[str], alone: bool) -> storage.Found:
     if argument == STANDARD:
         return storage.Found([(STANDARD, PurePath("stdin"))])
     if storage.is_folder(argument):
         found = storage.files_below(argument, suffixes)
-        if found.unreadable and not found.files:
+        if alone and found.unreadable and not found.files:
             raise TcmError("cannot read {}: {}".format(*found.unreadable[0]))
-        if not found.files and not found.special:
+        if not found.files and not found.special and not found.unreadable:
             raise TcmError(f"{argument} holds no files to work on ({', '.join(sorted(suffixes))})")
         return found
     if glob.has_magic(argument) and not storage.is_file(argument):

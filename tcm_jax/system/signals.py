@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, BinaryIO
 
 from tcm_jax.errors import TcmError
@@ -28,9 +29,9 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # of libraries, too
     sys.unraisablehook = _send_again
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _stop)
 
 
@@ -49,8 +50,14 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
-def _stop(number: int, _: Any) -> None:
-    raise SystemExit(128 + number)
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Raises what ends the program; within an import later, as C++ there may abort, crash or go on."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _send_later(number)
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def _send_again(dropped: Any) -> None:
@@ -62,7 +69,12 @@ def _send_again(dropped: Any) -> None:
     else:
         sys.__unraisablehook__(dropped)
         return
-    timer = threading.Timer(0.05, _interrupt_main, [number])  # once the callback has ended
+    _send_later(number)
+
+
+def _send_later(number: int) -> None:
+    """Sends a signal again, once a callback or an import may have ended."""
+    timer = threading.Timer(0.05, _interrupt_main, [number])
     timer.daemon = True
     timer.start()
 
