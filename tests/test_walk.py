@@ -102,7 +102,7 @@ def test_a_closed_folder_among_others_does_not_stop_them(folder, locked):
     found = expand([str(locked), str(folder / "1.png")], PNG)
     assert [path for path, _ in found.files] == [str(folder / "1.png")]
     assert found.unreadable == [(str(locked), "Permission denied")]
-    with pytest.raises(TcmError, match="cannot read .*locked: Permission denied"):
+    with pytest.raises(TcmError, match=r"cannot read .*locked: Permission denied"):
         expand([str(locked)], PNG)
 
 
