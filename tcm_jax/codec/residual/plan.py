@@ -96,7 +96,8 @@ def help_latents(colour: np.ndarray, latents: Latents, worth: float, code: Code 
     attempts: list[tuple[int, Latents | None]] = []
     if failed or _may_pay(colour, latents.bytes):
         attempts += [(1, None)]
-    as_good = max(1, 2 * int((3 * _squared_error(colour, latents.hat)) ** 0.5))  # the coarsest even step, or 1
+    error = _squared_error(colour, latents.hat)
+    as_good = max(1, 2 * int((3 * error) ** 0.5))  # the coarsest even step, or 1
     if not failed and _bits_alone(colour, as_good) < (1 - _LEAST_GAIN) * 8 * latents.bytes:
         attempts += [(min(as_good, coarse), None)]
     if failed:
@@ -105,7 +106,7 @@ def help_latents(colour: np.ndarray, latents: Latents, worth: float, code: Code 
     if others := code and spared_latents(colour, latents, worth, code):
         attempts += [(_cheapest_step(colour, others.hat, worth, coarse), others)]
 
-    best, least = None, 8 * latents.bytes + worth * pixels * _squared_error(colour, latents.hat)
+    best, least = None, 8 * latents.bytes + worth * pixels * error
     for step, beside in attempts:
         layer = encode_layer(colour, beside.hat if beside else None, step)
         size = len(layer.data) + (beside.bytes if beside else 0)
