@@ -2,9 +2,16 @@
 
 import sys
 
-from tcm_jax.evaluation.command import main
 from tcm_jax.system import signals
+
+
+def run() -> int:
+    """The program; its exit status."""
+    from tcm_jax.evaluation.command import main  # here, as it imports JAX, which may refuse its environment
+
+    return main()
+
 
 if __name__ == "__main__":
     signals.prepare()
-    sys.exit(main())
+    sys.exit(signals.outcome(run))

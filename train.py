@@ -13,12 +13,9 @@ from tcm_jax.system import signals
 from tcm_jax.system.extras import require_extra
 from tcm_jax.system.names import say
 
+NEEDS = ("train", "train.py needs what the codec does without")
 try:
-    with require_extra("train", "train.py needs what the codec does without"):
-        import grain  # noqa: F401  and all else that would be missed after the first steps
-        import optax  # noqa: F401
-        import orbax.checkpoint  # noqa: F401
-        import tensorboardX  # noqa: F401
+    with require_extra(*NEEDS):
         from absl import app, flags
         from absl import logging as absl_logging
         from ml_collections import ConfigDict, config_flags
@@ -85,6 +82,15 @@ def main(argv: list[str]) -> None:
             say(f"trained {config.steps:,} steps; weights: {weights}", sys.stdout)
 
 
+def check_installed() -> None:
+    """Raises MissingExtraError for what would be missed after the first steps."""
+    with require_extra(*NEEDS):
+        import grain  # noqa: F401
+        import optax  # noqa: F401
+        import orbax.checkpoint  # noqa: F401
+        import tensorboardX  # noqa: F401
+
+
 def connect() -> None:
     """Joins the other processes, if the flags say that there are any."""
     import jax
@@ -129,6 +135,7 @@ def parse(argv: list[str]) -> list[str]:
 
 def run() -> int:
     """The program; its exit status."""
+    check_installed()
     try:
         app.run(main, flags_parser=parse)
     except Preempted as stop:

@@ -53,6 +53,12 @@ def unreadable(path: Path) -> None:
     path.symlink_to("/proc/self/mem" if Path("/proc").exists() else path.name)
 
 
+def a_pipe(path: Path) -> None:
+    """To read it is to wait for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 def of_another(path: Path) -> None:
     """As after an update, or a copy to another place: sound, but of something else."""
     others = [other for other in path.parent.iterdir() if other.is_file() and not other.is_symlink() and other != path]
@@ -64,7 +70,9 @@ def older(path: Path) -> None:
     path.write_text('{"row": {"name": "a.png"}, "compile_seconds": 0}')
 
 
-DAMAGES = (cut, emptied, garbage, flipped, vanished, a_folder, unreadable, of_another)
+DAMAGES = (cut, emptied, garbage, flipped, vanished, a_folder, unreadable, of_another) + (a_pipe,) * hasattr(
+    os, "mkfifo"
+)
 damages = pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 
 

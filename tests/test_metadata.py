@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, ImageOps
 from png_files import chunk
 
 from tcm_jax.errors import TcmWarning
-from tcm_jax.images import metadata, repair
+from tcm_jax.images import jpeg, metadata, repair
 from tcm_jax.images.limits import MAX_METADATA
 from tcm_jax.images.pictures import Picture, decode_image, decode_picture, encode_png, for_png, from_pil, read_picture
 
@@ -208,10 +208,94 @@ def test_what_a_jpeg_holds_beside_its_pixels():
     swapped = data[:first] + data[second:end] + b"\xff" + data[first:second] + data[end:]
     for file in (data, swapped):
         pixels, info = repair.without_metadata(file)
-        assert info == {"exif": exif_of(6), "icc_profile": icc, "xmp": xmp}
+        assert info == {"exif": exif_of(6), "xmp": xmp}
+        assert jpeg.profile(file) == icc
         with Image.open(io.BytesIO(pixels)) as bare, Image.open(io.BytesIO(data)) as whole:
             np.testing.assert_array_equal(np.asarray(bare), np.asarray(whole))
             assert not bare.info.keys() & {"exif", "icc_profile", "xmp", "comment"}
+
+
+def with_segments(*bodies: bytes) -> bytes:
+    """A JPEG with these segments APP2, and EXIF that turns it."""
+    plain = encoded(Image.fromarray(RGB), "JPEG", exif=b"Exif\0\0" + exif_of(6))
+    return plain[:2] + b"".join(b"\xff\xe2" + struct.pack(">H", 2 + len(body)) + body for body in bodies) + plain[2:]
+
+
+FIRST, SECOND = SRGB[:200], SRGB[200:]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"\1\2" + FIRST, b"\2\2" + SECOND],
+        [b"\2\2" + SECOND, b"\1\2" + FIRST],
+        [b"\0\2" + FIRST, b"\1\2" + SECOND],
+        [b"\1\2" + FIRST, b"\2\2" + SECOND, b"\1\2" + FIRST],
+        [b"\0\0" + SRGB],
+        [b"\2\1" + SRGB],
+    ],
+    ids=["numbered", "in another order", "from zero", "one of them twice", "without a count", "misnumbered alone"],
+)
+def test_a_jpegs_profile_is_joined(parts):
+    picture = decode_picture(with_segments(*(b"ICC_PROFILE\0" + part for part in parts)), "picture")
+    assert (picture.icc, picture.left_out) == (SRGB, ())
+    assert picture.colour.shape == (24, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([b"\1\3" + FIRST, b"\3\3" + SECOND], "its 2 parts are not numbered as that many"),
+        ([b"\1\2" + FIRST, b"\1\2" + SECOND], "its 2 parts are not numbered as that many"),
+        ([b"\0\0" + FIRST, b"\0\0" + SECOND], "its 2 parts are not numbered as that many"),
+        ([b"\1\2" + FIRST, b""], "its 2 parts are not numbered as that many"),
+        ([b"\1\2" + FIRST], f"it is cut off: 200 bytes of {len(SRGB)}"),
+        ([b"\1\1"], "it is empty"),
+        ([b"\1"], "it is empty"),
+        ([b""], "it is empty"),
+    ],
+)
+def test_a_jpegs_profile_of_which_a_part_is_missing(parts, reason):
+    picture = decode_picture(with_segments(*(b"ICC_PROFILE\0" + part for part in parts)), "picture")
+    assert picture.icc == b""
+    assert_names(picture, rf"ICC profile \({reason}\)")
+    assert picture.colour.shape == (24, 16, 3)
+
+
+def test_a_cmyk_jpeg_with_part_of_its_profile_has_the_colours_of_one_without():
+    plain = (CASES / "cmyk_noprofile.jpg").read_bytes()
+    body = b"ICC_PROFILE\0\1\2" + SRGB
+    data = (
+        plain[:2] + b"\xff\xe2" + struct.pack(">H", 2 + len(body)) + body + b"\xff\xe2\0\x0eICC_PROFILE\0" + plain[2:]
+    )
+    picture = decode_picture(data, "picture")
+    np.testing.assert_array_equal(picture.array, decode_picture(plain, "picture").array)
+    assert_names(picture, r"ICC profile \(its 2 parts .*\)")
+
+
+@pytest.mark.parametrize("junk", [b"\0\0", b"\xff", b"\xff\xd0", b"abc"])
+def test_what_stands_between_the_segments_of_a_jpeg_is_skipped(junk):
+    whole = with_segments(b"ICC_PROFILE\0\1\2" + FIRST)
+    at = whole.index(b"\xff\xe1")
+    picture = decode_picture(whole[:at] + junk + whole[at:], "picture")
+    assert picture.colour.shape == (24, 16, 3)
+    assert_names(picture, r"ICC profile \(it is cut off: .*\)")
+
+
+def test_chunks_of_a_png_that_are_empty_or_damaged():
+    plain = encoded(Image.fromarray(RGB))
+    wrong = chunk(b"eXIf", exif_of(6))
+    for part, left_out, array in (
+        (chunk(b"iCCP", b"name\0\0"), r"ICC profile \(it is empty\)", RGB),
+        (chunk(b"iCCP", b""), r"ICC profile \(it is empty\)", RGB),
+        (chunk(b"iCCP", b"name\0\0" + zlib.compress(b"")), r"ICC profile \(it is empty\)", RGB),
+        (chunk(b"eXIf", b""), r"EXIF \(it is empty\)", RGB),
+        (wrong[:-1] + bytes([wrong[-1] ^ 1]), r"EXIF \(its checksum is wrong\)", np.rot90(RGB, -1)),
+    ):
+        picture = decode_picture(plain[:33] + part + plain[33:], "picture")
+        assert_names(picture, left_out)
+        np.testing.assert_array_equal(picture.array, array)
+        assert (picture.icc, picture.exif) == (b"", b"")
 
 
 def test_profiles_that_cannot_be_kept():

@@ -49,11 +49,13 @@ SURROUNDINGS = {
     "ASCII": "PYTHONIOENCODING=ascii:strict {}",
     "C locale": "LC_ALL=C PYTHONCOERCECLOCALE=0 PYTHONUTF8=0 {}",
     "no GPU": "JAX_PLATFORMS=cuda {}",
+    "no truth value": "JAX_ENABLE_X64=maybe {}",
     "few files": "ulimit -n 12; {}",
 }
 QUICK = {("compress", "full stdout"), ("info", "full stdout"), ("stdin", "no stdin"),
          ("info", "no such user"), ("compress", "no GPU"), ("evaluate.py", "full stderr"),
-         ("train.py", "no GPU")}  # fmt: skip
+         ("train.py", "no GPU"), ("compress", "no truth value"), ("train.py", "no truth value"),
+         ("evaluate.py", "no truth value")}  # fmt: skip
 WIDE = ("compress", "train.py")  # the others meet those surroundings that differ for them
 NARROW = ("no streams", "full stdout", "no such user", "no folder", "no GPU")
 CASES = [
@@ -99,10 +101,12 @@ def test_a_program_works_or_says_why_not(here, cache, program, surroundings):
     heard = surroundings not in ("no stderr", "no streams", "full stderr")
     assert len(told) == (done.returncode == 1 and heard), done.stderr
     written = {"compress": "out.tcm", "decompress": "out.png"}.get(program)
-    if written and surroundings not in ("no GPU", "few files"):
+    if written and surroundings not in ("no GPU", "no truth value", "few files"):
         assert (here / written).stat().st_size > 0
     if surroundings == "no GPU" and program in COMPUTE:
         assert "ConfigError: JAX has no device to compute on: " in done.stderr
+    if surroundings == "no truth value" and program in COMPUTE:
+        assert "ConfigError: JAX does not start: invalid truth value 'maybe' for environment" in done.stderr
     if surroundings == "full stdout" and program in ("compress", "decompress", "info"):
         assert done.returncode == 1
         assert "No space left on device" in done.stderr

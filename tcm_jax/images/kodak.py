@@ -5,7 +5,7 @@ import urllib.request
 from pathlib import Path
 
 from tcm_jax.errors import DataError
-from tcm_jax.system.cache import remove
+from tcm_jax.system.cache import content, remove
 from tcm_jax.system.files import atomic_write
 
 KODAK_ADDRESS = "https://r0k.us/graphics/kodak/kodak"
@@ -53,7 +53,7 @@ def kodak_files(folder: Path | None) -> tuple[Path, ...]:
 
 def _is_original(path: Path, digest: str) -> bool:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == digest
+        return hashlib.sha256(content(path)).hexdigest() == digest
     except OSError:
         return False
 

@@ -10,6 +10,7 @@ from PIL import ExifTags, Image
 from tcm_jax.images.limits import MAX_METADATA
 
 EXIF_PREFIX = b"Exif\0\0"  # JPEG's; the other formats, and ours, start at the TIFF header behind it
+DAMAGED_EXIF = "damaged EXIF"  # in a Pillow image's `info`: EXIF that is not kept
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF's types of integers
 
@@ -82,9 +83,8 @@ def _directory(exif: bytes) -> tuple[str, int, int]:
 
 def orientation(info: dict[Any, Any], exif: bytes) -> int:
     """Which way is up, 1 to 8 as in EXIF: by EXIF, by EXIF in a PNG's text, or by XMP. `info` is a Pillow image's."""
-    found = exif_orientation(exif)
-    if found is None:
-        found = exif_orientation(exif_in_text(info))
+    sources = (exif, as_bytes(info.get(DAMAGED_EXIF)), exif_in_text(info))
+    found = next((found for source in sources if (found := exif_orientation(source)) is not None), None)
     if found is None:
         xmp = as_bytes(info.get("XML:com.adobe.xmp")) or as_bytes(info.get("xmp"))
         match = _XMP_ORIENTATION.search(xmp)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from tcm_jax.errors import ImageError, TcmError, TcmWarning
-from tcm_jax.images import formats, metadata, png, repair, tiff
+from tcm_jax.images import formats, jpeg, metadata, png, repair, tiff
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.metadata import EXIF_PREFIX, UnusableError
 from tcm_jax.images.samples import planes
@@ -175,21 +175,34 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
         return _open(pixels, name, max_pixels, info, damaged)
     formats.register_reader(data)
     data = repair.with_sizes(data)
+    profile, damaged = _jpeg_profile(data) if data.startswith(jpeg.SIGNATURE) else ({}, [])
     try:
-        return _open(data, name, max_pixels, {}, [])
+        return _open(data, name, max_pixels, profile, damaged)
     except (TcmError, MemoryError, Image.DecompressionBombError):
         raise
     except Exception as error:
+        # Pillow names only a file that it does not identify, and none of our callers knows that one.
+        reason = "Pillow cannot read it" if isinstance(error, Image.UnidentifiedImageError) else error
         with contextlib.suppress(Exception):
             pixels, info = repair.without_metadata(data)
-            return _open(pixels, name, max_pixels, info, [f"other metadata ({error})"])
+            return _open(pixels, name, max_pixels, profile | info, damaged or [f"other metadata ({reason})"])
         raise
 
 
-def _open(data: bytes, name: str, max_pixels: int, info: dict[str, Any], left_out: list[str]) -> Picture:
+def _jpeg_profile(data: bytes) -> tuple[dict[str, bytes], list[str]]:
+    """(the profile by its name in Pillow's `info`, what `left_out` says of one whose parts are not all there)."""
+    left_out: list[str] = []
+    try:
+        found = jpeg.profile(data)
+    except UnusableError as reason:
+        found, left_out = b"", [f"ICC profile ({reason})"]
+    return {"icc_profile": found}, left_out
+
+
+def _open(data: bytes, name: str, max_pixels: int, info: dict[str, bytes], left_out: list[str]) -> Picture:
     with Image.open(io.BytesIO(data)) as image:
         _check_size(image, name, max_pixels)
-        left_out += _further_frames(image)
+        left_out = left_out + _further_frames(image)
         whole = tiff.joined_planes(image, data)
         whole.load()
         whole.info.update(info)

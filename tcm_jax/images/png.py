@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tcm_jax.images.limits import MAX_METADATA
-from tcm_jax.images.metadata import check_pixels
+from tcm_jax.images.metadata import DAMAGED_EXIF, UnusableError, check_pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Of what stands beside the pixels, what the reader of them needs: transparency, and how many frames there are.
@@ -134,6 +134,8 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, bytes], list[str]]:
         out_of_place = chunk.kind == b"tRNS" and seen & {b"tRNS", b"IDAT"}  # not looked at, as in libpng
         if chunk.ancillary and not chunk.intact and chunk.kind in _NAMES:
             damaged.append(f"{_NAMES[chunk.kind]} (its checksum is wrong)")
+            if chunk.kind == b"eXIf":  # which way is up may be read of it all the same
+                metadata[DAMAGED_EXIF] = bytes(chunk.data)
         elif chunk.kind == b"tRNS" and len(chunk.data) < key_bytes:
             damaged.append("transparency (it is cut off)")
         elif (not chunk.ancillary or chunk.kind in _WITH_THE_PIXELS) and not out_of_place:
@@ -141,20 +143,21 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, bytes], list[str]]:
         elif chunk.intact:
             try:
                 metadata.update(_metadata_of(chunk))
-            except zlib.error as error:
+            except (UnusableError, zlib.error) as error:
                 damaged.append(f"{_NAMES.get(chunk.kind, 'text')} ({error})")
         seen.add(chunk.kind)
     return b"".join(kept), metadata, damaged
 
 
 def _metadata_of(chunk: Chunk) -> dict[str, bytes]:
-    """What a chunk holds of metadata, by the names of Pillow's `info`. Raises zlib.error."""
+    """What a chunk holds of metadata, by the names of Pillow's `info`. Raises UnusableError, zlib.error."""
     content = bytes(chunk.data)
     name, _, rest = content.partition(b"\0")
-    if chunk.kind == b"eXIf":
-        return {"exif": content}
-    if chunk.kind == b"iCCP":
-        return {"icc_profile": _unpack(rest[1:])}
+    if chunk.kind in (b"eXIf", b"iCCP"):
+        found = content if chunk.kind == b"eXIf" else _unpack(rest[1:])
+        if not found:
+            raise UnusableError("it is empty")
+        return {"exif" if chunk.kind == b"eXIf" else "icc_profile": found}
     if chunk.kind in _TEXT and name in _TURNED:
         text = {b"tEXt": rest, b"zTXt": rest[1:], b"iTXt": rest[2:].split(b"\0", 2)[-1]}[chunk.kind]
         packed = chunk.kind == b"zTXt" or (chunk.kind == b"iTXt" and rest[:1] == b"\1")

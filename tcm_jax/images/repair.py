@@ -1,6 +1,6 @@
 """Picture files that Pillow refuses, made readable: without metadata that it stumbles over, or whole at the end.
 
-PNG has a module of its own, as it is always read this way.
+PNG has a module of its own, as it is always read this way; so has JPEG, whose profiles come in parts.
 """
 
 import io
@@ -10,13 +10,9 @@ from typing import Any
 
 from PIL import Image
 
-from tcm_jax.images import png
-from tcm_jax.images.metadata import EXIF_PREFIX, check_pixels
+from tcm_jax.images import jpeg, png
+from tcm_jax.images.metadata import check_pixels
 
-_SOI, _SOS = b"\xff\xd8", 0xDA
-# JPEG's segments of applications and comments, but for JFIF's and Adobe's, which say what the channels are.
-_DISPENSABLE = frozenset({*range(0xE1, 0xF0), 0xFE}) - {0xEE}
-_ICC, _XMP = b"ICC_PROFILE\0", b"http://ns.adobe.com/xap/1.0/\0"
 # TIFF's tags beside the pixels: XMP, IPTC, Photoshop, ICC profile, EXIF, GPS, interoperability.
 _TIFF_METADATA = frozenset({700, 33723, 34377, 34675, 34665, 34853, 40965})
 _NO_TYPE = 0xFFFF  # of a tag: readers skip it
@@ -34,8 +30,8 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
 
     The metadata have the names of Pillow's `info`.
     """
-    if data.startswith(_SOI):
-        return _jpeg(data)
+    if data.startswith(jpeg.SIGNATURE):
+        return jpeg.without_metadata(data)
     if data[:4] in (b"II*\0", b"MM\0*"):
         return _tiff(data), {}
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -43,29 +39,6 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
     if data[4:8] == b"ftyp":
         return _heif(data), {}
     return b"", {}
-
-
-def _jpeg(data: bytes) -> tuple[bytes, dict[str, Any]]:
-    kept, exif, xmp, profile, at = [_SOI], b"", b"", [], len(_SOI)
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        kind, (size,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
-        if kind == _SOS:
-            break
-        if kind == 0xFF:  # padding
-            at += 1
-            continue
-        body = data[at + 4 : at + 2 + size]
-        if kind not in _DISPENSABLE:
-            kept.append(data[at : at + 2 + size])
-        elif body.startswith(EXIF_PREFIX):
-            exif += body.removeprefix(EXIF_PREFIX)
-        elif body.startswith(_ICC):
-            profile.append(body.removeprefix(_ICC))
-        elif body.startswith(_XMP):
-            xmp = body.removeprefix(_XMP)
-        at += 2 + size
-    icc = b"".join(part[2:] for part in sorted(profile))  # each begins with its number and how many there are
-    return b"".join([*kept, data[at:]]), {"exif": exif, "icc_profile": icc, "xmp": xmp}
 
 
 def _tiff(data: bytes) -> bytes:
@@ -153,7 +126,7 @@ def completed(data: bytes, max_pixels: int) -> bytes:
     """
     if data.startswith(png.SIGNATURE):
         return png.completed(data, max_pixels)
-    if data.startswith(_SOI):
+    if data.startswith(jpeg.SIGNATURE):
         return data + _END
     if data.startswith(b"GIF8"):
         return _completed_gif(data, max_pixels)

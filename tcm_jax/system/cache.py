@@ -29,10 +29,17 @@ def cache_folder() -> Path | None:
 def read(path: Path) -> bytes | None:
     """What `write_quietly` wrote to a file of the cache; None if that is not there, or not as it was written."""
     try:
-        data = path.read_bytes()
+        data = content(path)
     except OSError:
         return None
     return data[_DIGEST:] if data[:_DIGEST] == _digest(path, data[_DIGEST:]) else None
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file. Raises OSError, also for what is none, as a pipe, from which a read might never return."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return path.read_bytes()
 
 
 def write_quietly(path: Path, data: bytes) -> None:
@@ -57,7 +64,7 @@ def kept_json(path: Path | None, make: Callable[[], Any], fits: Callable[[Any], 
 def read_json(path: Path, fits: Callable[[Any], bool]) -> Any:
     """The JSON in `path`; None if it is not there, damaged, or does not fit."""
     try:
-        entry = json.loads(path.read_bytes())
+        entry = json.loads(content(path))
         return entry if fits(entry) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

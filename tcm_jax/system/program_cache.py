@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import jaxlib
 
-from tcm_jax.system.cache import cache_folder, read, remove, write_quietly
+from tcm_jax.system.cache import cache_folder, content, read, remove, write_quietly
 
 _tuned: list[bool] = []  # one entry once JAX's cache is ours to set
 
@@ -78,7 +78,7 @@ def _remove_damaged(folder: Path) -> None:
         found = sound[path.name] = [about.st_size, about.st_mtime_ns]
         if before.get(path.name) != found:
             try:
-                compilation_cache.decompress_executable(path.read_bytes())
+                compilation_cache.decompress_executable(content(path))
             except Exception:  # of zlib, of Zstandard
                 remove(path)
                 del sound[path.name]

@@ -111,10 +111,24 @@ def outcome(work: Callable[[], Any]) -> int:
         return _failed(f"TcmError: {error.strerror or error}{where}")
     except MemoryError:
         return _failed("TcmError: not enough memory")
+    except ValueError as error:
+        if not _is_of_jax_settings(error):
+            raise
+        return _failed(f"ConfigError: JAX does not start: {error}")
     finally:
         for stream in (sys.stdout, sys.stderr):
             _let_go(stream)
     return status if isinstance(status, int) else 0
+
+
+def _is_of_jax_settings(error: ValueError) -> bool:
+    """Whether JAX, as it was imported, refused a variable of the environment, such as JAX_ENABLE_X64=maybe."""
+    trace, frames = error.__traceback__, []
+    while trace is not None:
+        code, trace = trace.tb_frame.f_code, trace.tb_next
+        frames.append((code.co_filename.replace(os.sep, "/"), code.co_name))
+    imported = any(file.endswith("/jax/__init__.py") and name == "<module>" for file, name in frames)
+    return imported and frames[-1][0].endswith("/jax/_src/config.py")
 
 
 def _failed(message: str) -> int:
