@@ -92,7 +92,7 @@ def compress(
     Args:
         image: uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha; or a PIL image of
             any mode, or the path of a picture file, whose ICC profile and EXIF are kept.
-        quality: 1 to 100, of variable-rate weights (50 if None); 100 is exact.
+        quality: 1 to 100, of variable-rate weights (55 if None); 100 is exact.
         weights: a `.safetensors` file; None is an embedded model.
         lossless: every sample comes back as it is.
         max_error: no sample is off by more than so many levels, 0 to 127. Give one of quality, lossless and max_error.
@@ -109,6 +109,8 @@ def compress(
     from tcm_jax.codec.effort import Effort
     from tcm_jax.images.pictures import from_pil, read_picture, with_warning
 
+    if lossless not in (True, False):
+        raise ConfigError(f"lossless is True or False, not {lossless!r}")
     rates = {"quality": quality is not None, "lossless": lossless, "max_error": max_error is not None}
     given = [name for name, is_given in rates.items() if is_given]
     if len(given) > 1:

@@ -79,8 +79,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         exif = options["exif"]
         exif = _bytes(exif.tobytes() if isinstance(exif, Image.Exif) else exif, "exif")
         picture = dataclasses.replace(picture, exif=exif.removeprefix(EXIF_PREFIX))
-    taken = {name: options[name] for name in ("quality", "max_error", "effort", "tune") if name in options}
-    file.write(tcm_jax.compress(picture, weights=_weights, lossless=bool(options.get("lossless")), **taken))
+    taken = {name: options[name] for name in ("quality", "lossless", "max_error", "effort", "tune") if name in options}
+    file.write(tcm_jax.compress(picture, weights=_weights, **taken))
 
 
 def _bytes(value: Any, option: str) -> bytes:

@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import io
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -183,6 +184,29 @@ def test_arguments_of_wrong_types_and_places():
         tcm_jax.compress(IMAGE, 50)
     with pytest.raises(TypeError, match="positional"):
         tcm_jax.decompress(b"", WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"quality": True},
+        {"quality": "50"},
+        {"quality": float("nan")},
+        {"max_error": True},
+        {"max_error": 1.0},
+        {"effort": True},
+        {"effort": "3"},
+        {"lossless": "yes"},
+        {"lossless": 2},
+    ],
+    ids=str,
+)
+def test_options_of_another_kind(option):
+    """True is no number, though Python takes it for 1."""
+    (value,) = option.values()
+    for save in (tcm_jax.compress, lambda image, **option: Image.fromarray(image).save(io.BytesIO(), "TCM", **option)):
+        with pytest.raises(ConfigError, match=rf"not {re.escape(repr(value))}$"):
+            save(IMAGE, **option)
 
 
 RATES = {"quality": 50, "lossless": True, "max_error": 5}

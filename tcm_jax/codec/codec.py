@@ -90,7 +90,7 @@ class Codec(Decoder):
         """A picture of any size from 1x1 to the bytes of a `.tcm` file.
 
         `image` is uint8 [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] RGB or [H, W, 4] RGB and alpha, or a
-        `Picture`, which has metadata too. `quality`, 1 to 100 in steps of 0.01 (50 if None), is for variable-rate
+        `Picture`, which has metadata too. `quality`, 1 to 100 in steps of 0.01 (55 if None), is for variable-rate
         weights; 100 is exact. `max_error` is what no sample is off by more than, in levels: 0 is exact, with any
         weights. `effort`, 0 to 9 or an `Effort`, searches for latents that code the picture better. Raises TypeError
         for what is no array, ImageError for other arrays and too many pixels, ConfigError for a quality, an error or an
@@ -157,13 +157,13 @@ class Codec(Decoder):
 
     def _quality(self, quality: float | None) -> int | None:
         """The quality in hundredths, as a file holds it; None for weights of one rate. Raises ConfigError."""
-        if not self.weights.config.levels:
-            if quality is not None:
-                raise ConfigError(f"the weights {self.weights.name} have one rate; leave the quality out")
+        if quality is None and self.weights.config.levels == 0:
             return None
         quality = DEFAULT_QUALITY if quality is None else quality
-        if not isinstance(quality, Real) or not 1 <= quality <= 100:
+        if not isinstance(quality, Real) or isinstance(quality, bool) or not 1 <= quality <= 100:
             raise ConfigError(f"the quality must be a number from 1 to 100, not {quality!r}")
+        if self.weights.config.levels == 0:
+            raise ConfigError(f"the weights {self.weights.name} have one rate; leave the quality out")
         return round(100 * quality)
 
     def _lambda(self, hundredths: int) -> float:

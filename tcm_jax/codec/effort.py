@@ -44,7 +44,7 @@ class Effort:
     on_step: Callable[[int, int, float], None] | None = None
 
     def __post_init__(self):
-        if not isinstance(self.level, Integral) or not 0 <= self.level <= HARDEST:
+        if not isinstance(self.level, Integral) or isinstance(self.level, bool) or not 0 <= self.level <= HARDEST:
             raise ConfigError(f"the effort must be a whole number from 0 to {HARDEST}, not {self.level!r}")
         if self.tune is not None and self.tune not in TUNES:
             raise ConfigError(f"an encoder is tuned for {', '.join(TUNES)}, not {self.tune!r}")
