@@ -176,6 +176,16 @@ def test_the_orientation_of_a_tiff_is_its_tag():
         np.testing.assert_array_equal(picture.array, expected)
 
 
+@pytest.mark.filterwarnings("ignore:Tag data larger than file:UserWarning")
+def test_a_tiff_whose_profile_lies_beyond_its_end():
+    data = encoded(Image.fromarray(RGB), "TIFF", icc_profile=SRGB)
+    assert decode_picture(data, "picture").left_out == ()
+    entry = struct.pack("<HHI", 34675, 7, len(SRGB))
+    picture = decode_picture(data.replace(entry, struct.pack("<HHI", 34675, 7, 10 * len(SRGB))), "picture")
+    assert_names(picture, r"ICC profile \(it cannot be found\)")
+    np.testing.assert_array_equal(picture.array, RGB)
+
+
 def test_an_avif_whose_exif_pillow_stumbles_over():
     pytest.importorskip("PIL._avif")
     exif = Image.Exif()

@@ -59,3 +59,13 @@ def profile(data: bytes) -> bytes:
     if parts and not whole:
         raise UnusableError("it is empty")
     return whole
+
+
+def profile_of(data: bytes) -> tuple[dict[str, bytes], list[str]]:
+    """(a JPEG's profile by its name in Pillow's `info`, what is damaged of it); of other files nothing."""
+    if not data.startswith(SIGNATURE):
+        return {}, []
+    try:
+        return {"icc_profile": profile(data)}, []
+    except UnusableError as reason:
+        return {"icc_profile": b""}, [f"ICC profile ({reason})"]

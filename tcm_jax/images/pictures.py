@@ -175,7 +175,7 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
         return _open(pixels, name, max_pixels, info, damaged)
     formats.register_reader(data)
     data = repair.with_sizes(data)
-    profile, damaged = _jpeg_profile(data) if data.startswith(jpeg.SIGNATURE) else ({}, [])
+    profile, damaged = jpeg.profile_of(data)
     try:
         return _open(data, name, max_pixels, profile, damaged)
     except (TcmError, MemoryError, Image.DecompressionBombError):
@@ -189,22 +189,14 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
         raise
 
 
-def _jpeg_profile(data: bytes) -> tuple[dict[str, bytes], list[str]]:
-    """(the profile by its name in Pillow's `info`, what `left_out` says of one whose parts are not all there)."""
-    left_out: list[str] = []
-    try:
-        found = jpeg.profile(data)
-    except UnusableError as reason:
-        found, left_out = b"", [f"ICC profile ({reason})"]
-    return {"icc_profile": found}, left_out
-
-
 def _open(data: bytes, name: str, max_pixels: int, info: dict[str, bytes], left_out: list[str]) -> Picture:
     with Image.open(io.BytesIO(data)) as image:
         _check_size(image, name, max_pixels)
         left_out = left_out + _further_frames(image)
         whole = tiff.joined_planes(image, data)
         whole.load()
+        if tiff.loses_profile(whole, data):
+            left_out.append("ICC profile (it cannot be found)")
         whole.info.update(info)
         return _from_pil(whole, data, left_out)
 

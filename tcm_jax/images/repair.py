@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from tcm_jax.images import jpeg, png
+from tcm_jax.images import jpeg, png, tiff
 from tcm_jax.images.metadata import check_pixels
 
 # TIFF's tags beside the pixels: XMP, IPTC, Photoshop, ICC profile, EXIF, GPS, interoperability.
@@ -32,7 +32,7 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
     """
     if data.startswith(jpeg.SIGNATURE):
         return jpeg.without_metadata(data)
-    if data[:4] in (b"II*\0", b"MM\0*"):
+    if data[:4] in tiff.MAGIC:
         return _tiff(data), {}
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp(data)
@@ -42,15 +42,10 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 def _tiff(data: bytes) -> bytes:
-    order = "<" if data[:2] == b"II" else ">"
-    (start,) = struct.unpack_from(order + "I", data, 4)
-    if start + 2 > len(data):
-        return b""
     bare = bytearray(data)
-    (count,) = struct.unpack_from(order + "H", data, start)
-    for at in range(start + 2, min(start + 2 + 12 * count, len(data) - 11), 12):
-        if struct.unpack_from(order + "H", data, at)[0] in _TIFF_METADATA:
-            struct.pack_into(order + "H", bare, at + 2, _NO_TYPE)
+    for at, tag, _ in tiff.entries(data):
+        if tag in _TIFF_METADATA:
+            struct.pack_into("<H" if data[:2] == b"II" else ">H", bare, at + 2, _NO_TYPE)
     return bytes(bare)
 
 
@@ -94,7 +89,7 @@ def declared_size(data: bytes) -> int:
             return int.from_bytes(data[4:8])
         if data[:4] == _ICO:
             return max((start + size for _, size, start in _icons(data)), default=6)
-        if data[:4] in (b"II*\0", b"MM\0*"):
+        if data[:4] in tiff.MAGIC:
             return 2 + struct.unpack_from("<I" if data[:2] == b"II" else ">I", data, 4)[0]
         if data[4:8] in (b"ftyp", b"JXL ", b"jP  "):
             return _end_of_boxes(data)

@@ -1,15 +1,36 @@
-"""TIFF files of grey and alpha in separate planes, of which Pillow reads the first alone, or nothing."""
+"""TIFF files: what Pillow says nothing of, and grey and alpha in separate planes, of which it reads one or none."""
 
 import io
 import struct
+from collections.abc import Iterator
 
 from PIL import Image
 
+MAGIC = (b"II*\0", b"MM\0*")
+_ICC = 34675
 _SEPARATE = 2
 _PLANAR, _BITS, _SAMPLES, _PHOTOMETRIC = 284, 258, 277, 262
 _PIECES = ((273, 279), (324, 325))  # offsets and sizes of strips, of tiles
 _KEPT = (256, 257, 259, 266, 274, 278, 317, 322, 323)  # size, compression, orders, predictor, sizes of pieces
 _LONG = 4
+
+
+def entries(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(place, tag, count of values) of each entry of the first directory of a TIFF."""
+    order = "<" if data[:2] == b"II" else ">"
+    (start,) = struct.unpack_from(order + "I", data, 4)
+    if start + 2 > len(data):
+        return
+    (count,) = struct.unpack_from(order + "H", data, start)
+    for at in range(start + 2, min(start + 2 + 12 * count, len(data) - 11), 12):
+        tag, _, values = struct.unpack_from(order + "HHI", data, at)
+        yield at, tag, values
+
+
+def loses_profile(image: Image.Image, data: bytes) -> bool:
+    """Whether the file has an ICC profile that Pillow has passed over, as one that lies beyond the end."""
+    known = "icc_profile" in image.info or data[:4] not in MAGIC
+    return not known and any(tag == _ICC and values for _, tag, values in entries(data))
 
 
 def joined_planes(image: Image.Image, data: bytes) -> Image.Image:
