@@ -98,10 +98,11 @@ def help_latents(colour: np.ndarray, latents: Latents, worth: float, code: Code 
         attempts += [(1, None)]
     error = _squared_error(colour, latents.hat)
     as_good = max(1, 2 * int((3 * error) ** 0.5))  # the coarsest even step, or 1
-    if not failed and _bits_alone(colour, as_good) < (1 - _LEAST_GAIN) * 8 * latents.bytes:
-        attempts += [(min(as_good, coarse), None)]
+    pays = not failed and _bits_alone(colour, as_good) < (1 - _LEAST_GAIN) * 8 * latents.bytes
+    if failed or pays:
+        step = _cheapest_step_alone(colour, worth, coarse)
+        attempts += [(step if failed else min(as_good, step), None)]
     if failed:
-        attempts += [(coarse, None)]
         attempts += [(_cheapest_step(colour, latents.hat, worth, coarse), latents)] if code else []
     if others := code and spared_latents(colour, latents, worth, code):
         attempts += [(_cheapest_step(colour, others.hat, worth, coarse), others)]
@@ -134,6 +135,12 @@ def _cheapest_step(colour: np.ndarray, hat: np.ndarray, worth: float, coarse: in
         squared = (counts * np.square(errors - step * symbols)).sum() / colour.size
         costs[step] = entropy * channels + worth * squared
     return min(costs, key=costs.__getitem__)
+
+
+def _cheapest_step_alone(colour: np.ndarray, worth: float, coarse: int) -> int:
+    """The step up to `coarse` that suits a layer alone best: below it where a sample takes less than a bit or two."""
+    pixels, steps = colour.shape[0] * colour.shape[1], range(max(2, _efficient(coarse / 3)), max(2, coarse) + 1, 2)
+    return min(steps, key=lambda step: _bits_alone(colour, step) + worth * pixels * step**2 / 12)
 
 
 def usual_worth(hundredths: int) -> float:
