@@ -27,7 +27,8 @@ from tcm_jax import (
     errors,
     pillow_plugin,
 )
-from tcm_jax.weights.files import save_weights
+from tcm_jax.codec.effort import Effort
+from tcm_jax.weights.files import load_weights, save_weights
 
 CASES = Path(__file__).parent / "cases"
 IMAGE = photograph(60, 90)
@@ -198,6 +199,8 @@ def test_arguments_of_wrong_types_and_places():
         {"effort": "3"},
         {"lossless": "yes"},
         {"lossless": 2},
+        {"lossless": np.array([True, False])},
+        {"lossless": np.array([])},
     ],
     ids=str,
 )
@@ -207,6 +210,17 @@ def test_options_of_another_kind(option):
     for save in (tcm_jax.compress, lambda image, **option: Image.fromarray(image).save(io.BytesIO(), "TCM", **option)):
         with pytest.raises(ConfigError, match=rf"not {re.escape(repr(value))}$"):
             save(IMAGE, **option)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int64, np.float32])
+def test_numbers_of_numpy(kind):
+    """Those of 8 bits hold no more than 127 or 255, and would go round."""
+    codec = tcm_jax.Codec(load_weights(tune="visual"))
+    assert codec.compress(IMAGE, kind(50)) == codec.compress(IMAGE, 50)
+    if kind is not np.float32:
+        assert tcm_jax.compress(IMAGE, max_error=kind(100)) == tcm_jax.compress(IMAGE, max_error=100)
+        assert Effort(kind(9)).steps == 2048
+    assert tcm_jax.compress(IMAGE, lossless=np.bool_(True)) == tcm_jax.compress(IMAGE, lossless=1)
 
 
 RATES = {"quality": 50, "lossless": True, "max_error": 5}

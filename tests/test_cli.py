@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from unittest import mock
 
 import jax
@@ -17,6 +18,7 @@ from PIL import Image, ImageCms
 from tcm_jax import cli
 from tcm_jax.codec import Codec
 from tcm_jax.codec.container import parse
+from tcm_jax.errors import WeightsError
 from tcm_jax.images.pictures import decode_image, read_image, write_png
 from tcm_jax.weights import files, pytorch
 
@@ -84,6 +86,26 @@ def test_existing_files_are_kept(here, tcm):
     assert (here / "photo.png").read_bytes() != before
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_weights_that_are_a_pipe(tmp_path):
+    """To open it is to wait for ever, in code that no signal ends."""
+    os.mkfifo(tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=r"^cannot read the weights .*w\.safetensors: this is a FIFO, and no file$"):
+        files.load_weights(tmp_path / "w.safetensors")
+
+
+def test_a_warning_is_a_line(monkeypatch):
+    monkeypatch.setattr(cli.signals, "prepare", lambda: None)
+    monkeypatch.setattr(cli.signals, "end", lambda status: None)
+    monkeypatch.setattr(cli, "main", lambda: 0)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    cli.entry()
+    message = "\nEnvironment variable 'NUMBA_NUM_THREADS' is odd.\nThe parse failed with exception:\nTraceback"
+    line = warnings.formatwarning(message, RuntimeWarning, "numba.py", 3)
+    assert line == "RuntimeWarning: Environment variable 'NUMBA_NUM_THREADS' is odd.\n"
+    assert warnings.formatwarning("", UserWarning, "a.py", 3) == "UserWarning: \n"
+
+
 def test_files_that_cannot_be_used(here, tcm):
     (here / "text.tcm").write_text("not one of ours, but long enough to be")
     (here / "empty").mkdir()
@@ -93,6 +115,8 @@ def test_files_that_cannot_be_used(here, tcm):
     refused(tcm("compress", "photo.png", "-o", "no/where.tcm"), "TcmError", "cannot write no/where.tcm: no such folder")
     refused(tcm("decompress", "absent.tcm"), "StreamError", "cannot read absent.tcm: No such file or directory")
     refused(tcm("decompress", "empty"), "TcmError", "empty holds no files to work on")
+    for names in ([""], ["photo.png", ""], ["photo.png", "-o", ""]):  # not the current folder
+        refused(tcm("compress", *names), "ConfigError", "the name of a file is empty; a variable of the shell")
     refused(tcm("compress", "*.gif"), "TcmError", r"no file matches \*\.gif")
     refused(tcm("decompress", "text.tcm"), "StreamError", r"not a \.tcm file")
     refused(tcm("decompress", "text.tcm", "-o", "a.jpg"), "ConfigError", r"give a\.jpg the ending \.png")

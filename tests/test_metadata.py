@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, ImageOps
 from png_files import chunk
 
 from tcm_jax.errors import TcmWarning
-from tcm_jax.images import jpeg, metadata, repair
+from tcm_jax.images import jpeg, metadata, repair, tiff
 from tcm_jax.images.limits import MAX_METADATA
 from tcm_jax.images.pictures import Picture, decode_image, decode_picture, encode_png, for_png, from_pil, read_picture
 
@@ -176,14 +176,52 @@ def test_the_orientation_of_a_tiff_is_its_tag():
         np.testing.assert_array_equal(picture.array, expected)
 
 
+def tiff_of(mode: str, big: bool) -> bytes:
+    image = Image.fromarray(RGB) if mode == "RGB" else Image.fromarray(RGB[..., 0].astype(np.uint16)).convert(mode)
+    return encoded(image, "TIFF", icc_profile=SRGB, big_tiff=big)
+
+
 @pytest.mark.filterwarnings("ignore:Tag data larger than file:UserWarning")
-def test_a_tiff_whose_profile_lies_beyond_its_end():
-    data = encoded(Image.fromarray(RGB), "TIFF", icc_profile=SRGB)
-    assert decode_picture(data, "picture").left_out == ()
-    entry = struct.pack("<HHI", 34675, 7, len(SRGB))
-    picture = decode_picture(data.replace(entry, struct.pack("<HHI", 34675, 7, 10 * len(SRGB))), "picture")
-    assert_names(picture, r"ICC profile \(it cannot be found\)")
+@pytest.mark.parametrize(("mode", "big"), [("RGB", False), ("RGB", True), ("I;16B", False)])
+def test_a_tiff_whose_profile_is_not_there(mode, big):
+    data, order, form = tiff_of(mode, big), ">" if mode == "I;16B" else "<", "HHQ" if big else "HHI"
+    assert data[:4] in ((b"MM\0*", b"MM\0+") if mode == "I;16B" else (b"II*\0", b"II+\0"))
+    entry = struct.pack(order + form, 34675, 7, len(SRGB))
+    expected = decode_picture(data, "picture")
+    assert "Pillow does not give it" not in str(expected.left_out)
+    for kind, count, lost in ((7, 10 * len(SRGB), True), (4, 1, True), (7, 0, False)):
+        picture = decode_picture(data.replace(entry, struct.pack(order + form, 34675, kind, count)), "picture")
+        assert ("ICC profile (Pillow does not give it)" in picture.left_out) == lost
+        np.testing.assert_array_equal(picture.array, expected.array)
+
+
+def test_a_tiffs_directory_as_far_as_it_goes():
+    data = tiff_of("RGB", False)
+    (start,) = struct.unpack_from("<I", data, 4)
+    assert len(list(tiff.entries(data))) == data[start]
+    for count, size in ((0, start + 1), (0, start + 13), (1, start + 14), (1, start + 25), (2, start + 26)):
+        assert len(list(tiff.entries(data[:size]))) == count
+    assert list(tiff.entries(b"II*\0\xff")) == list(tiff.entries(b"II*\0\xff\xff\xff\xff")) == []
+
+
+def test_profiles_of_bmp_and_of_jpeg_2000_are_named():
+    bitmap = encoded(Image.fromarray(RGB), "BMP")
+    header = struct.pack("<I", 124) + bitmap[18:54] + bytes(16) + b"DEBM" + bytes(48) + struct.pack("<4I", 4, 0, 0, 0)
+    start = struct.pack("<I", 14 + len(header))
+    picture = decode_picture(bitmap[:10] + start + header + bitmap[54:], "picture")
     np.testing.assert_array_equal(picture.array, RGB)
+    assert_names(picture, r"ICC profile \(Pillow does not give it\)")
+    jp2 = encoded(Image.fromarray(RGB), "JPEG2000", irreversible=False)
+    assert decode_picture(jp2, "picture").left_out == ()
+    at = jp2.index(b"colr") - 4
+    profile = struct.pack(">I", 11 + len(SRGB)) + b"colr\2\0\0" + SRGB
+    data = bytearray(jp2[:at] + profile + jp2[at + int.from_bytes(jp2[at : at + 4]) :])
+    header = data.index(b"jp2h") - 4
+    grown = int.from_bytes(data[header : header + 4]) + len(data) - len(jp2)
+    data[header : header + 4] = struct.pack(">I", grown)
+    picture = decode_picture(bytes(data), "picture")
+    np.testing.assert_array_equal(picture.array, RGB)
+    assert_names(picture, r"ICC profile \(Pillow does not give it\)")
 
 
 def test_an_avif_whose_exif_pillow_stumbles_over():
@@ -243,8 +281,17 @@ FIRST, SECOND = SRGB[:200], SRGB[200:]
         [b"\1\2" + FIRST, b"\2\2" + SECOND, b"\1\2" + FIRST],
         [b"\0\0" + SRGB],
         [b"\2\1" + SRGB],
+        [b"\1\2" + FIRST, b"\2\7" + SECOND],
     ],
-    ids=["numbered", "in another order", "from zero", "one of them twice", "without a count", "misnumbered alone"],
+    ids=[
+        "numbered",
+        "in another order",
+        "from zero",
+        "one of them twice",
+        "without a count",
+        "misnumbered alone",
+        "of another count",
+    ],
 )
 def test_a_jpegs_profile_is_joined(parts):
     picture = decode_picture(with_segments(*(b"ICC_PROFILE\0" + part for part in parts)), "picture")
@@ -256,6 +303,7 @@ def test_a_jpegs_profile_is_joined(parts):
     ("parts", "reason"),
     [
         ([b"\1\3" + FIRST, b"\3\3" + SECOND], "its 2 parts are not numbered as that many"),
+        ([bytes([i % 256, 1]) + b"part" * i for i in range(1, 301)], "its 300 parts are not numbered as that many"),
         ([b"\1\2" + FIRST, b"\1\2" + SECOND], "its 2 parts are not numbered as that many"),
         ([b"\0\0" + FIRST, b"\0\0" + SECOND], "its 2 parts are not numbered as that many"),
         ([b"\1\2" + FIRST, b""], "its 2 parts are not numbered as that many"),
@@ -283,24 +331,120 @@ def test_a_cmyk_jpeg_with_part_of_its_profile_has_the_colours_of_one_without():
     assert_names(picture, r"ICC profile \(its 2 parts .*\)")
 
 
-@pytest.mark.parametrize("junk", [b"\0\0", b"\xff", b"\xff\xd0", b"abc"])
+@pytest.mark.parametrize("junk", [b"\0\0", b"\xff", b"\xff\0", b"\xff\xd0", b"abc", b"a\xe2\0\2"])
 def test_what_stands_between_the_segments_of_a_jpeg_is_skipped(junk):
-    whole = with_segments(b"ICC_PROFILE\0\1\2" + FIRST)
-    at = whole.index(b"\xff\xe1")
+    whole = with_segments(b"ICC_PROFILE\0\1\2" + FIRST, b"ICC_PROFILE\0\2\2" + SECOND)
+    at = whole.rindex(b"\xff\xe2")
     picture = decode_picture(whole[:at] + junk + whole[at:], "picture")
     assert picture.colour.shape == (24, 16, 3)
-    assert_names(picture, r"ICC profile \(it is cut off: .*\)")
+    assert (picture.icc, picture.left_out) == (SRGB, ())
+
+
+def test_profiles_are_those_of_the_first_picture_and_of_their_own_segments():
+    """A photograph with its preview behind it has two; a comment may begin like one."""
+    whole, preview = with_segments(b"ICC_PROFILE\0\1\1" + SRGB), with_segments(b"ICC_PROFILE\0\1\1" + bytes(200))
+    body = b"ICC_PROFILE\0\1\1" + bytes(99)
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + len(body)) + body
+    picture = decode_picture(whole[:2] + comment + whole[2:] + preview, "picture")
+    assert (picture.icc, picture.left_out) == (SRGB, ())
+
+
+def test_what_says_the_channels_of_a_jpeg_stays_and_what_is_cut_of_it_goes():
+    """Pillow refuses a segment of JFIF or Adobe that is too short; libjpeg does not look at it."""
+    plain = encoded(Image.fromarray(RGB), "JPEG", keep_rgb=True, comment=b"a comment")
+    assert b"Adobe" in plain
+    for file in (plain, encoded(Image.fromarray(RGB), "JPEG", comment=b"a comment")):
+        pixels, _ = repair.without_metadata(file)
+        assert (b"JFIF" in pixels, b"Adobe" in pixels, b"a comment" in pixels) == (
+            b"JFIF" in file,
+            b"Adobe" in file,
+            False,
+        )
+        expected = decode_picture(file, "picture").array
+        for cut in (b"\xff\xe0\0\7JFIF\0", b"\xff\xee\0\7Adobe"):
+            picture = decode_picture(file[:2] + cut + file[2:], "picture")
+            np.testing.assert_array_equal(picture.array, expected)
+            assert_names(picture, r"other metadata \(Pillow cannot read it\)")
+
+
+def test_exif_of_a_jpeg_in_two_segments():
+    whole = with_segments()
+    at, length = whole.index(b"\xff\xe1"), len(exif_of(6))
+    end = at + 4 + 6 + length
+    halves = (exif_of(6)[:20], exif_of(6)[20:])
+    segments = b"".join(b"\xff\xe1" + struct.pack(">H", 8 + len(half)) + b"Exif\0\0" + half for half in halves)
+    assert repair.without_metadata(whole[:at] + segments + whole[end:])[1]["exif"] == exif_of(6)
+
+
+def wrong_sum(part: bytes) -> bytes:
+    return part[:-1] + bytes([part[-1] ^ 1])
+
+
+def as_text(exif: bytes) -> bytes:
+    return b"\nexif\n%8d\n%s\n" % (len(exif), exif.hex().encode())
+
+
+def test_which_orientation_of_a_png_goes_first():
+    plain = encoded(Image.fromarray(RGB))
+    damaged, text = (
+        wrong_sum(chunk(b"eXIf", exif_of(6))),
+        chunk(b"tEXt", b"Raw profile type exif\0" + as_text(exif_of(2))),
+    )
+    for parts, orientation in (
+        (damaged + chunk(b"eXIf", exif_of(3)), 3),
+        (damaged + text, 2),
+        (damaged + text + chunk(b"eXIf", b"II*\0\x08\0\0\0" + bytes(6)), 2),
+        (damaged + chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="3"/>'), 6),
+        (text, 2),
+        (wrong_sum(text), 2),
+        (wrong_sum(chunk(b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>')), 6),
+        (chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(as_text(exif_of(6) + SRGB))[:-50]), 6),
+    ):
+        expected = {2: RGB[:, ::-1], 3: RGB[::-1, ::-1], 6: np.rot90(RGB, -1)}[orientation]
+        np.testing.assert_array_equal(decode_picture(plain[:33] + parts + plain[33:], "picture").array, expected)
+
+
+def test_a_pngs_text_that_should_be_exif_and_is_not():
+    plain = encoded(Image.fromarray(RGB))
+    for text, reason in (
+        (b"\nexif\n       9\nno digits\n", "it has no TIFF header"),
+        (as_text(exif_of(1)[:20]), "it is cut off"),
+    ):
+        part = chunk(b"tEXt", b"Raw profile type exif\0" + text)
+        assert_names(decode_picture(plain[:33] + part + plain[33:], "picture"), rf"EXIF \({reason}\)")
+
+
+@pytest.mark.parametrize("kind", [b"acTL", b"fcTL", b"fdAT"])
+def test_a_png_whose_animation_is_cut(kind):
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, "PNG", save_all=True, append_images=[Image.fromarray(255 - RGB)])
+    parts, at = buffer.getvalue(), buffer.getvalue().index(kind) - 4
+    end = at + 12 + int.from_bytes(parts[at : at + 4])
+    picture = decode_picture(parts[:at] + chunk(kind, b"\0\0\1") + parts[end:], "picture")
+    np.testing.assert_array_equal(picture.array, RGB)
+    assert_names(picture, r"frames after the first \(a part of what describes them is missing\)")
+
+
+def test_an_icon_of_a_png_with_damaged_metadata():
+    data = encoded(Image.fromarray(np.dstack([RGB[:, :16], RGB[:, :16, :1]])), "ICO", sizes=[(16, 16)])
+    sound, at = decode_picture(data, "picture"), data.index(b"IDAT") - 4
+    damaged = data[:at] + wrong_sum(chunk(b"iCCP", b"name\0\0" + zlib.compress(SRGB))) + data[at:]
+    size = len(damaged) - 22
+    picture = decode_picture(damaged[:14] + struct.pack("<I", size) + damaged[18:], "picture")
+    np.testing.assert_array_equal(picture.array, sound.array)
+    assert_names(picture, r"other metadata \(.*\)")
 
 
 def test_chunks_of_a_png_that_are_empty_or_damaged():
     plain = encoded(Image.fromarray(RGB))
-    wrong = chunk(b"eXIf", exif_of(6))
     for part, left_out, array in (
         (chunk(b"iCCP", b"name\0\0"), r"ICC profile \(it is empty\)", RGB),
         (chunk(b"iCCP", b""), r"ICC profile \(it is empty\)", RGB),
         (chunk(b"iCCP", b"name\0\0" + zlib.compress(b"")), r"ICC profile \(it is empty\)", RGB),
         (chunk(b"eXIf", b""), r"EXIF \(it is empty\)", RGB),
-        (wrong[:-1] + bytes([wrong[-1] ^ 1]), r"EXIF \(its checksum is wrong\)", np.rot90(RGB, -1)),
+        (wrong_sum(chunk(b"eXIf", exif_of(6))), r"EXIF \(its checksum is wrong\)", np.rot90(RGB, -1)),
+        (wrong_sum(chunk(b"eXIf", b"Exif\0\0" + exif_of(6))), r"EXIF \(its checksum is wrong\)", np.rot90(RGB, -1)),
+        (wrong_sum(chunk(b"iCCP", exif_of(6))), r"ICC profile \(its checksum is wrong\)", RGB),
     ):
         picture = decode_picture(plain[:33] + part + plain[33:], "picture")
         assert_names(picture, left_out)

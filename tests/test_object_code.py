@@ -152,6 +152,9 @@ def test_where_numba_fails_one_sentence_says_so(folder, monkeypatch):
     with pytest.raises(ConfigError, match=r"^Numba cannot compile add of .*: ModuleNotFoundError: .*; install tcm_jax"):
         sums()
     assert not folder.exists()
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "0")
+    with pytest.raises(ConfigError, match=r"; unset .*NUMBA_NUM_THREADS"):
+        sums()
 
 
 def test_where_numba_is_told_to_compile_nothing(folder, monkeypatch):

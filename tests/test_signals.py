@@ -128,3 +128,31 @@ def test_a_signal_waits_for_an_import_to_end(tmp_path, name):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stderr) == (128 + getattr(signal, name), "")
     assert (tmp_path / "imported").exists()
+
+
+WRONG = {
+    "as JAX is imported": ("import jax", None),
+    "later": ("import jax; jax.config.update('jax_numpy_dtype_promotion', 'odd')", "ValueError"),
+    "in our own code": ("int('maybe')", "ValueError"),
+    "as another is imported": ("import wrong", "ValueError"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_jax_says_of_its_environment_is_an_error_of_the_user(tmp_path, name):
+    """And no other ValueError is: it is a fault of ours, and shows where."""
+    work, trace = WRONG[name]
+    (tmp_path / "wrong.py").write_text("int('maybe')")
+    program = (
+        f"import sys; from tcm_jax.system import signals\ndef work():\n    {work}\nsys.exit(signals.outcome(work))"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    if trace is None:
+        environment["JAX_ENABLE_X64"] = "maybe"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    if trace is None:
+        expected = "ConfigError: JAX does not start: invalid truth value 'maybe' for environment 'JAX_ENABLE_X64'\n"
+        assert done.stderr == expected
+    else:
+        assert "Traceback" in done.stderr and done.stderr.splitlines()[-1].startswith(trace)

@@ -19,6 +19,14 @@ def main(argv: list[str] | None = None) -> int:
     return signals.outcome(run)
 
 
+def _one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as errors are printed; Numba puts a traceback into one."""
+    first = next((line for line in str(message).splitlines() if line.strip()), "")
+    return f"{category.__name__}: {first}\n"
+
+
 def entry() -> None:
     """The program: `main`, but it ends at once.
 
@@ -26,7 +34,7 @@ def entry() -> None:
     system does anyway, would take it a third of a second.
     """
     signals.prepare()
-    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"  # a line, as for errors
+    warnings.formatwarning = _one_line
     try:
         status = main()
     except SystemExit as stop:  # a signal, or argparse

@@ -11,6 +11,7 @@ from tcm_jax.system import signals
 from tcm_jax.system.files import atomic_write, descriptor, is_special
 
 STANDARD = "-"
+_EMPTY = "the name of a file is empty; a variable of the shell may be unset"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +42,11 @@ def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: froze
     """What to read and where to write it.
 
     Folders are searched for files with one of `suffixes`; below an output folder they keep their structure. Raises
-    TcmError for inputs that do not exist, for one output of several files and for a single output that exists.
+    TcmError for names that are empty, for inputs that do not exist, for one output of several files and for a single
+    output that exists.
     """
+    if output == "":
+        raise ConfigError(_EMPTY)
     inputs = [STANDARD if descriptor(path) == 0 else path for path in map(storage.local, inputs)]
     everything = expand(inputs, suffixes)
     found = everything.files
@@ -93,6 +97,8 @@ def expand(arguments: list[str], suffixes: frozenset[str]) -> storage.Found:
 
     Of several arguments a FIFO is not waited for: a shell's pattern may have named it.
     """
+    if "" in arguments:
+        raise ConfigError(_EMPTY)
     found = storage.Found([])
     for argument in map(storage.local, arguments):
         kind = storage.special(argument) if len(arguments) > 1 else None

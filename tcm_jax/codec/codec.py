@@ -164,7 +164,7 @@ class Codec(Decoder):
             raise ConfigError(f"the quality must be a number from 1 to 100, not {quality!r}")
         if self.weights.config.levels == 0:
             raise ConfigError(f"the weights {self.weights.name} have one rate; leave the quality out")
-        return round(100 * quality)
+        return round(100 * float(quality))
 
     def _lambda(self, hundredths: int) -> float:
         """That of the weights at a quality, if they say it: bits a pixel for a squared level of 8 bits."""

@@ -57,7 +57,7 @@ class Effort:
     @property
     def steps(self) -> int:
         """Steps of the search for each tile."""
-        return 4 << self.level if self.level else 0
+        return 4 << int(self.level) if self.level else 0
 
 
 NO_EFFORT = Effort()

@@ -1,6 +1,5 @@
 """EXIF and ICC profiles of pictures: which way is up, and what of them can be kept."""
 
-import contextlib
 import re
 import struct
 from typing import Any
@@ -82,8 +81,11 @@ def _directory(exif: bytes) -> tuple[str, int, int]:
 
 
 def orientation(info: dict[Any, Any], exif: bytes) -> int:
-    """Which way is up, 1 to 8 as in EXIF: by EXIF, by EXIF in a PNG's text, or by XMP. `info` is a Pillow image's."""
-    sources = (exif, as_bytes(info.get(DAMAGED_EXIF)), exif_in_text(info))
+    """Which way is up, 1 to 8 as in EXIF: by EXIF, by that in a PNG's text, by damaged EXIF, or by XMP.
+
+    `info` is a Pillow image's.
+    """
+    sources = (exif, exif_in_text(info), strip_prefix(as_bytes(info.get(DAMAGED_EXIF))))
     found = next((found for source in sources if (found := exif_orientation(source)) is not None), None)
     if found is None:
         xmp = as_bytes(info.get("XML:com.adobe.xmp")) or as_bytes(info.get("xmp"))
@@ -93,11 +95,13 @@ def orientation(info: dict[Any, Any], exif: bytes) -> int:
 
 
 def exif_in_text(info: dict[Any, Any]) -> bytes:
-    """EXIF, from its TIFF header on, that ImageMagick wrote as a PNG's text; nothing if there is none."""
-    lines = as_bytes(info.get("Raw profile type exif")).split(b"\n")
-    with contextlib.suppress(ValueError):
-        return strip_prefix(bytes.fromhex(b"".join(lines[3:]).decode("ascii")))
-    return b""
+    """EXIF, from its TIFF header on, that ImageMagick wrote as a PNG's text, as far as it goes; nothing without one."""
+    text = as_bytes(info.get("Raw profile type exif"))
+    digits = b"".join(text.split(b"\n")[3:])
+    try:
+        return strip_prefix(bytes.fromhex(digits[: len(digits) // 2 * 2].decode("ascii")))
+    except ValueError:  # it is no EXIF, as `check_exif` will say
+        return text
 
 
 def as_bytes(value: Any) -> bytes:
@@ -119,5 +123,7 @@ def without_orientation(exif: bytes) -> bytes:
         fields.load(exif)
         del fields[ExifTags.Base.Orientation]
         return fields.tobytes().removeprefix(EXIF_PREFIX)
+    except KeyError as error:  # Pillow did not get as far as we did
+        raise UnusableError("it is damaged") from error
     except Exception as error:  # Pillow raises whatever a damaged field led it into.
         raise UnusableError(f"its orientation cannot be taken out: {error}") from error

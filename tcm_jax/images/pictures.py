@@ -195,8 +195,8 @@ def _open(data: bytes, name: str, max_pixels: int, info: dict[str, bytes], left_
         left_out = left_out + _further_frames(image)
         whole = tiff.joined_planes(image, data)
         whole.load()
-        if tiff.loses_profile(whole, data):
-            left_out.append("ICC profile (it cannot be found)")
+        if not isinstance(whole.info.get("icc_profile"), bytes) and repair.has_profile(data):
+            left_out.append("ICC profile (Pillow does not give it)")
         whole.info.update(info)
         return _from_pil(whole, data, left_out)
 

@@ -13,8 +13,9 @@ from tcm_jax.images.limits import MAX_METADATA
 from tcm_jax.images.metadata import DAMAGED_EXIF, UnusableError, check_pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Of what stands beside the pixels, what the reader of them needs: transparency, and how many frames there are.
-_WITH_THE_PIXELS = frozenset({b"tRNS", b"acTL", b"fcTL", b"fdAT"})
+_ANIMATION = {b"acTL": 8, b"fcTL": 26, b"fdAT": 4}  # chunks that say how many frames there are, and their least bytes
+# Of what stands beside the pixels, what the reader of them needs.
+_WITH_THE_PIXELS = frozenset({b"tRNS", *_ANIMATION})
 _NAMES = {b"eXIf": "EXIF", b"iCCP": "ICC profile", b"tRNS": "transparency"}
 _TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 # Texts that say which way is up.
@@ -130,7 +131,12 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, bytes], list[str]]:
     seen: set[bytes] = set()
     damaged = []
     key_bytes = _KEY_BYTES.get(data[25], 0) if len(data) > 25 else 0  # at the colour type
+    animated = all(len(chunk.data) >= _ANIMATION.get(chunk.kind, 0) for chunk in chunks(data))
+    if not animated:
+        damaged.append("frames after the first (a part of what describes them is missing)")
     for chunk in chunks(data):
+        if chunk.kind in _ANIMATION and not animated:
+            continue
         out_of_place = chunk.kind == b"tRNS" and seen & {b"tRNS", b"IDAT"}  # not looked at, as in libpng
         if chunk.ancillary and not chunk.intact and chunk.kind in _NAMES:
             damaged.append(f"{_NAMES[chunk.kind]} (its checksum is wrong)")
@@ -140,7 +146,7 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, bytes], list[str]]:
             damaged.append("transparency (it is cut off)")
         elif (not chunk.ancillary or chunk.kind in _WITH_THE_PIXELS) and not out_of_place:
             kept += [struct.pack(">I", chunk.size), chunk.kind, chunk.data, chunk.checksum]
-        elif chunk.intact:
+        elif chunk.intact or chunk.kind in _TEXT:
             try:
                 metadata.update(_metadata_of(chunk))
             except (UnusableError, zlib.error) as error:

@@ -38,6 +38,8 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
         return _webp(data)
     if data[4:8] == b"ftyp":
         return _heif(data), {}
+    if data[:4] == _ICO:
+        return _ico(data), {}
     return b"", {}
 
 
@@ -71,6 +73,27 @@ def _heif(data: bytes) -> bytes:
         return b""
     end = start + int.from_bytes(data[start : start + 4])
     return data[:start] + _METADATA_ITEM.sub(rb"\1free", data[start:end]) + data[end:]
+
+
+def _ico(data: bytes) -> bytes:
+    """An ICO whose PNGs have their pixels alone; they are put behind it. Nothing for one that ends early."""
+    if declared_size(data) > len(data):
+        return b""
+    for at, size, start in _icons(data):
+        picture = data[start : start + size]
+        if picture.startswith(png.SIGNATURE):
+            bare = png.without_metadata(picture)[0]
+            data = data[: at + 8] + struct.pack("<II", len(bare), len(data)) + data[at + 16 :] + bare
+    return data
+
+
+def has_profile(data: bytes) -> bool:
+    """Whether a file of those formats whose profiles Pillow passes over without a word says that it has one."""
+    if data[:2] == b"BM":
+        return data[70:74] == b"DEBM"  # a profile in the file, of BMP's fifth version
+    if data[4:8] == b"jP  ":
+        return b"colr\2" in data[: data.find(b"jp2c")]
+    return tiff.has_profile(data)
 
 
 def ends_early(data: bytes, reason: str) -> bool:

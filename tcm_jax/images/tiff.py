@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from PIL import Image
 
 MAGIC = (b"II*\0", b"MM\0*")
+_BIG = (b"II+\0", b"MM\0+")
 _ICC = 34675
 _SEPARATE = 2
 _PLANAR, _BITS, _SAMPLES, _PHOTOMETRIC = 284, 258, 277, 262
@@ -16,21 +17,23 @@ _LONG = 4
 
 
 def entries(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(place, tag, count of values) of each entry of the first directory of a TIFF."""
-    order = "<" if data[:2] == b"II" else ">"
-    (start,) = struct.unpack_from(order + "I", data, 4)
-    if start + 2 > len(data):
+    """(place, tag, count of values) of each entry of the first directory of a TIFF or BigTIFF, as far as it goes."""
+    order, big = "<" if data[:2] == b"II" else ">", data[:4] in _BIG
+    at_start, at_count, entry = ("Q", "Q", "HHQ8x") if big else ("I", "H", "HHI4x")
+    size, head = struct.calcsize(order + entry), struct.calcsize(order + at_count)
+    try:
+        (start,) = struct.unpack_from(order + at_start, data, 8 if big else 4)
+        (count,) = struct.unpack_from(order + at_count, data, start)
+        for at in range(start + head, start + head + size * count, size):
+            tag, _, values = struct.unpack_from(order + entry, data, at)
+            yield at, tag, values
+    except (struct.error, OverflowError):  # it ends before
         return
-    (count,) = struct.unpack_from(order + "H", data, start)
-    for at in range(start + 2, min(start + 2 + 12 * count, len(data) - 11), 12):
-        tag, _, values = struct.unpack_from(order + "HHI", data, at)
-        yield at, tag, values
 
 
-def loses_profile(image: Image.Image, data: bytes) -> bool:
-    """Whether the file has an ICC profile that Pillow has passed over, as one that lies beyond the end."""
-    known = "icc_profile" in image.info or data[:4] not in MAGIC
-    return not known and any(tag == _ICC and values for _, tag, values in entries(data))
+def has_profile(data: bytes) -> bool:
+    """Whether a file is a TIFF that says that it has an ICC profile."""
+    return data[:4] in MAGIC + _BIG and any(tag == _ICC and values for _, tag, values in entries(data))
 
 
 def joined_planes(image: Image.Image, data: bytes) -> Image.Image:

@@ -96,10 +96,10 @@ def _compiled(module: str, name: str, arguments: tuple[Any, ...]) -> tuple[bytes
 
         return object_code(module, name, arguments)
     except Exception as error:  # Numba and LLVM each have their own
-        raise ConfigError(
-            f"Numba cannot compile {name} of {module}: {type(error).__name__}: {error}; install tcm_jax anew in an "
-            "environment of its own"
-        ) from error
+        settings = sorted(variable for variable in os.environ if variable.startswith("NUMBA_"))
+        advice = f"unset {', '.join(settings)}" if settings else "install tcm_jax anew in an environment of its own"
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"Numba cannot compile {name} of {module}: {reason}; {advice}") from error
 
 
 @functools.cache

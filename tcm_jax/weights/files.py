@@ -15,6 +15,7 @@ from tcm_jax.model.config import ModelConfig
 from tcm_jax.system import cache, program_cache
 from tcm_jax.system.devices import with_pinned
 from tcm_jax.system.files import atomic_write
+from tcm_jax.system.walk import special_kind
 from tcm_jax.weights.embedded import embedded_for
 from tcm_jax.weights.number_types import packed, rounded, unpacked
 from tcm_jax.weights.weights import Weights, flatten, match_parameters, table_arrays, unflatten
@@ -101,6 +102,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if kind := special_kind(path.stat().st_mode):  # safetensors would wait for a pipe, and for no signal
+            raise WeightsError(f"cannot read the weights {path}: this is {kind}, and no file")
         with safe_open(path, framework="numpy") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except OSError as error:

@@ -55,7 +55,7 @@ def step_of_error(max_error: int) -> int:
     """The coarsest useful step that no sample is off by more than `max_error` with. Raises ConfigError."""
     if not isinstance(max_error, Integral) or isinstance(max_error, bool) or not 0 <= max_error <= MOST_ERROR:
         raise ConfigError(f"the largest error must be a whole number from 0 to {MOST_ERROR}, not {max_error!r}")
-    return (1, 3)[max_error] if max_error < 2 else 2 * max_error
+    return (1, 3)[max_error] if max_error < 2 else 2 * int(max_error)
 
 
 def step_of_quality(hundredths: int, lam: float) -> int:
