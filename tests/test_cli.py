@@ -115,8 +115,8 @@ def test_files_that_cannot_be_used(here, tcm):
     refused(tcm("compress", "photo.png", "-o", "no/where.tcm"), "TcmError", "cannot write no/where.tcm: no such folder")
     refused(tcm("decompress", "absent.tcm"), "StreamError", "cannot read absent.tcm: No such file or directory")
     refused(tcm("decompress", "empty"), "TcmError", "empty holds no files to work on")
-    for names in ([""], ["photo.png", ""], ["photo.png", "-o", ""]):  # not the current folder
-        refused(tcm("compress", *names), "ConfigError", "the name of a file is empty; a variable of the shell")
+    for empty in ([""], ["photo.png", ""], ["photo.png", "-o", ""]):  # not the current folder
+        refused(tcm("compress", *empty), "ConfigError", "the name of a file is empty; a variable of the shell")
     refused(tcm("compress", "*.gif"), "TcmError", r"no file matches \*\.gif")
     refused(tcm("decompress", "text.tcm"), "StreamError", r"not a \.tcm file")
     refused(tcm("decompress", "text.tcm", "-o", "a.jpg"), "ConfigError", r"give a\.jpg the ending \.png")
