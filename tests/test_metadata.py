@@ -126,6 +126,9 @@ def test_orientation_of_damaged_exif_is_honoured_and_of_nonsense_not():
         with pytest.raises(metadata.UnusableError):
             metadata.check_exif(nonsense)
     metadata.check_exif(good)
+    with warnings.catch_warnings(), pytest.raises(metadata.UnusableError, match="^it is damaged$"):
+        warnings.simplefilter("ignore")  # Pillow's
+        metadata.without_orientation(good[:-5])  # Pillow finds none to take out
 
 
 def test_orientation_of_xmp_and_of_an_old_form_of_exif():
@@ -201,6 +204,8 @@ def test_a_tiffs_directory_as_far_as_it_goes():
     assert len(list(tiff.entries(data))) == data[start]
     for count, size in ((0, start + 1), (0, start + 13), (1, start + 14), (1, start + 25), (2, start + 26)):
         assert len(list(tiff.entries(data[:size]))) == count
+    assert tiff.has_profile(data)
+    assert not tiff.has_profile(b"II-\0" + data[4:])  # of another kind
     assert list(tiff.entries(b"II*\0\xff")) == list(tiff.entries(b"II*\0\xff\xff\xff\xff")) == []
 
 
@@ -345,6 +350,7 @@ def test_profiles_are_those_of_the_first_picture_and_of_their_own_segments():
     whole, preview = with_segments(b"ICC_PROFILE\0\1\1" + SRGB), with_segments(b"ICC_PROFILE\0\1\1" + bytes(200))
     body = b"ICC_PROFILE\0\1\1" + bytes(99)
     comment = b"\xff\xfe" + struct.pack(">H", 2 + len(body)) + body
+    assert [end for _, _, end in jpeg._segments(whole)][-1] == whole.index(b"\xff\xda")  # where the pixels begin
     picture = decode_picture(whole[:2] + comment + whole[2:] + preview, "picture")
     assert (picture.icc, picture.left_out) == (SRGB, ())
 
