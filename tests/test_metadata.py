@@ -126,7 +126,7 @@ def test_orientation_of_damaged_exif_is_honoured_and_of_nonsense_not():
         with pytest.raises(metadata.UnusableError):
             metadata.check_exif(nonsense)
     metadata.check_exif(good)
-    with warnings.catch_warnings(), pytest.raises(metadata.UnusableError, match="^it is damaged$"):
+    with warnings.catch_warnings(), pytest.raises(metadata.UnusableError, match=r"^it is damaged$"):
         warnings.simplefilter("ignore")  # Pillow's
         metadata.without_orientation(good[:-5])  # Pillow finds none to take out
 
