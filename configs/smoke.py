@@ -5,11 +5,11 @@ Hardware and hours: two CPU cores, under two minutes with compilation.
 Should reach: a falling loss; 60 steps make no codec.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from configs.default import make_config
 from tcm_jax.model.config import ModelConfig
+from tcm_jax.system.extras import require_extra
 
 MODEL = ModelConfig(
     widths=(8, 8, 8),
@@ -29,8 +29,10 @@ MODEL = ModelConfig(
 
 def get_config(rate: str = "mse-3"):
     """Every part of the training program, as quickly as it can be had."""
+    with require_extra("all", "this configuration trains on photographs of scikit-image"):
+        import skimage
     config = make_config("smoke", MODEL, rate)
-    config.data.source = f"folder:{Path(find_spec('skimage').origin).parent / 'data'}"
+    config.data.source = f"folder:{Path(skimage.__file__).parent / 'data'}"
     config.data.crop = 128
     config.data.batch_size = 4
     config.validation.source = "samples"

@@ -21,12 +21,12 @@ EXAMPLES = """examples:
   tcm page photo.tcm -o photo.html               a page that shows the picture, offline
   tcm viewer -o viewer.html                      a page that shows files dropped into it
   tcm convert 0.0067.pth.tar small.safetensors
-  tcm export-onnx tiny.onnx && tcm decompress photo.tcm --runtime onnx --weights tiny.onnx
+  tcm export-onnx model && tcm decompress photo.tcm --runtime onnx --weights model
   tcm evaluate --data kodak --output results
   tcm analyze bits photo.jpg -o bits.png
   tcm completion bash > ~/.local/share/bash-completion/completions/tcm
 
-A file decompresses only with the weights that compressed it.
+A file with latents decompresses only with the weights that compressed it.
 
 exit status: 0, all is done; 1, something failed, and stderr says what (of many files the others are done);
 2, wrong usage; 129, 130 and 143, SIGHUP, Ctrl-C and SIGTERM, no partial file is left; 141, the reader of the output

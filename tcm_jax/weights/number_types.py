@@ -36,7 +36,7 @@ def packed(flat: Mapping[str, np.ndarray], dtype) -> dict[str, np.ndarray]:
 def unpacked(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The float32 parameters of stored arrays. Raises KeyError for an int8 kernel without scales."""
     return {
-        name: value.astype(np.float32) * (arrays[name + _SCALE] if value.dtype == np.int8 else np.float32(1))
+        name: value.astype(np.float32) * arrays[name + _SCALE] if value.dtype == np.int8 else value.astype(np.float32)
         for name, value in arrays.items()
         if not name.endswith(_SCALE)
     }
