@@ -28,6 +28,7 @@ from tcm_jax import (
     pillow_plugin,
 )
 from tcm_jax.codec.effort import Effort
+from tcm_jax.images.pictures import Picture
 from tcm_jax.weights.files import load_weights, save_weights
 
 CASES = Path(__file__).parent / "cases"
@@ -210,6 +211,27 @@ def test_options_of_another_kind(option):
     for save in (tcm_jax.compress, lambda image, **option: Image.fromarray(image).save(io.BytesIO(), "TCM", **option)):
         with pytest.raises(ConfigError, match=rf"not {re.escape(repr(value))}$"):
             save(IMAGE, **option)
+
+
+GREY = np.zeros((4, 5), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "planes",
+    [(GREY.astype(float),), (GREY[0],), (np.zeros((4, 5, 4), np.uint8),), (np.zeros((4, 5, 1), np.uint8),),
+     (GREY, GREY[1:]), (GREY, GREY.astype(float)), (GREY, GREY[..., None])],
+)  # fmt: skip
+def test_a_picture_of_planes_that_are_none(planes):
+    """A file of them might never be decoded."""
+    with pytest.raises(ImageError, match=r"^a Picture has uint8 colours"):
+        Picture(*planes)
+    assert Picture(GREY, GREY).array.shape == (4, 5, 2)
+
+
+@pytest.mark.parametrize("tile", [512.0, 511, 500, 256, 1 << 20])
+def test_tiles_that_are_none(tile):
+    with pytest.raises(ConfigError, match=rf"^tiles are multiples of 128 from 512 to 8192, or 0, not {tile}$"):
+        tcm_jax.Codec(load_weights(WEIGHTS), tile=tile)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int64, np.float32])

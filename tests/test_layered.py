@@ -105,6 +105,17 @@ def test_pictures_that_latents_fail_get_the_layer(codec):
         assert len(encoded.data) < 100
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (129, 40), (257, 3)])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_pictures_of_which_a_part_is_a_row_or_a_column(codec, size, channels):
+    """Estimates look at some rows, and at their neighbours, which such pictures do not have."""
+    image = np.random.default_rng(0).integers(0, 256, (*size, *channels)).astype(np.uint8)
+    assert 0 <= plan._bits_alone(image, 2) < 10 * image.size
+    for picture in (image, np.full_like(image, 255)):
+        encoded = codec.encode(picture, 80)
+        np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+
+
 def test_latents_that_are_good_are_left_alone(codec):
     image = codec.decompress(codec.compress(PHOTOGRAPH, 80))
     with mock.patch.object(codec, "_synthesize", lambda *_: image):

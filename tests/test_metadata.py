@@ -179,6 +179,13 @@ def test_the_orientation_of_a_tiff_is_its_tag():
         np.testing.assert_array_equal(picture.array, expected)
 
 
+def test_a_tiff_that_pillow_opened_is_upright():
+    xmp = b'<x:xmpmeta tiff:Orientation="6"/>'
+    data = encoded(Image.fromarray(RGB), "TIFF", tiffinfo={0x112: 1, 700: xmp})
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(from_pil(image).array, decode_picture(data, "picture").array)
+
+
 def tiff_of(mode: str, big: bool) -> bytes:
     image = Image.fromarray(RGB) if mode == "RGB" else Image.fromarray(RGB[..., 0].astype(np.uint16)).convert(mode)
     return encoded(image, "TIFF", icc_profile=SRGB, big_tiff=big)

@@ -117,8 +117,8 @@ class Codec(Decoder):
         return Encoded(
             data=data,
             reconstruction=dataclasses.replace(picture, colour=colour).array,
-            estimated_bits=measured.estimated_bits if container.has_latents else 0.0,
-            table_bits=measured.table_bits if container.has_latents else 0.0,
+            estimated_bits=measured.estimated_bits,
+            table_bits=measured.table_bits,
             stream_bytes=len(container.stream),
             layer_bytes=len(container.layer),
             sides_bytes=len(data) - len(pack(dataclasses.replace(container, sides=None))),
@@ -142,13 +142,16 @@ class Codec(Decoder):
         """Decodes the file's colours on the CPU with kernels, where this network runs elsewhere. Raises StreamError."""
         if self._is_reference:
             raise StreamError(problem)
-        if not kernels.available():
+        try:
+            devices = jax.local_devices(backend="cpu") if kernels.available() else []
+        except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+            devices = []
+        if not devices:
             raise ArithmeticMismatchError(
                 "this picture has a residual layer, which needs the encoder's arithmetic, a CPU with this package's "
                 "kernels; there is none here"
             )
-        cpu = Codec(self.weights, self.coder, self.guard_band, self.tile, jax.local_devices(backend="cpu")[0])
-        return cpu._colour(file)
+        return Codec(self.weights, self.coder, self.guard_band, self.tile, devices[0])._colour(file)
 
     @property
     def _is_reference(self) -> bool:

@@ -1,6 +1,7 @@
 """Bytes of `.tcm` files to pictures (docs/format.md), whatever the network runs on."""
 
 import abc
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,8 @@ class Decoder(abc.ABC):
 
     def __init__(self, weights: Any, network: DecodingNetwork, coder: str, tile: int | None):
         coders.check_coder(coder)
-        if tile and not (MIN_TILE <= tile <= MAX_TILE and tile % PAD_MULTIPLE == 0):
+        whole = isinstance(tile, Integral) and tile % PAD_MULTIPLE == 0
+        if tile and not (whole and MIN_TILE <= tile <= MAX_TILE):
             raise ConfigError(f"tiles are multiples of {PAD_MULTIPLE} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
         self.weights, self.network, self.coder, self.tile = weights, network, coder, tile
         self.model_id = bytes.fromhex(weights.identity)[:8]

@@ -81,7 +81,7 @@ def lambda_of(weights: Weights, level: float | None) -> float:
         return _UNITS[distortion] * lambda_at(lams, level or 0.0)
     except (KeyError, ValueError):
         raise ConfigError(
-            f"the weights {weights.name} do not say the lambda that they were trained with, which an effort needs; "
+            f"the weights {weights.name} do not say the lambda that they were trained with, or not one a level; "
             "`tcm convert --lambda` writes it"
         ) from None
 

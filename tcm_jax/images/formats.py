@@ -12,7 +12,7 @@ _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 def suffixes() -> frozenset[str]:
     """The endings of files that are read as pictures, in lower case, each with its dot."""
     Image.init()
-    _has_jpeg_xl()
+    _register_jpeg_xl()
     # Pillow's reader of JPEG is that of MPO too, which has no entry of its own.
     read = {"MPO", *Image.OPEN} - _NOT_READ
     return frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in read)
@@ -26,12 +26,9 @@ def is_jpeg_xl(data: bytes) -> bool:
 def register_reader(data: bytes) -> None:
     """Teaches Pillow to read JPEG XL if `data` is such a file and the plugin is installed."""
     if is_jpeg_xl(data):
-        _has_jpeg_xl()
+        _register_jpeg_xl()
 
 
-def _has_jpeg_xl() -> bool:
-    if importlib.util.find_spec("pillow_jxl") is None:
-        return False
-    import pillow_jxl  # noqa: F401  registers the format
-
-    return True
+def _register_jpeg_xl() -> None:
+    if importlib.util.find_spec("pillow_jxl") is not None:
+        import pillow_jxl  # noqa: F401  registers the format

@@ -41,6 +41,17 @@ class Picture:
     exif: bytes = b""
     left_out: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        """Raises ImageError for samples of another kind."""
+        size = self.colour.shape[:2]
+        sound = self.colour.dtype == np.uint8 and len(size) == 2 and self.colour.shape[2:] in ((), (3,))
+        if self.alpha is not None:
+            sound = sound and self.alpha.dtype == np.uint8 and self.alpha.shape == size
+        if not sound:
+            raise ImageError(
+                "a Picture has uint8 colours, [height, width] or [height, width, 3], and alpha of that size"
+            )
+
     @classmethod
     def of(cls, image: Any) -> "Picture":
         """A picture of an array as `array` gives it, of any library. Raises ImageError, or TypeError for no array."""
@@ -223,7 +234,9 @@ def from_pil(image: Image.Image) -> Picture:
     its file is: until Pillow loads the picture, later by its name.
     """
     data = _file_of_png(image)
-    return with_warning(_from_pil(image.copy(), data, []), "the picture")
+    copied = image.copy()
+    copied.format = image.format  # by which a TIFF is known to be upright
+    return with_warning(_from_pil(copied, data, []), "the picture")
 
 
 def _file_of_png(image: Image.Image) -> bytes:

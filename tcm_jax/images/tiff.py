@@ -38,7 +38,7 @@ def has_profile(data: bytes) -> bool:
 
 def joined_planes(image: Image.Image, data: bytes) -> Image.Image:
     """An opened picture, with its planes in one if they are separate ones of grey and alpha; `data` is its file."""
-    if image.format != "TIFF" or image.mode not in ("LA", "La") or image.tag_v2.get(_PLANAR) != _SEPARATE:  # type: ignore[attr-defined]
+    if data[:4] not in MAGIC or image.mode not in ("LA", "La") or image.tag_v2.get(_PLANAR) != _SEPARATE:  # type: ignore[attr-defined]
         return image
     planes = [Image.open(io.BytesIO(_plane(image.tag_v2, data, i))).convert("L") for i in range(2)]  # type: ignore[attr-defined]
     joined = Image.merge(image.mode, planes)

@@ -49,10 +49,9 @@ def encode_layer(picture: np.ndarray, hat: np.ndarray | None = None, step: int =
     choices = _patterns(picture) if hat is None and repeats(picture) >= _FEW_REPEATS else []
     if not choices or len(choices[0].data) * _SMALL > picture.size:
         choices.append(_predicted(picture, hat, step))
-    best = min(choices, key=lambda layer: len(layer.data), default=None)
-    if hat is None and (best is None or len(best.data) > picture.size):
-        best = Layer(_head(STORED, picture) + picture.tobytes(), picture)
-    assert best is not None
+    best = min(choices, key=lambda layer: len(layer.data))
+    if hat is None and len(best.data) > picture.size:
+        return Layer(_head(STORED, picture) + picture.tobytes(), picture)
     return best
 
 

@@ -128,7 +128,7 @@ def _cheapest_step(colour: np.ndarray, hat: np.ndarray, worth: float, coarse: in
     rows = zip(colour, hat, strict=True)
     counts = sum(np.bincount((row.astype(np.int32) - guess).ravel() + 255, minlength=511) for row, guess in rows)
     errors, costs, channels = np.arange(-255, 256), {}, colour.size // (colour.shape[0] * colour.shape[1])
-    for step in range(_efficient(coarse / 2), min(2 * coarse, 254) + 1, 2):
+    for step in range(max(2, _efficient(coarse / 2)), min(2 * coarse, 254) + 1, 2):
         symbols = np.sign(errors) * ((abs(errors) + (step - 1) // 2) // step)
         shares = np.bincount(symbols + 255, counts) / colour.size
         entropy = -(shares * np.log2(np.where(shares, shares, 1))).sum()
@@ -172,13 +172,15 @@ def _bits_alone(colour: np.ndarray, step: int) -> float:
     bits: list[float] = []
     for top in range(0, len(colour), _BANDS):
         band = colour[top : top + _BAND].astype(np.int32)
+        if min(band.shape[:2]) < 2:
+            continue
         if band.ndim == 3:
             band[..., ::2] -= band[..., 1:2]
         missed = band[1:, 1:] - (band[:-1, 1:] + band[1:, :-1] >> 1)
         for symbols in np.rint(missed / step).reshape(missed.shape[0] * missed.shape[1], -1).T:
-            shares = np.unique(symbols, return_counts=True)[1] / max(1, len(symbols))
+            shares = np.unique(symbols, return_counts=True)[1] / len(symbols)
             bits.append(-float((shares * np.log2(shares)).sum()))
-    return float(np.mean(bits)) * colour.size
+    return float(np.mean(bits or 0.0)) * colour.size
 
 
 def _squared_error(a: np.ndarray, b: np.ndarray) -> float:
