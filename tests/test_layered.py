@@ -23,7 +23,7 @@ from tcm_jax.codec.residual.spare import spared
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, StreamError
 from tcm_jax.images.datasets import open_dataset
-from tcm_jax.images.metrics import psnr
+from tcm_jax.images.metrics import mean_squared_error, psnr
 from tcm_jax.images.pictures import Picture
 from tcm_jax.weights.files import load_weights
 
@@ -205,7 +205,7 @@ def _latents(hat, size):
 def _cost(picture, helped, quality):
     """In bits, as `help_latents` weighs it."""
     size = len(helped.layer.data) + (helped.latents.bytes if helped.latents else 0)
-    error = plan._squared_error(picture, helped.layer.decoded)
+    error = mean_squared_error(picture, helped.layer.decoded)
     return 8 * size + plan.usual_worth(quality) * picture.shape[0] * picture.shape[1] * error
 
 
@@ -235,7 +235,7 @@ def test_the_step_of_a_layer_alone_is_the_cheapest(worth):
 
     def cost(step: int) -> float:
         layer = encode_layer(smooth, None, step)
-        return 8 * len(layer.data) + worth * smooth.size * plan._squared_error(smooth, layer.decoded)
+        return 8 * len(layer.data) + worth * smooth.size * mean_squared_error(smooth, layer.decoded)
 
     step = plan._cheapest_step_alone(smooth, worth, coarse)
     assert step < coarse

@@ -41,7 +41,7 @@ class Container:
         grey: whether the picture has one channel.
         alpha, icc, exif: as `alpha_and_metadata` packs them; empty if there are none.
         sides: on which side of the boundary scales within two bands lie, as `ribbon.pack_sides` gives it for their
-            places in all of y; None if the file is not portable, or lists corrections.
+            places in all of y and of the detail slices; None if the file is not portable, or lists corrections.
         layer: what the latents miss, as `residual.layer` packs it; empty if there is none.
         corrections: what some files that are read, but no longer written, have instead of sides, or empty: for each
             slice the flat positions (row, column, channel order) of the symbols in the band, int32 [n], strictly

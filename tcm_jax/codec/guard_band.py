@@ -30,7 +30,7 @@ class SideWriter:
         self._upper: list[np.ndarray] = []
 
     def indexes(self, sigma: np.ndarray) -> np.ndarray:
-        """Table of each symbol of the next slice: int32, shape of `sigma` (float32 [h, w, channels])."""
+        """Table of each of the next symbols, a slice's or some rows' of it: int32, shape of `sigma` (float32)."""
         indexes, near, boundary = chosen_tables(sigma, 2 * self._guard_band)
         self._upper.append(indexes.ravel()[near] > boundary)
         self._keys.append(near.astype(np.int64) + self._symbols)
@@ -43,7 +43,7 @@ class SideWriter:
 
 
 def decoded_indexes(file: Container, slice_index: int, sigma: np.ndarray, before: int | None = None) -> np.ndarray:
-    """Tables that a slice was coded with: int32, shape of this device's `sigma` (float32 [h, w, channels]).
+    """Tables that a slice was coded with: int32, shape of this device's `sigma` (float32), of all of it or some rows.
 
     `before` is how many symbols the slices before it have; None: as many each as this one.
 

@@ -57,7 +57,7 @@ def medians(params: dict[str, jax.Array]) -> jax.Array:
 
 
 def likelihood(params: dict[str, jax.Array], z: jax.Array) -> jax.Array:
-    """Probability of the unit-wide bin around each value of `z` [B, H, W, C]; same shape, in [1e-9, 1]."""
+    """Probability of the unit-wide bin around each value of `z` [..., C]; same shape, in [1e-9, 1]."""
     x = jnp.moveaxis(z, -1, 0).reshape(z.shape[-1], 1, -1)
     lower, upper = logits_cumulative(params, x - 0.5), logits_cumulative(params, x + 0.5)
     mass = jax.nn.sigmoid(upper) - jax.nn.sigmoid(lower)

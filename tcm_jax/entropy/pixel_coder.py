@@ -94,7 +94,10 @@ def _decode_row(base, ubase, line, errors, coefs, weights, classes, hat, with_ha
           _WEIGHTS, _BYTES2, _BYTES1, _BYTES2, _WORDS2, _INTS1, _INTS1, _WORDS)  # fmt: skip
 def decode(out, x_hat, with_hat, first, last, step, vals, errs, hat, sums, coefs, weights, classes, level_of, buckets,
            cumulative, lowest, escapes, words):  # fmt: skip
-    """Decodes rows first .. last - 1 of `out` ([H, W, channels]) from `words`; x_hat may be the same array."""
+    """Decodes rows first .. last - 1 of `out` (uint8 [H, W, channels]) from `words`: OK or PAST_END.
+
+    `x_hat` may be the same array.
+    """
     height, width, channels = out.shape
     base, ubase = sums[0], sums[1]
     x = (int64(words[0]) << 16) | words[1]

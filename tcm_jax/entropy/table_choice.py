@@ -82,7 +82,7 @@ def _bands(guard_band: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nearest_boundary(scales: np.ndarray) -> np.ndarray:
-    """Index in [0, 62] of the table boundary that is nearest by ratio."""
+    """Index in [0, 62] of the table boundary that is nearest by ratio, int64 of the shape of `scales` (float32)."""
     boundaries = scale_table()[:-1].astype(np.float64)
     return np.searchsorted(np.sqrt(boundaries[1:] * boundaries[:-1]), scales)
 

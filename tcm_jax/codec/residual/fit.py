@@ -33,7 +33,7 @@ class Model:
     Attributes:
         step: of the quantizer, 1 .. 255; 1 is exact.
         coefs: predictors, int32 [channels, classes, TAPS], in units of 2**-FRACTION.
-        weights: of what the expected error is a sum of, int32 [channels, ACTIVITIES].
+        weights: of what the expected error is a sum of, int32 [channels, ACTIVITIES], in 2**-U_FRACTION.
         shapes: uint8 [channels * LEVELS, 2]: width and exponent of each context's distribution.
         classes: of each block of 16x16 pixels, uint8 [rows, columns].
     """
@@ -211,7 +211,7 @@ def _rounded(coefs: np.ndarray) -> np.ndarray:
 
 
 def _weights(decoded: np.ndarray, hat: np.ndarray | None, quarters: np.ndarray) -> np.ndarray:
-    """What expects the absolute errors best, relatively, without negative weights; int32 [channels, ACTIVITIES].
+    """What expects the absolute errors best, relatively, without negative weights; int32 [channels, ACTIVITIES], in 2**-U_FRACTION.
 
     `quarters` are the errors in quarters of a level, as the coder keeps them, int32 [H * channels, W].
     """

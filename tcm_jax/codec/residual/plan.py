@@ -12,6 +12,7 @@ from tcm_jax.codec.residual.layer import Layer, encode_layer, repeats
 from tcm_jax.codec.residual.spare import BLOCK, block_errors, spared
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.errors import ConfigError
+from tcm_jax.images.metrics import mean_squared_error
 
 LAYER_FROM = 9500  # hundredths of quality: above it the layer carries the error down, to nothing at 100
 _HELPED_FROM = 0.01355  # worth of a squared level above which no picture is left to latents that fail
@@ -96,7 +97,7 @@ def help_latents(colour: np.ndarray, latents: Latents, worth: float, code: Code 
     attempts: list[tuple[int, Latents | None]] = []
     if failed or _may_pay(colour, latents.bytes):
         attempts += [(1, None)]
-    error = _squared_error(colour, latents.hat)
+    error = mean_squared_error(colour, latents.hat)
     as_good = max(1, 2 * int((3 * error) ** 0.5))  # the coarsest even step, or 1
     pays = not failed and _bits_alone(colour, as_good) < (1 - _LEAST_GAIN) * 8 * latents.bytes
     if failed or pays:
@@ -111,7 +112,7 @@ def help_latents(colour: np.ndarray, latents: Latents, worth: float, code: Code 
     for step, beside in attempts:
         layer = encode_layer(colour, beside.hat if beside else None, step)
         size = len(layer.data) + (beside.bytes if beside else 0)
-        cost = 8 * size + worth * pixels * _squared_error(colour, layer.decoded)
+        cost = 8 * size + worth * pixels * mean_squared_error(colour, layer.decoded)
         if cost < least:
             best, least = Help(layer, beside), cost
     return best
@@ -181,8 +182,3 @@ def _bits_alone(colour: np.ndarray, step: int) -> float:
             shares = np.unique(symbols, return_counts=True)[1] / len(symbols)
             bits.append(-float((shares * np.log2(shares)).sum()))
     return float(np.mean(bits or 0.0)) * colour.size
-
-
-def _squared_error(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean over all samples; row by row, as large pictures are not held as floats."""
-    return sum(float(np.square(x.astype(np.int32) - y).sum()) for x, y in zip(a, b, strict=True)) / a.size
