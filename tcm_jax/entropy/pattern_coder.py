@@ -179,7 +179,10 @@ def _pixel(samples, at):
 
 @callee(inline="always")
 def _certainty(table, place):
-    """How far a table's guess is to be trusted: how often it was met, and its chance in sixteenths; 0 .. 63, below 0 if never."""
+    """How far a table's guess is to be trusted: how often it was met, and its chance in sixteenths.
+
+    0 .. 63; below 0 for one that never was.
+    """
     return min(table[place, 2], 4) - 1 << 4 | table[place, 1] >> 12
 
 

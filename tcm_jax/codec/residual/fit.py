@@ -211,7 +211,7 @@ def _rounded(coefs: np.ndarray) -> np.ndarray:
 
 
 def _weights(decoded: np.ndarray, hat: np.ndarray | None, quarters: np.ndarray) -> np.ndarray:
-    """What expects the absolute errors best, relatively, without negative weights; int32 [channels, ACTIVITIES], in 2**-U_FRACTION.
+    """What expects the absolute errors best, relatively, without negative weights; int32 [channels, ACTIVITIES].
 
     `quarters` are the errors in quarters of a level, as the coder keeps them, int32 [H * channels, W].
     """
