@@ -204,6 +204,28 @@ def test_nothing_is_filled_up_to_a_size_that_no_picture_has(name, monkeypatch):
         decode_picture(HUGE[name], "picture")
 
 
+def test_rows_that_are_too_long_are_not_filled_up():
+    """Pillow would take minutes for seven rows of millions of pixels."""
+    cut = encoded("BMP")[:18] + struct.pack("<ii", 2_000_000, 7) + encoded("BMP")[26:400]
+    with pytest.raises(UnusableError, match=r"^its rows have 2,000,000 pixels$"):
+        repair.completed(cut, 1 << 28)
+    with pytest.raises(ImageError, match=r"^picture is broken: image file is truncated \(\d+ bytes not processed\)$"):
+        decode_picture(cut, "picture")
+
+
+def test_a_tga_that_begins_like_an_icon_is_no_cut_one():
+    assert repair.declared_size(b"\0\0\1\0\1\0" + bytes(60)) == 0
+
+
+def test_what_gives_no_reason_is_said_to_give_none(monkeypatch):
+    def refuse(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(ImageError, match=r"^picture is broken: its decoder gives no reason$"):
+        decode_picture(b"anything", "picture")
+
+
 @pytest.mark.parametrize("file_format", ["PNG", "GIF", "BMP"])
 def test_nothing_is_filled_up_over_the_callers_limit(file_format):
     cut = encoded(file_format)[:-60]

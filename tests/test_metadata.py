@@ -216,6 +216,32 @@ def test_a_tiffs_directory_as_far_as_it_goes():
     assert list(tiff.entries(b"II*\0\xff")) == list(tiff.entries(b"II*\0\xff\xff\xff\xff")) == []
 
 
+def test_a_tiff_whose_second_page_is_not_there():
+    """Pillow, asked how many there are, goes to the end, and what it knows then is not of the first."""
+    turned, pages = Image.Exif(), io.BytesIO()
+    turned[0x112] = 6
+    second = Image.fromarray(RGB[:8, :10])
+    Image.fromarray(RGB).save(pages, "TIFF", save_all=True, append_images=[second], exif=turned, icc_profile=SRGB)
+    data = pages.getvalue()
+    (start,) = struct.unpack_from("<I", data, 4)
+    after = start + 2 + 12 * struct.unpack_from("<H", data, start)[0]
+    for file in (data, data[:-200], data[:after] + struct.pack("<I", 100) + data[after + 4 :]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's
+            picture = decode_picture(file, "picture")
+        np.testing.assert_array_equal(picture.array, np.rot90(RGB, -1))
+        assert picture.icc == SRGB
+        assert [left.startswith("frames after the first (") for left in picture.left_out] == [True]
+
+
+def test_the_profile_of_a_gif_is_named():
+    plain = encoded(Image.fromarray(RGB[..., 0]), "GIF")
+    at = plain.index(b"\x2c\0\0\0\0")
+    extension = b"\x21\xff\x0bICCRGBG1012\4abcd\0"
+    assert_names(decode_picture(plain[:at] + extension + plain[at:], "picture"), r"ICC profile \(Pillow does .*\)")
+    assert decode_picture(plain, "picture").left_out == ()
+
+
 def test_profiles_of_bmp_and_of_jpeg_2000_are_named():
     bitmap = encoded(Image.fromarray(RGB), "BMP")
     header = struct.pack("<I", 124) + bitmap[18:54] + bytes(16) + b"DEBM" + bytes(48) + struct.pack("<4I", 4, 0, 0, 0)

@@ -15,6 +15,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 from png_files import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, chunk
 
 from tcm_jax.errors import ImageError
+from tcm_jax.images import png
 from tcm_jax.images.pictures import decode_picture, encode_png, from_pil
 
 CASES = Path(__file__).parent / "cases"
@@ -135,7 +136,7 @@ def test_transparency_that_is_damaged_is_named():
     picture = decode_picture(png_files.write(SAMPLES[..., :1], 8, GREY, [wrong]), "picture")
     assert (picture.alpha, picture.left_out) == (None, ("transparency (its checksum is wrong)",))
     short = decode_picture(png_files.write(SAMPLES, 8, RGB, [chunk(b"tRNS", b"\0\5")]), "picture")
-    assert (short.alpha, short.left_out) == (None, ("transparency (it is cut off)",))
+    assert (short.alpha, short.left_out) == (None, ("transparency (it has 2 bytes in place of 6)",))
 
 
 @pytest.mark.parametrize(
@@ -201,3 +202,20 @@ def test_the_end_that_is_missing_cannot_always_be_made_up():
 def test_what_we_write_is_read_again():
     picture = decode_picture(png_files.write(SAMPLES, 8, RGB), "picture")
     np.testing.assert_array_equal(decode_picture(encode_png(picture), "picture").array, SAMPLES)
+
+
+def test_an_indexed_png_without_a_palette():
+    header = struct.pack(">IIBBBBB", 2, 2, 8, 3, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(6))) + chunk(b"IEND", b"")
+    with pytest.raises(ImageError, match=r"^picture is broken: it has no palette$"):
+        decode_picture(png.SIGNATURE + parts, "picture")
+
+
+def test_a_transparent_colour_of_wrong_length_gives_way_to_the_next():
+    """As in libpng."""
+    header = struct.pack(">IIBBBBB", 2, 1, 8, 0, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b"\0\7\x09")) + chunk(b"IEND", b"")
+    keys = chunk(b"tRNS", b"\0\7" + bytes(11)) + chunk(b"tRNS", b"\0\x09")
+    picture = decode_picture(png.SIGNATURE + chunk(b"IHDR", header) + keys + pixels, "picture")
+    assert picture.alpha.tolist() == [[255, 0]]
+    assert picture.left_out == ("transparency (it has 13 bytes in place of 2)",)

@@ -154,7 +154,7 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS, allow_t
     except MemoryError as error:
         raise ImageError(f"{name} has too many pixels for this machine's memory") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file led them into.
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()) or "its decoder gives no reason"
         early = repair.ends_early(data, reason)
         if early and (cut := _decode_cut(data, name, max_pixels, reason)):
             if allow_truncated:
@@ -203,23 +203,23 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
 def _open(data: bytes, name: str, max_pixels: int, info: dict[str, bytes], left_out: list[str]) -> Picture:
     with Image.open(io.BytesIO(data)) as image:
         _check_size(image, name, max_pixels)
-        left_out = left_out + _further_frames(image)
         whole = tiff.joined_planes(image, data)
         whole.load()
         if not isinstance(whole.info.get("icc_profile"), bytes) and repair.has_profile(data):
-            left_out.append("ICC profile (Pillow does not give it)")
+            left_out = [*left_out, "ICC profile (Pillow does not give it)"]
         whole.info.update(info)
-        return _from_pil(whole, data, left_out)
+        return _from_pil(whole, data, left_out + _further_frames(data))
 
 
-def _further_frames(image: Image.Image) -> list[str]:
+def _further_frames(data: bytes) -> list[str]:
     """What `left_out` says of frames after the first."""
-    try:
-        count = getattr(image, "n_frames", 1) - 1
-    except Exception as error:  # Pillow counts layers and frames by reading them.
-        return [f"frames after the first ({error})"]
-    # A photograph with its preview behind it is one picture.
-    return [f"frames after the first ({count})"] if count > 0 and image.format != "MPO" else []
+    with Image.open(io.BytesIO(data)) as image:  # another one: Pillow counts by reading, and may end at another frame
+        try:
+            count = getattr(image, "n_frames", 1) - 1
+        except Exception as error:
+            return [f"frames after the first ({error})"]
+        # A photograph with its preview behind it is one picture.
+        return [f"frames after the first ({count})"] if count > 0 and image.format != "MPO" else []
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:

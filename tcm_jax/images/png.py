@@ -142,8 +142,9 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, bytes], list[str]]:
             damaged.append(f"{_NAMES[chunk.kind]} (its checksum is wrong)")
             if chunk.kind == b"eXIf":  # which way is up may be read of it all the same
                 metadata[DAMAGED_EXIF] = bytes(chunk.data)
-        elif chunk.kind == b"tRNS" and len(chunk.data) < key_bytes:
-            damaged.append("transparency (it is cut off)")
+        elif chunk.kind == b"tRNS" and key_bytes and len(chunk.data) != key_bytes:
+            damaged.append(f"transparency (it has {len(chunk.data)} bytes in place of {key_bytes})")
+            continue
         elif (not chunk.ancillary or chunk.kind in _WITH_THE_PIXELS) and not out_of_place:
             kept += [struct.pack(">I", chunk.size), chunk.kind, chunk.data, chunk.checksum]
         elif chunk.intact or chunk.kind in _TEXT:

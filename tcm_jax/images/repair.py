@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from tcm_jax.images import jpeg, png, tiff
-from tcm_jax.images.metadata import check_pixels
+from tcm_jax.images.metadata import UnusableError, check_pixels
 
 # TIFF's tags beside the pixels: XMP, IPTC, Photoshop, ICC profile, EXIF, GPS, interoperability.
 _TIFF_METADATA = frozenset({700, 33723, 34377, 34675, 34665, 34853, 40965})
@@ -22,6 +22,7 @@ _END = b"\xff\xd9"
 _ICO = b"\0\0\1\0"
 _BITMAP_SIZE = 40  # bytes of the header of an ICO's bitmap
 _BITMAP_HEADER = struct.pack("<I", _BITMAP_SIZE)
+_WIDEST = 1 << 16  # pixels of a row that is filled up: Pillow's time grows with the square of longer ones
 _MOST_BYTES = 8  # a pixel: RGB and alpha of 16 bits
 
 
@@ -91,6 +92,8 @@ def has_profile(data: bytes) -> bool:
     """Whether a file of those formats whose profiles Pillow passes over without a word says that it has one."""
     if data[:2] == b"BM":
         return data[70:74] == b"DEBM"  # a profile in the file, of BMP's fifth version
+    if data.startswith(b"GIF8"):
+        return b"\x21\xff\x0bICCRGBG1012" in data
     if data[4:8] == b"jP  ":
         return b"colr\2" in data[: data.find(b"jp2c")]
     return tiff.has_profile(data)
@@ -111,7 +114,10 @@ def declared_size(data: bytes) -> int:
         if data[:4] == b"icns":
             return int.from_bytes(data[4:8])
         if data[:4] == _ICO:
-            return max((start + size for _, size, start in _icons(data)), default=6)
+            icons = _icons(data)
+            if any(start < 6 + 16 * len(icons) for _, _, start in icons):
+                return 0  # it begins like one by chance, as a TGA may
+            return max((start + size for _, size, start in icons), default=6)
         if data[:4] in tiff.MAGIC:
             return 2 + struct.unpack_from("<I" if data[:2] == b"II" else ">I", data, 4)[0]
         if data[4:8] in (b"ftyp", b"JXL ", b"jP  "):
@@ -152,6 +158,8 @@ def completed(data: bytes, max_pixels: int) -> bytes:
         return _completed_ico(data, max_pixels)
     with Image.open(io.BytesIO(data)) as image:
         check_pixels(image.width, image.height, max_pixels)
+        if image.width > _WIDEST:
+            raise UnusableError(f"its rows have {image.width:,} pixels")
         return data + bytes(_MOST_BYTES * image.width * image.height)
 
 

@@ -27,6 +27,8 @@ def planes(image: Image.Image, data: bytes, left_out: list[str]) -> tuple[np.nda
     if key := png.colour_key(data):
         colour = _array(image.convert(grey))
         return colour, key.alpha(colour, data), False
+    if image.mode == "P" and image.palette is None:
+        raise ValueError("it has no palette")
     if image.has_transparency_data:
         *colours, transparency = image.convert(alpha).split()
         return _array(Image.merge(grey, colours)), _array(transparency), False
