@@ -203,7 +203,7 @@ def _latents(hat, size):
 
 
 def _cost(picture, helped, quality):
-    """In bits, as `help_latents` weighs it."""
+    """In bits, as `choose_layer` weighs it."""
     size = len(helped.layer.data) + (helped.latents.bytes if helped.latents else 0)
     error = mean_squared_error(picture, helped.layer.decoded)
     return 8 * size + plan.usual_worth(quality) * picture.shape[0] * picture.shape[1] * error
@@ -214,13 +214,13 @@ def test_a_layer_goes_over_latents_that_fail_in_a_part():
     picture, rng = photograph(96, 128), np.random.default_rng(0)
     hat = np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
     latents = _latents(hat, picture.size // 30)
-    assert plan.help_latents(picture, latents, plan.usual_worth(9000), pytest.fail) is None
+    assert plan.choose_layer(picture, latents, plan.usual_worth(9000), pytest.fail) is None
     picture[:, 64:] = rng.integers(0, 256, (96, 64, 3))
-    helped, alone = (plan.help_latents(picture, latents, plan.usual_worth(9000), code) for code in (pytest.fail, None))
+    helped, alone = (plan.choose_layer(picture, latents, plan.usual_worth(9000), code) for code in (pytest.fail, None))
     assert (helped.latents, alone.latents) == (latents, None)
     assert psnr(picture, helped.layer.decoded) > 31 > 15 > psnr(picture, hat)
     assert _cost(picture, helped, 9000) < _cost(picture, alone, 9000)
-    coarser = plan.help_latents(picture, latents, plan.usual_worth(6100), pytest.fail)
+    coarser = plan.choose_layer(picture, latents, plan.usual_worth(6100), pytest.fail)
     assert len(coarser.layer.data) < len(helped.layer.data)
 
 
@@ -250,10 +250,10 @@ def test_noise_that_costs_latents_more_than_a_layer_gets_one_as_good(channels):
     picture = rng.integers(0, 256, (96, 128, *channels)).astype(np.uint8)
     hat = np.clip(picture + rng.normal(0, 2, picture.shape), 0, 255).astype(np.uint8)
     dear, cheap = _latents(hat, picture.size), _latents(hat, picture.size // 2)
-    helped = plan.help_latents(picture, dear, 0.4, pytest.fail)
+    helped = plan.choose_layer(picture, dear, 0.4, pytest.fail)
     assert helped.latents is None and len(helped.layer.data) < dear.bytes
     assert psnr(picture, helped.layer.decoded) >= psnr(picture, hat)
-    assert plan.help_latents(picture, cheap, 0.4, pytest.fail) is None
+    assert plan.choose_layer(picture, cheap, 0.4, pytest.fail) is None
 
 
 @pytest.mark.parametrize("quality", [6100, 8000, 9500])
@@ -263,21 +263,21 @@ def test_the_step_suits_a_pattern(quality):
     hat = np.clip(picture + np.random.default_rng(0).normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
     picture[:48, :48], hat[:48, :48] = CHECKERS[:48, :48], 128
     latents = _latents(hat, picture.size // 30)
-    helped = plan.help_latents(picture, latents, plan.usual_worth(quality), lambda _: latents)
+    helped = plan.choose_layer(picture, latents, plan.usual_worth(quality), lambda _: latents)
     assert (helped.latents, step_of(helped.layer.data)) == (latents, 32)
     assert psnr(picture, helped.layer.decoded) > 37
 
 
 def test_a_file_with_latents_that_fail_in_a_part(codec):
-    """What `help_latents` chooses is what the file holds, and decodes."""
+    """What `choose_layer` chooses is what the file holds, and decodes."""
     image = PHOTOGRAPH.copy()
     image[:, 45:] = np.random.default_rng(0).integers(0, 256, (60, 45, 3))
     for beside in (True, False):
 
         def choose(colour, latents, worth, code, beside=beside):
-            return plan.Help(encode_layer(colour, latents.hat if beside else None, 20), latents if beside else None)
+            return plan.Choice(encode_layer(colour, latents.hat if beside else None, 20), latents if beside else None)
 
-        with mock.patch.object(plan, "help_latents", choose):
+        with mock.patch.object(plan, "choose_layer", choose):
             encoded = codec.encode(image, 80)
         assert parse(encoded.data).has_latents == beside
         np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)

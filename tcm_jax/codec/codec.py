@@ -204,15 +204,15 @@ class Codec(Decoder):
             return self._latents(picture, hundredths, effort, measured, self.tile), None
         code = self._coder_of(picture, hundredths, effort, measured)
         latents = code(picture.colour)
-        help_ = plan.help_latents(picture.colour, latents, worth, code if self._is_reference else None)
-        if help_ is None:
+        choice = plan.choose_layer(picture.colour, latents, worth, code if self._is_reference else None)
+        if choice is None:
             measured.copy_from(latents.measured)
-            chosen = latents.container.tile and self.tile is None  # without a layer g_s chooses its tiles
-            return latents.container, None if chosen else latents.hat
-        if help_.latents is None:
-            return self._alone(picture, help_.layer.data), help_.layer.decoded
-        measured.copy_from(help_.latents.measured)
-        return dataclasses.replace(help_.latents.container, layer=help_.layer.data), help_.layer.decoded
+            other_tiles = latents.container.tile and self.tile is None  # without a layer g_s chooses its own
+            return latents.container, None if other_tiles else latents.hat
+        if choice.latents is None:
+            return self._alone(picture, choice.layer.data), choice.layer.decoded
+        measured.copy_from(choice.latents.measured)
+        return dataclasses.replace(choice.latents.container, layer=choice.layer.data), choice.layer.decoded
 
     def _layered(self, picture: Picture, step: int, effort: Effort, measured: Measured) -> tuple[Container, np.ndarray]:
         """(a file with a layer of that step, beside latents where they pay; the decoded colours)."""

@@ -9,10 +9,11 @@ import numpy as np
 
 from tcm_jax.codec.container import Container
 from tcm_jax.codec.residual.layer import Layer, encode_layer, repeats
-from tcm_jax.codec.residual.spare import BLOCK, block_errors, spared
+from tcm_jax.codec.residual.spare import block_errors, spared
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.errors import ConfigError
 from tcm_jax.images.metrics import mean_squared_error
+from tcm_jax.model.config import LATENT_STRIDE
 
 LAYER_FROM = 9500  # hundredths of quality: above it the layer carries the error down, to nothing at 100
 _HELPED_FROM = 0.01355  # worth of a squared level above which no picture is left to latents that fail
@@ -45,7 +46,7 @@ Code = Callable[[np.ndarray], Latents]  # of other colours for the same picture
 
 
 @dataclasses.dataclass(frozen=True)
-class Help:
+class Choice:
     """A layer, and the latents that go with it, if any."""
 
     layer: Layer
@@ -74,7 +75,7 @@ def _efficient(step: float) -> int:
 
 
 def is_tried(colour: np.ndarray, worth: float) -> bool:
-    """Whether `help_latents` is asked: where errors are worth much, and of pictures that look drawn for any worth.
+    """Whether `choose_layer` is asked: where errors are worth much, and of pictures that look drawn for any worth.
 
     What it asks for, the latents' picture, takes about as long as the latents.
     """
@@ -84,38 +85,44 @@ def is_tried(colour: np.ndarray, worth: float) -> bool:
     return worth > 0 and float(np.mean([repeats(band) for band in bands])) >= _MANY_REPEATS
 
 
-def help_latents(colour: np.ndarray, latents: Latents, worth: float, code: Code | None) -> Help | None:
+def choose_layer(colour: np.ndarray, latents: Latents, worth: float, code: Code | None) -> Choice | None:
     """The layer, beside latents or in their place, that costs less than they do alone, or None.
 
     Costs are bits and squared errors, each of which is worth so many bits a pixel. `code` makes other latents, which
     are spared what they fail at; without it no layer goes beside any. Most pictures are not tried, as that takes much
     longer than their latents.
     """
-    pixels, floor = colour.shape[0] * colour.shape[1], _floor(colour, worth)
-    coarse = _efficient((12 * floor) ** 0.5)
-    failed = _expected_gain(colour, latents.hat, floor) > _LEAST_GAIN * 8 * latents.bytes
-    attempts: list[tuple[int, Latents | None]] = []
-    if failed or _may_pay(colour, latents.bytes):
-        attempts += [(1, None)]
-    error = mean_squared_error(colour, latents.hat)
-    as_good = max(1, 2 * int((3 * error) ** 0.5))  # the coarsest even step, or 1
-    pays = not failed and _bits_alone(colour, as_good) < (1 - _LEAST_GAIN) * 8 * latents.bytes
-    if failed or pays:
-        step = _cheapest_step_alone(colour, worth, coarse)
-        attempts += [(step if failed else min(as_good, step), None)]
-    if failed:
-        attempts += [(_cheapest_step(colour, latents.hat, worth, coarse), latents)] if code else []
-    if others := code and spared_latents(colour, latents, worth, code):
-        attempts += [(_cheapest_step(colour, others.hat, worth, coarse), others)]
-
+    pixels, error = colour.shape[0] * colour.shape[1], mean_squared_error(colour, latents.hat)
     best, least = None, 8 * latents.bytes + worth * pixels * error
-    for step, beside in attempts:
+    for step, beside in _candidates(colour, latents, error, worth, code):
         layer = encode_layer(colour, beside.hat if beside else None, step)
         size = len(layer.data) + (beside.bytes if beside else 0)
         cost = 8 * size + worth * pixels * mean_squared_error(colour, layer.decoded)
         if cost < least:
-            best, least = Help(layer, beside), cost
+            best, least = Choice(layer, beside), cost
     return best
+
+
+def _candidates(
+    colour: np.ndarray, latents: Latents, error: float, worth: float, code: Code | None
+) -> list[tuple[int, Latents | None]]:
+    """(step, latents below it, if any) of the layers that may cost less than latents of that mean squared error."""
+    floor = _floor(colour, worth)
+    coarse = _efficient((12 * floor) ** 0.5)
+    failed = _expected_gain(colour, latents.hat, floor) > _LEAST_GAIN * 8 * latents.bytes
+    found: list[tuple[int, Latents | None]] = []
+    if failed or _may_pay(colour, latents.bytes):
+        found.append((1, None))
+    as_good = max(1, 2 * int((3 * error) ** 0.5))  # the coarsest even step, or 1
+    if failed:
+        found.append((_cheapest_step_alone(colour, worth, coarse), None))
+    elif _bits_alone(colour, as_good) < (1 - _LEAST_GAIN) * 8 * latents.bytes:
+        found.append((min(as_good, _cheapest_step_alone(colour, worth, coarse)), None))
+    if failed and code:
+        found.append((_cheapest_step(colour, latents.hat, worth, coarse), latents))
+    if others := code and spared_latents(colour, latents, worth, code):
+        found.append((_cheapest_step(colour, others.hat, worth, coarse), others))
+    return found
 
 
 def spared_latents(colour: np.ndarray, latents: Latents, worth: float, code: Code) -> Latents | None:
@@ -158,7 +165,7 @@ def _floor(colour: np.ndarray, worth: float) -> float:
 def _expected_gain(colour: np.ndarray, hat: np.ndarray, floor: float) -> float:
     """Bits that a layer may save where blocks' squared errors are above `floor` (reverse water-filling)."""
     ratio = np.maximum(block_errors(colour, hat) / floor, 1)
-    sizes = (np.diff(np.append(np.arange(0, length, BLOCK), length)) for length in colour.shape[:2])
+    sizes = (np.diff(np.append(np.arange(0, length, LATENT_STRIDE), length)) for length in colour.shape[:2])
     return _STEEPEST * float(((ratio - 1 - np.log(ratio)) * np.outer(*sizes)).sum()) * colour[0, 0].size
 
 

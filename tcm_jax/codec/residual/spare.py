@@ -5,7 +5,8 @@ There the latents get a smooth picture instead, which costs them next to nothing
 
 import numpy as np
 
-BLOCK = 16  # pixels a side of what is looked at together: a position of y
+from tcm_jax.model.config import LATENT_STRIDE
+
 _REPEATING = 0.5  # share of a block's pixels that equal a neighbour
 _FAILED = 0.125  # of the squared error below which bits are worth more
 _LEAST = 0.02  # share of such blocks below which the picture stays
@@ -23,8 +24,8 @@ def spared(colour: np.ndarray, hat: np.ndarray, floor: float) -> np.ndarray | No
 def block_errors(colour: np.ndarray, hat: np.ndarray) -> np.ndarray:
     """Mean squared error of each block, float64 [rows, columns]."""
     rows = [
-        _means(np.square(colour[top : top + BLOCK].astype(np.int32) - hat[top : top + BLOCK]))
-        for top in range(0, len(colour), BLOCK)
+        _means(np.square(colour[top : top + LATENT_STRIDE].astype(np.int32) - hat[top : top + LATENT_STRIDE]))
+        for top in range(0, len(colour), LATENT_STRIDE)
     ]
     return np.stack(rows).reshape(*_grid(colour), -1).mean(-1)
 
@@ -32,9 +33,9 @@ def block_errors(colour: np.ndarray, hat: np.ndarray) -> np.ndarray:
 def _repeating(colour: np.ndarray) -> np.ndarray:
     """Share of each block's pixels that equal one on the left, above, two to the left, or above on the left."""
     rows = []
-    for top in range(0, len(colour), BLOCK):
+    for top in range(0, len(colour), LATENT_STRIDE):
         first = max(top - 1, 0)
-        part = colour[first : top + BLOCK]
+        part = colour[first : top + LATENT_STRIDE]
         part = part if part.ndim == 3 else part[..., None]
         same = np.zeros(part.shape[:2], bool)
         for row, column in ((0, 1), (1, 0), (0, 2), (1, 1)):
@@ -46,14 +47,16 @@ def _repeating(colour: np.ndarray) -> np.ndarray:
 
 def _filled(colour: np.ndarray, left: np.ndarray) -> np.ndarray:
     """The picture with a smooth one at the blocks that are `left`, from the means of the others."""
-    means = np.stack([_means(colour[top : top + BLOCK]) for top in range(0, len(colour), BLOCK)])
+    means = np.stack([_means(colour[top : top + LATENT_STRIDE]) for top in range(0, len(colour), LATENT_STRIDE)])
     means = means.reshape(*left.shape, -1)
     smooth = _pull_push(np.where(left[..., None], 0, means), (~left).astype(np.float64))
     smooth = np.rint(smooth).astype(np.uint8).reshape(left.shape + colour.shape[2:])
     filled = colour.copy()
-    for row, top in enumerate(range(0, len(colour), BLOCK)):
-        columns = np.repeat(left[row], BLOCK)[: colour.shape[1]]
-        filled[top : top + BLOCK, columns] = np.repeat(smooth[row], BLOCK, axis=0)[: colour.shape[1]][columns]
+    for row, top in enumerate(range(0, len(colour), LATENT_STRIDE)):
+        columns = np.repeat(left[row], LATENT_STRIDE)[: colour.shape[1]]
+        filled[top : top + LATENT_STRIDE, columns] = np.repeat(smooth[row], LATENT_STRIDE, axis=0)[: colour.shape[1]][
+            columns
+        ]
     return filled
 
 
@@ -71,12 +74,12 @@ def _pull_push(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _grid(colour: np.ndarray) -> tuple[int, int]:
-    return -(-colour.shape[0] // BLOCK), -(-colour.shape[1] // BLOCK)
+    return -(-colour.shape[0] // LATENT_STRIDE), -(-colour.shape[1] // LATENT_STRIDE)
 
 
 def _means(rows: np.ndarray) -> np.ndarray:
     """Means [columns, ...] of each block in a row of blocks, [rows, W, ...]."""
     columns = rows.mean(0, dtype=np.float64)
-    starts = np.arange(0, len(columns), BLOCK)
+    starts = np.arange(0, len(columns), LATENT_STRIDE)
     sizes = np.diff(np.append(starts, len(columns))).reshape(-1, *[1] * (columns.ndim - 1))
     return np.add.reduceat(columns, starts) / sizes
