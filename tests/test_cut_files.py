@@ -204,10 +204,11 @@ def test_nothing_is_filled_up_to_a_size_that_no_picture_has(name, monkeypatch):
         decode_picture(HUGE[name], "picture")
 
 
-def test_rows_that_are_too_long_are_not_filled_up():
-    """Pillow would take minutes for seven rows of millions of pixels."""
-    cut = encoded("BMP")[:18] + struct.pack("<ii", 2_000_000, 7) + encoded("BMP")[26:400]
-    with pytest.raises(UnusableError, match=r"^its rows have 2,000,000 pixels$"):
+@pytest.mark.parametrize("size", [(2_000_000, 7), (7, 2_000_000)])
+def test_sides_that_are_too_long_are_not_filled_up(size):
+    """Pillow would take minutes for seven rows of millions of pixels, or for millions of rows."""
+    cut = encoded("BMP")[:18] + struct.pack("<ii", *size) + encoded("BMP")[26:400]
+    with pytest.raises(UnusableError, match=r"^a side has 2,000,000 pixels$"):
         repair.completed(cut, 1 << 28)
     with pytest.raises(ImageError, match=r"^picture is broken: image file is truncated \(\d+ bytes not processed\)$"):
         decode_picture(cut, "picture")

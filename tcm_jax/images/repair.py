@@ -22,7 +22,7 @@ _END = b"\xff\xd9"
 _ICO = b"\0\0\1\0"
 _BITMAP_SIZE = 40  # bytes of the header of an ICO's bitmap
 _BITMAP_HEADER = struct.pack("<I", _BITMAP_SIZE)
-_WIDEST = 1 << 16  # pixels of a row that is filled up: Pillow's time grows with the square of longer ones
+_LONGEST = 1 << 16  # pixels of a side that is filled up: Pillow takes minutes for longer ones
 _MOST_BYTES = 8  # a pixel: RGB and alpha of 16 bits
 
 
@@ -158,8 +158,8 @@ def completed(data: bytes, max_pixels: int) -> bytes:
         return _completed_ico(data, max_pixels)
     with Image.open(io.BytesIO(data)) as image:
         check_pixels(image.width, image.height, max_pixels)
-        if image.width > _WIDEST:
-            raise UnusableError(f"its rows have {image.width:,} pixels")
+        if max(image.size) > _LONGEST:
+            raise UnusableError(f"a side has {max(image.size):,} pixels")
         return data + bytes(_MOST_BYTES * image.width * image.height)
 
 
