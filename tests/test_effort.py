@@ -19,6 +19,7 @@ from tcm_jax.codec import Codec, annealing, effort, search
 from tcm_jax.codec.container import parse
 from tcm_jax.codec.effort import Effort, lambda_of
 from tcm_jax.codec.residual import plan
+from tcm_jax.codec.residual.layer import encode_layer
 from tcm_jax.codec.slices import SliceCoder, _rounded
 from tcm_jax.errors import ConfigError, ImageError
 from tcm_jax.evaluation.command import operating_points
@@ -309,6 +310,24 @@ def test_a_layer_on_top_is_right(codec):
     np.testing.assert_array_equal(decoded, encoded.reconstruction)
     assert np.abs(decoded.astype(int) - IMAGE).max() <= plan.step_of_quality(9700, codec._lambda(plan.LAYER_FROM)) // 2
     assert file.layer
+
+
+@pytest.mark.parametrize("quality", [80, 97])
+def test_a_picture_with_a_layer_is_searched_once(codec, monkeypatch, quality):
+    """Latents that were only tried are not searched for."""
+    steps = []
+
+    def choose(colour, latents, worth, code):
+        return plan.Choice(encode_layer(colour, latents.hat, 20), code(colour), 20)
+
+    monkeypatch.setattr(plan, "choose_layer", choose)
+    monkeypatch.setattr(plan, "spared_latents", lambda colour, latents, worth, code: code(colour))
+    monkeypatch.setattr(plan, "is_tried", lambda *_: True)
+    effort = Effort(1, on_step=lambda done, total, loss: steps.append((done, total)))
+    encoded = codec.encode(IMAGE, quality, effort=effort)
+    assert steps == [(i, 8) for i in range(1, 9)]
+    assert encoded.layer_bytes
+    np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
 
 
 def test_targets_are_met(codec):

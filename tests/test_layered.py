@@ -199,7 +199,7 @@ def test_pillow_saves_without_loss():
 
 def _latents(hat, size):
     """Of `size` bytes, which give `hat`."""
-    return plan.Latents(SimpleNamespace(stream=bytes(size)), hat, Measured())
+    return plan.Latents(hat, SimpleNamespace(stream=bytes(size)), hat, Measured())
 
 
 def _cost(picture, helped, quality):
@@ -275,7 +275,9 @@ def test_a_file_with_latents_that_fail_in_a_part(codec):
     for beside in (True, False):
 
         def choose(colour, latents, worth, code, beside=beside):
-            return plan.Choice(encode_layer(colour, latents.hat if beside else None, 20), latents if beside else None)
+            return plan.Choice(
+                encode_layer(colour, latents.hat if beside else None, 20), latents if beside else None, 20
+            )
 
         with mock.patch.object(plan, "choose_layer", choose):
             encoded = codec.encode(image, 80)

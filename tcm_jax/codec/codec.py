@@ -15,7 +15,7 @@ import numpy as np
 from tcm_jax.codec.alpha_and_metadata import pack_sections
 from tcm_jax.codec.container import MAX_GUARD_BAND, Container, pack
 from tcm_jax.codec.decoder import Decoder
-from tcm_jax.codec.effort import Effort, lambda_of
+from tcm_jax.codec.effort import NO_EFFORT, Effort, lambda_of
 from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import encode_layer
@@ -202,34 +202,40 @@ class Codec(Decoder):
         worth = 0.0 if hundredths is None else self._worth(hundredths)
         if not plan.is_tried(picture.colour, worth):
             return self._latents(picture, hundredths, effort, measured, self.tile), None
-        code = self._coder_of(picture, hundredths, effort, measured)
+        code = self._coder_of(picture, hundredths, NO_EFFORT, measured)
         latents = code(picture.colour)
         choice = plan.choose_layer(picture.colour, latents, worth, code if self._is_reference else None)
+        if choice is None and effort.level:  # the search is for what was chosen without one
+            return self._latents(picture, hundredths, effort, measured, self.tile), None
         if choice is None:
             measured.copy_from(latents.measured)
             other_tiles = latents.container.tile and self.tile is None  # without a layer g_s chooses its own
             return latents.container, None if other_tiles else latents.hat
+        if effort.level:
+            choice = plan.searched(picture.colour, choice, self._coder_of(picture, hundredths, effort, measured))
+        return self._file_of(picture, choice, measured)
+
+    def _layered(self, picture: Picture, step: int, effort: Effort, measured: Measured) -> tuple[Container, np.ndarray]:
+        """(a file with a layer of that step, beside latents where they pay; the decoded colours)."""
+        alone = plan.Choice(encode_layer(picture.colour, None, step), None, step)
+        if step < plan.LATENTS_FROM or not self._is_reference:
+            return self._file_of(picture, alone, measured)
+        hundredths = highest_plain(self.weights.config) if self.weights.config.levels else None
+        code = self._coder_of(picture, hundredths, NO_EFFORT, measured)
+        latents = code(picture.colour)
+        spared = plan.spared_latents(picture.colour, latents, self._worth(hundredths or 10_000), code)
+        found = [plan.Choice(encode_layer(picture.colour, x.hat, step), x, step) for x in (latents, spared) if x]
+        choice = min(found, key=lambda choice: choice.bytes)
+        if effort.level:
+            choice = plan.searched(picture.colour, choice, self._coder_of(picture, hundredths, effort, measured))
+        return self._file_of(picture, min((alone, choice), key=lambda choice: choice.bytes), measured)
+
+    def _file_of(self, picture: Picture, choice: plan.Choice, measured: Measured) -> tuple[Container, np.ndarray]:
+        """(a file with a layer, over latents if it has any; the decoded colours)."""
         if choice.latents is None:
             return self._alone(picture, choice.layer.data), choice.layer.decoded
         measured.copy_from(choice.latents.measured)
         return dataclasses.replace(choice.latents.container, layer=choice.layer.data), choice.layer.decoded
-
-    def _layered(self, picture: Picture, step: int, effort: Effort, measured: Measured) -> tuple[Container, np.ndarray]:
-        """(a file with a layer of that step, beside latents where they pay; the decoded colours)."""
-        layer = encode_layer(picture.colour, None, step)
-        alone = self._alone(picture, layer.data), layer.decoded
-        if step < plan.LATENTS_FROM or not self._is_reference:
-            return alone
-        hundredths = highest_plain(self.weights.config) if self.weights.config.levels else None
-        code = self._coder_of(picture, hundredths, effort, measured)
-        latents = code(picture.colour)
-        spared = plan.spared_latents(picture.colour, latents, self._worth(hundredths or 10_000), code)
-        found = [(each, encode_layer(picture.colour, each.hat, step)) for each in (latents, spared) if each]
-        latents, layer = min(found, key=lambda pair: pair[0].bytes + len(pair[1].data))
-        if latents.bytes + len(layer.data) >= len(alone[0].layer):
-            return alone
-        measured.copy_from(latents.measured)
-        return dataclasses.replace(latents.container, layer=layer.data), layer.decoded
 
     def _coder_of(self, picture: Picture, hundredths: int | None, effort: Effort, measured: Measured) -> plan.Code:
         """A function that codes other colours of the picture as latents that may get a layer."""
@@ -238,7 +244,7 @@ class Codec(Decoder):
             found = Measured(bits=measured.bits, kept=True)
             tile = self._layered_tile(picture)
             container = self._latents(dataclasses.replace(picture, colour=colour), hundredths, effort, found, tile)
-            return plan.Latents(container, self._synthesize(container, found.coded, container.tile), found)
+            return plan.Latents(colour, container, self._synthesize(container, found.coded, container.tile), found)
 
         return code
 

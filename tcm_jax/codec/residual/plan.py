@@ -30,8 +30,9 @@ _BAND, _BANDS = 8, 128  # rows that are looked at for repeats, of so many
 
 
 class Latents(NamedTuple):
-    """A file of latents alone, the picture that they give, and what was found out beside the coding."""
+    """A file of latents alone, the colours that were coded, the picture that they give, and what was found out."""
 
+    colour: np.ndarray
     container: Container
     hat: np.ndarray
     measured: Measured
@@ -47,10 +48,16 @@ Code = Callable[[np.ndarray], Latents]  # of other colours for the same picture
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A layer, and the latents that go with it, if any."""
+    """A layer of a step, and the latents that go with it, if any."""
 
     layer: Layer
     latents: Latents | None
+    step: int
+
+    @property
+    def bytes(self) -> int:
+        """Number of bytes of both."""
+        return len(self.layer.data) + (self.latents.bytes if self.latents else 0)
 
 
 def step_of_error(max_error: int) -> int:
@@ -95,12 +102,19 @@ def choose_layer(colour: np.ndarray, latents: Latents, worth: float, code: Code 
     pixels, error = colour.shape[0] * colour.shape[1], mean_squared_error(colour, latents.hat)
     best, least = None, 8 * latents.bytes + worth * pixels * error
     for step, beside in _candidates(colour, latents, error, worth, code):
-        layer = encode_layer(colour, beside.hat if beside else None, step)
-        size = len(layer.data) + (beside.bytes if beside else 0)
-        cost = 8 * size + worth * pixels * mean_squared_error(colour, layer.decoded)
+        choice = Choice(encode_layer(colour, beside.hat if beside else None, step), beside, step)
+        cost = 8 * choice.bytes + worth * pixels * mean_squared_error(colour, choice.layer.decoded)
         if cost < least:
-            best, least = Choice(layer, beside), cost
+            best, least = choice, cost
     return best
+
+
+def searched(colour: np.ndarray, choice: Choice, search: Code) -> Choice:
+    """The same layer and latents, if there are any, after a `search` for the latter."""
+    if choice.latents is None:
+        return choice
+    latents = search(choice.latents.colour)
+    return Choice(encode_layer(colour, latents.hat, choice.step), latents, choice.step)
 
 
 def _candidates(
