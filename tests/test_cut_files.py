@@ -215,7 +215,8 @@ def test_sides_that_are_too_long_are_not_filled_up(size):
 
 
 def test_a_tga_that_begins_like_an_icon_is_no_cut_one():
-    assert repair.declared_size(b"\0\0\1\0\1\0" + bytes(60)) == 0
+    entry = bytes(8) + struct.pack("<II", 1000, 5)  # a picture that would begin within the list of them
+    assert repair.declared_size(b"\0\0\1\0\1\0" + entry + bytes(60)) == 0
 
 
 def test_what_gives_no_reason_is_said_to_give_none(monkeypatch):

@@ -195,7 +195,9 @@ def tiff_of(mode: str, big: bool) -> bytes:
 @pytest.mark.parametrize(("mode", "big"), [("RGB", False), ("RGB", True), ("I;16B", False)])
 def test_a_tiff_whose_profile_is_not_there(mode, big):
     data, order, form = tiff_of(mode, big), ">" if mode == "I;16B" else "<", "HHQ" if big else "HHI"
-    assert data[:4] in ((b"MM\0*", b"MM\0+") if mode == "I;16B" else (b"II*\0", b"II+\0"))
+    if big and data[:4] == b"II*\0":
+        pytest.skip("this Pillow writes no BigTIFF")
+    assert data[:4] == (b"MM\0*" if mode == "I;16B" else b"II+\0" if big else b"II*\0")
     entry = struct.pack(order + form, 34675, 7, len(SRGB))
     expected = decode_picture(data, "picture")
     assert "Pillow does not give it" not in str(expected.left_out)
