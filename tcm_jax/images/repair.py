@@ -33,7 +33,7 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
     """
     if data.startswith(jpeg.SIGNATURE):
         return jpeg.without_metadata(data)
-    if data[:4] in tiff.MAGIC:
+    if data[:4] in tiff.MAGIC + tiff.BIG:
         return _tiff(data), {}
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp(data)

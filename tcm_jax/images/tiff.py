@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from PIL import Image
 
 MAGIC = (b"II*\0", b"MM\0*")
-_BIG = (b"II+\0", b"MM\0+")
+BIG = (b"II+\0", b"MM\0+")  # of BigTIFF
 _ICC = 34675
 _SEPARATE = 2
 _PLANAR, _BITS, _SAMPLES, _PHOTOMETRIC = 284, 258, 277, 262
@@ -18,7 +18,7 @@ _LONG = 4
 
 def entries(data: bytes) -> Iterator[tuple[int, int, int]]:
     """(place, tag, count of values) of each entry of the first directory of a TIFF or BigTIFF, as far as it goes."""
-    order, big = "<" if data[:2] == b"II" else ">", data[:4] in _BIG
+    order, big = "<" if data[:2] == b"II" else ">", data[:4] in BIG
     at_start, at_count, entry = ("Q", "Q", "HHQ8x") if big else ("I", "H", "HHI4x")
     size, head = struct.calcsize(order + entry), struct.calcsize(order + at_count)
     try:
@@ -33,7 +33,7 @@ def entries(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def has_profile(data: bytes) -> bool:
     """Whether a file is a TIFF that says that it has an ICC profile."""
-    return data[:4] in MAGIC + _BIG and any(tag == _ICC and values for _, tag, values in entries(data))
+    return data[:4] in MAGIC + BIG and any(tag == _ICC and values for _, tag, values in entries(data))
 
 
 def joined_planes(image: Image.Image, data: bytes) -> Image.Image:
