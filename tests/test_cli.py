@@ -87,9 +87,10 @@ def test_existing_files_are_kept(here, tcm):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
-def test_weights_that_are_a_pipe(tmp_path):
+def test_weights_that_are_a_pipe(tmp_path, monkeypatch):
     """To open it is to wait for ever, in code that no signal ends."""
     os.mkfifo(tmp_path / "w.safetensors")
+    monkeypatch.setattr("safetensors.safe_open", pytest.fail)
     with pytest.raises(WeightsError, match=r"^cannot read the weights .*w\.safetensors: this is a FIFO, and no file$"):
         files.load_weights(tmp_path / "w.safetensors")
 
