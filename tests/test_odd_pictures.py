@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image, ImageFile
 import tcm_jax
 from tcm_jax import cli
 from tcm_jax.errors import ImageError, TcmWarning
-from tcm_jax.images.pictures import Picture, read_picture
+from tcm_jax.images.pictures import Picture, decode_picture, read_picture
 
 CASES = Path(__file__).parent / "cases"
 GARBAGE = "is compressed without its EXIF (it has no TIFF header)"
@@ -108,3 +109,11 @@ def test_the_library_warns_and_changes_nothing_of_pillow():
         tcm_jax.compress(image, weights=WEIGHTS)
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
     assert sys.modules["PIL.PngImagePlugin"].MAX_TEXT_CHUNK == 1 << 20
+
+
+@pytest.mark.parametrize(("channels", "left_out"), [(4, ()), (5, ("transparency (Pillow does not give it)",))])
+def test_the_alpha_of_a_cmyk_psd_is_named(channels, left_out):
+    header = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", channels, 2, 3, 8, 4)
+    data = header + bytes(12) + b"\0\0" + bytes(6 * channels)
+    picture = decode_picture(data, "picture")
+    assert (picture.colour.shape, picture.alpha, picture.left_out) == ((2, 3, 3), None, left_out)

@@ -19,6 +19,8 @@ def planes(image: Image.Image, data: bytes, left_out: list[str]) -> tuple[np.nda
     if image.mode == "F" or image.mode.startswith("I"):
         return *_grey_of_any_range(image, left_out), False
     if image.mode in ("CMYK", "LAB"):
+        if data[:4] == b"8BPS" and int.from_bytes(data[12:14]) > len(image.getbands()):
+            left_out.append("transparency (Pillow does not give it)")
         return _array(_to_srgb(image, left_out)), None, True
     if image.mode in ("1", "L", "LA", "La"):
         grey, alpha = ("L", "LA")
