@@ -11,6 +11,7 @@ import pytest
 from conftest import photograph
 
 from tcm_jax.images.pictures import write_png
+from tcm_jax.system import signals
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as Unix has them")
@@ -156,3 +157,23 @@ def test_what_jax_says_of_its_environment_is_an_error_of_the_user(tmp_path, name
         assert done.stderr == expected
     else:
         assert "Traceback" in done.stderr and done.stderr.splitlines()[-1].startswith(trace)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["/lib/jax/__init__.py", "/lib/jax/_src/config.py"], True),
+        (["/lib/jax/_src/config.py"], False),
+        (["/lib/jax/__init__.py", "/lib/jax/_src/lib.py"], False),
+        (["/lib/jax/__init__.py", "/lib/jax/_src/config.py", "/lib/json.py"], False),
+    ],
+)
+def test_which_errors_are_those_of_jaxs_settings(files, expected):
+    def run(number: int) -> None:
+        last = number == len(files) - 1
+        code = compile("raise ValueError" if last else "go_on()", files[number], "exec")
+        exec(code, {"go_on": lambda: run(number + 1)})
+
+    with pytest.raises(ValueError) as caught:
+        run(0)
+    assert signals._is_of_jax_settings(caught.value) == expected
