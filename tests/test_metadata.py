@@ -392,9 +392,9 @@ def test_profiles_are_those_of_the_first_picture_and_of_their_own_segments():
 
 def test_what_says_the_channels_of_a_jpeg_stays_and_what_is_cut_of_it_goes():
     """Pillow refuses a segment of JFIF or Adobe that is too short; libjpeg does not look at it."""
-    plain = encoded(Image.fromarray(RGB), "JPEG", keep_rgb=True, comment=b"a comment")
+    plain = encoded(Image.fromarray(RGB), "JPEG", keep_rgb=True, comment=b"a comment", icc_profile=SRGB)
     assert b"Adobe" in plain
-    for file in (plain, encoded(Image.fromarray(RGB), "JPEG", comment=b"a comment")):
+    for file in (plain, encoded(Image.fromarray(RGB), "JPEG", comment=b"a comment", icc_profile=SRGB)):
         pixels, _ = repair.without_metadata(file)
         assert (b"JFIF" in pixels, b"Adobe" in pixels, b"a comment" in pixels) == (
             b"JFIF" in file,
@@ -406,6 +406,7 @@ def test_what_says_the_channels_of_a_jpeg_stays_and_what_is_cut_of_it_goes():
             picture = decode_picture(file[:2] + cut + file[2:], "picture")
             np.testing.assert_array_equal(picture.array, expected)
             assert_names(picture, r"other metadata \(Pillow cannot read it\)")
+            assert picture.icc == SRGB
 
 
 def test_exif_of_a_jpeg_in_two_segments():
