@@ -76,6 +76,18 @@ DAMAGES = (cut, emptied, garbage, flipped, vanished, a_folder, unreadable, of_an
 damages = pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 
 
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """To read a pipe fails, where it would wait for ever."""
+    read_bytes = Path.read_bytes
+
+    def checked(path: Path) -> bytes:
+        assert not path.is_fifo()
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", checked)
+
+
 @damages
 def test_files_of_ours(tmp_path, damage):
     path = tmp_path / "deep" / "file"
