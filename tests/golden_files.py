@@ -17,8 +17,7 @@ import numpy as np
 from conftest import drawn_weights, photograph
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tcm_jax.codec import Codec
-from tcm_jax.codec import codec as codec_module
+from tcm_jax.codec import Codec, picture_encoder
 from tcm_jax.codec.residual.layer import Layer, encode_layer
 from tcm_jax.images.pictures import Picture
 from tcm_jax.model.config import ModelConfig
@@ -89,7 +88,7 @@ def only_over_latents() -> Iterator[None]:
         layer = encode_layer(colour, hat, step)
         return layer if hat is not None else dataclasses.replace(layer, data=layer.data + bytes(10**6))
 
-    with mock.patch.object(codec_module, "encode_layer", large):
+    with mock.patch.object(picture_encoder, "encode_layer", large):
         yield
 
 

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from conftest import drawn_weights, photograph
 
-from tcm_jax.codec import codec as codec_module
-from tcm_jax.codec import guard_band, tile_sizes, tiled_network
+from tcm_jax.codec import guard_band, picture_encoder, tile_sizes, tiled_network
 from tcm_jax.codec.codec import Codec
 from tcm_jax.codec.container import parse
-from tcm_jax.codec.slices import SliceCoder
+from tcm_jax.codec.slice_decoder import SliceDecoder
 from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.errors import ArithmeticMismatchError
@@ -30,16 +29,16 @@ def tall(tiny_weights) -> tuple[Codec, bytes]:
 def test_rows_give_the_whole(tall):
     codec, data = tall
     by_rows, slice_params = [], TiledNetwork.slice_params
-    decode_rows = SliceCoder._decode_rows
+    decode_rows = SliceDecoder._decode_rows
 
     def counted(*args):
         by_rows.append(decode_rows(*args))
         return by_rows[-1]
 
-    with mock.patch.object(SliceCoder, "_decode_rows", counted):
+    with mock.patch.object(SliceDecoder, "_decode_rows", counted):
         picture = codec.decompress(data)
     assert by_rows == [True] * 3
-    with mock.patch.object(SliceCoder, "_decode_rows", return_value=False):
+    with mock.patch.object(SliceDecoder, "_decode_rows", return_value=False):
         np.testing.assert_array_equal(codec.decompress(data), picture)
 
     def whole(self, i, context, decoded, side, whole=False, with_support=True):
@@ -106,7 +105,7 @@ def test_tiles_that_the_codec_chooses(monkeypatch):
     monkeypatch.setattr(tile_sizes, "ENTROPY_BYTES", 0)
     monkeypatch.setattr(tiled_network, "ANALYSIS_VALUES", 0)
     monkeypatch.setattr(tiled_network, "SYNTHESIS_VALUES", 0)
-    monkeypatch.setattr(codec_module, "LAYERED_TILE", 640)
+    monkeypatch.setattr(picture_encoder, "LAYERED_TILE", 640)
     tile_sizes.piece_sides.cache_clear()
     tile_sizes.entropy_side.cache_clear()
     codec, image = Codec(load_weights(), coder="native"), photograph(700, 600)

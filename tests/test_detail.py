@@ -14,7 +14,8 @@ from configs.default import make_config
 from tcm_jax.codec import Codec
 from tcm_jax.codec.container import pack, parse
 from tcm_jax.codec.effort import Effort, lambda_at
-from tcm_jax.codec.slices import _rounded, gain_level, highest_plain
+from tcm_jax.codec.slice_encoder import _rounded
+from tcm_jax.codec.slices import gain_level, highest_plain
 from tcm_jax.errors import ConfigError, StreamError
 from tcm_jax.model.checkerboard import Checkerboard, black
 from tcm_jax.model.config import ModelConfig
@@ -217,8 +218,9 @@ def test_a_picture_of_several_tiles_round_trips(model, params):
     np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("latents_alone")
-@pytest.mark.parametrize("quality", [pytest.param(40, marks=pytest.mark.slow), 100])
+@pytest.mark.parametrize("quality", [40, 100])
 def test_an_effort_counts_what_the_detail_slices_code(codec, quality):
     """Bits of y and detail, and the error of both: what the search ends with is what the file has."""
     said = codec.weights.metadata | {"lambda": ", ".join(map(str, LAMS)), "distortion": "mse"}
@@ -226,7 +228,7 @@ def test_an_effort_counts_what_the_detail_slices_code(codec, quality):
     at = np.array([gain_level(100 * quality, len(LAMS))], np.float32)
     y, z = codec.network.analyze(image, at, 1024)
     context = codec.network.hyper(_rounded(z), at, 1024)
-    found = codec._slices.improvement(image, 100 * quality, Effort(3))(y, context)
+    found = codec._encoder.improvement(image, 100 * quality, Effort(3))(y, context)
 
     def loss(effort: int) -> float:
         encoded = codec.encode(image, quality, effort=effort)

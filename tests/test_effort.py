@@ -18,9 +18,10 @@ from tcm_jax.cli.effort_bar import effort_bar
 from tcm_jax.codec import Codec, annealing, effort, search
 from tcm_jax.codec.container import parse
 from tcm_jax.codec.effort import Effort, lambda_of
+from tcm_jax.codec.picture_encoder import lambda_at
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import encode_layer
-from tcm_jax.codec.slices import SliceCoder, _rounded
+from tcm_jax.codec.slice_encoder import SliceEncoder, _rounded
 from tcm_jax.errors import ConfigError, ImageError
 from tcm_jax.evaluation.command import operating_points
 from tcm_jax.evaluation.measure import TcmMeter, quality_of
@@ -127,13 +128,13 @@ def searched_loss(codec, encoded) -> float:
 
 def test_nothing_rounds_between_the_search_and_the_coder(codec, monkeypatch):
     """The coder's symbols are those of the search to the last one, though its means differ in the last bits."""
-    seen, latents = [], SliceCoder._encode_slice
+    seen, latents = [], SliceEncoder._encode_slice
 
     def spy(self, i, y_slice, *args):
         seen.append(y_slice.copy())
         return latents(self, i, y_slice, *args)
 
-    monkeypatch.setattr(SliceCoder, "_encode_slice", spy)
+    monkeypatch.setattr(SliceEncoder, "_encode_slice", spy)
     codec.compress(IMAGE, MID, effort=2)
     _, after, _, _ = searched(codec, IMAGE, 2)
     for coded, found in zip(seen, after, strict=True):
@@ -305,7 +306,10 @@ def test_a_layer_on_top_is_right(codec):
     file = parse(encoded.data)
     decoded = codec.decompress(encoded.data)
     np.testing.assert_array_equal(decoded, encoded.reconstruction)
-    assert np.abs(decoded.astype(int) - IMAGE).max() <= plan.step_of_quality(9700, codec._lambda(plan.LAYER_FROM)) // 2
+    assert (
+        np.abs(decoded.astype(int) - IMAGE).max()
+        <= plan.step_of_quality(9700, lambda_at(codec.weights, plan.LAYER_FROM)) // 2
+    )
     assert file.layer
 
 
@@ -314,11 +318,11 @@ def test_a_picture_with_a_layer_is_searched_once(codec, monkeypatch, quality):
     """Latents that were only tried are not searched for."""
     steps = []
 
-    def choose(colour, latents, worth, code):
-        return plan.Choice(encode_layer(colour, latents.hat, 20), code(colour), 20)
+    def choose(colour, latents, lam, code):
+        return plan.Choice(encode_layer(colour, latents.x_hat, 20), code(colour), 20)
 
     monkeypatch.setattr(plan, "choose_layer", choose)
-    monkeypatch.setattr(plan, "spared_latents", lambda colour, latents, worth, code: code(colour))
+    monkeypatch.setattr(plan, "spared_latents", lambda colour, latents, lam, code: code(colour))
     monkeypatch.setattr(plan, "is_tried", lambda *_: True)
     effort = Effort(1, on_step=lambda done, total, loss: steps.append((done, total)))
     encoded = codec.encode(IMAGE, quality, effort=effort)

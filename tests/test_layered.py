@@ -13,18 +13,20 @@ from PIL import Image, ImageDraw
 
 import tcm_jax.pillow_plugin
 from tcm_jax.cli.info import describe
-from tcm_jax.codec import codec as codec_module
 from tcm_jax.codec import search
 from tcm_jax.codec.codec import Codec
 from tcm_jax.codec.container import pack, parse
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import encode_layer, step_of
 from tcm_jax.codec.residual.spare import spared
+from tcm_jax.codec.slices import SliceCoder
 from tcm_jax.codec.symbols import Measured
+from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, StreamError
 from tcm_jax.images.datasets import open_dataset
 from tcm_jax.images.metrics import mean_squared_error, psnr
 from tcm_jax.images.pictures import Picture
+from tcm_jax.ops import kernels
 from tcm_jax.weights.files import load_weights
 
 PHOTOGRAPH = photograph(60, 90)
@@ -118,7 +120,7 @@ def test_pictures_of_which_a_part_is_a_row_or_a_column(codec, size, channels):
 
 def test_latents_that_are_good_are_left_alone(codec):
     image = codec.decompress(codec.compress(PHOTOGRAPH, 80))
-    with mock.patch.object(codec, "_synthesize", lambda *_: image):
+    with mock.patch.object(SliceCoder, "synthesize", lambda *_: image):
         assert not parse(codec.compress(image, 80)).layer
 
 
@@ -148,29 +150,29 @@ def test_a_layer_belongs_to_its_latents(codec, layered):
 def test_another_device_is_noticed_and_the_cpu_decodes(codec, layered):
     """A device that rounds x_hat otherwise, as a GPU may; then a CPU without kernels."""
     data, picture = layered
-    real = Codec._synthesize
+    real = SliceCoder.synthesize
 
     def off(self, *args):
         x_hat = real(self, *args)
-        if self is elsewhere:
+        if self is elsewhere._slices:
             x_hat[0, 0, 0] ^= 1
         return x_hat
 
     elsewhere = Codec(codec.weights, coder="native", guard_band=codec.guard_band)
-    with mock.patch.object(Codec, "_synthesize", off):
+    with mock.patch.object(SliceCoder, "synthesize", off):
         with pytest.raises(StreamError, match="does not decode to the picture"):
             elsewhere.decompress(data)
-        with mock.patch.object(Codec, "_is_reference", property(lambda self: self is not elsewhere)):
+        with mock.patch.object(TiledNetwork, "is_reference", property(lambda self: self is not elsewhere.network)):
             np.testing.assert_array_equal(elsewhere.decompress(data), picture)
             with (
-                mock.patch.object(codec_module.kernels, "available", lambda: False),
+                mock.patch.object(kernels, "available", lambda: False),
                 pytest.raises(ArithmeticMismatchError, match="kernels"),
             ):
                 elsewhere.decompress(data)
 
 
 def test_who_cannot_compute_the_reference_writes_no_layer_over_latents(codec):
-    with mock.patch.object(Codec, "_is_reference", False):
+    with mock.patch.object(TiledNetwork, "is_reference", False):
         assert not parse(codec.compress(PHOTOGRAPH, max_error=20)).has_latents
 
 
@@ -206,7 +208,7 @@ def _cost(picture, helped, quality):
     """In bits, as `choose_layer` weighs it."""
     size = len(helped.layer.data) + (helped.latents.bytes if helped.latents else 0)
     error = mean_squared_error(picture, helped.layer.decoded)
-    return 8 * size + plan.usual_worth(quality) * picture.shape[0] * picture.shape[1] * error
+    return 8 * size + plan.usual_lambda(quality) * picture.shape[0] * picture.shape[1] * error
 
 
 def test_a_layer_goes_over_latents_that_fail_in_a_part():
@@ -214,13 +216,13 @@ def test_a_layer_goes_over_latents_that_fail_in_a_part():
     picture, rng = photograph(96, 128), np.random.default_rng(0)
     hat = np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
     latents = _latents(hat, picture.size // 30)
-    assert plan.choose_layer(picture, latents, plan.usual_worth(9000), pytest.fail) is None
+    assert plan.choose_layer(picture, latents, plan.usual_lambda(9000), pytest.fail) is None
     picture[:, 64:] = rng.integers(0, 256, (96, 64, 3))
-    helped, alone = (plan.choose_layer(picture, latents, plan.usual_worth(9000), code) for code in (pytest.fail, None))
+    helped, alone = (plan.choose_layer(picture, latents, plan.usual_lambda(9000), code) for code in (pytest.fail, None))
     assert (helped.latents, alone.latents) == (latents, None)
     assert psnr(picture, helped.layer.decoded) > 31 > 15 > psnr(picture, hat)
     assert _cost(picture, helped, 9000) < _cost(picture, alone, 9000)
-    coarser = plan.choose_layer(picture, latents, plan.usual_worth(6100), pytest.fail)
+    coarser = plan.choose_layer(picture, latents, plan.usual_lambda(6100), pytest.fail)
     assert len(coarser.layer.data) < len(helped.layer.data)
 
 
@@ -263,7 +265,7 @@ def test_the_step_suits_a_pattern(quality):
     hat = np.clip(picture + np.random.default_rng(0).normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
     picture[:48, :48], hat[:48, :48] = CHECKERS[:48, :48], 128
     latents = _latents(hat, picture.size // 30)
-    helped = plan.choose_layer(picture, latents, plan.usual_worth(quality), lambda _: latents)
+    helped = plan.choose_layer(picture, latents, plan.usual_lambda(quality), lambda _: latents)
     assert (helped.latents, step_of(helped.layer.data)) == (latents, 32)
     assert psnr(picture, helped.layer.decoded) > 37
 
@@ -276,7 +278,7 @@ def test_a_file_with_latents_that_fail_in_a_part(codec):
 
         def choose(colour, latents, worth, code, beside=beside):
             return plan.Choice(
-                encode_layer(colour, latents.hat if beside else None, 20), latents if beside else None, 20
+                encode_layer(colour, latents.x_hat if beside else None, 20), latents if beside else None, 20
             )
 
         with mock.patch.object(plan, "choose_layer", choose):

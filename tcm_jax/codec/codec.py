@@ -1,6 +1,6 @@
 """The codec: pictures to `.tcm` bytes and back (docs/format.md).
 
-Encoder and decoder run the same compiled functions (tiled_network.py) slice by slice (slices.py), so on one machine
+Encoder and decoder run the same compiled functions (tiled_network.py) slice by slice, so on one machine
 they see the same numbers to the last bit. Across machines what the file says of scales near a boundary absorbs
 differences of up to the guard band.
 """
@@ -12,18 +12,15 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from tcm_jax.codec.alpha_and_metadata import pack_sections
 from tcm_jax.codec.container import MAX_GUARD_BAND, Container, pack
 from tcm_jax.codec.decoder import Decoder
-from tcm_jax.codec.effort import NO_EFFORT, Effort, lambda_of
+from tcm_jax.codec.effort import Effort
 from tcm_jax.codec.guard_band import GUARD_BAND
+from tcm_jax.codec.picture_encoder import PictureEncoder
 from tcm_jax.codec.residual import plan
-from tcm_jax.codec.residual.layer import encode_layer
-from tcm_jax.codec.slices import gain_level, highest_plain
+from tcm_jax.codec.slice_encoder import SliceEncoder
 from tcm_jax.codec.symbols import Measured
-from tcm_jax.codec.tile_sizes import entropy_side
 from tcm_jax.codec.tiled_network import TiledNetwork
-from tcm_jax.codec.tiles import ENTROPY_HALO
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, ImageError, StreamError
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.pictures import Picture
@@ -34,7 +31,6 @@ from tcm_jax.weights.embedded import embedded_by_id
 from tcm_jax.weights.files import load_weights
 from tcm_jax.weights.weights import Weights
 
-LAYERED_TILE = 1024  # pixels a side; below a layer g_s has the file's tiles, too
 DEFAULT_QUALITY = 55.0  # of a variable-rate model, 1 to 100
 
 
@@ -76,6 +72,7 @@ class Codec(Decoder):
             raise ConfigError(f"the guard band must lie between 0 and {MAX_GUARD_BAND}, not {guard_band}")
         super().__init__(weights, TiledNetwork(weights, device), coder, tile)
         self.guard_band, self._device = guard_band, device
+        self._encoder = SliceEncoder(weights, self.network, coder)
         self._others: dict[Path, Codec] = {}  # of other embedded weights, once a file asks for them
 
     @with_pinned
@@ -113,7 +110,7 @@ class Codec(Decoder):
         container, colour = self._encode(picture, quality, max_pixels, max_error, Effort.of(effort), measured)
         data = pack(container)
         if colour is None:
-            colour = self._synthesize(container, measured.coded, self.tile)
+            colour = self._encoder.synthesize(container, measured.coded, self.tile)
         return Encoded(
             data=data,
             reconstruction=dataclasses.replace(picture, colour=colour).array,
@@ -140,7 +137,7 @@ class Codec(Decoder):
 
     def _colour_elsewhere(self, file: Container, problem: str) -> np.ndarray:
         """Decodes the file's colours on the CPU with kernels, where this network runs elsewhere. Raises StreamError."""
-        if self._is_reference:
+        if self.network.is_reference:
             raise StreamError(problem)
         try:
             devices = jax.local_devices(backend="cpu") if kernels.available() else []
@@ -153,11 +150,6 @@ class Codec(Decoder):
             )
         return Codec(self.weights, self.coder, self.guard_band, self.tile, devices[0])._colour(file)
 
-    @property
-    def _is_reference(self) -> bool:
-        """Whether this device computes x_hat as all that write a layer do: a CPU with kernels."""
-        return self.network.params.device.platform == "cpu" and kernels.available()
-
     def _quality(self, quality: float | None) -> int | None:
         """The quality in hundredths, as a file holds it; None for weights of one rate. Raises ConfigError."""
         if quality is None and self.weights.config.levels == 0:
@@ -168,17 +160,6 @@ class Codec(Decoder):
         if self.weights.config.levels == 0:
             raise ConfigError(f"the weights {self.weights.name} have one rate; leave the quality out")
         return round(100 * float(quality))
-
-    def _lambda(self, hundredths: int) -> float:
-        """That of the weights at a quality, if they say it: bits a pixel for a squared level of 8 bits."""
-        if not self.weights.config.levels or "lambda" not in self.weights.metadata:
-            return plan.usual_worth(hundredths)
-        return lambda_of(self.weights, gain_level(hundredths, self.weights.config.levels))
-
-    def _worth(self, hundredths: int) -> float:
-        """Bits a pixel for a squared level where other errors do not count: weights for the eye have a mixture."""
-        share = plan.SHARE_FOR_EYE if self.weights.metadata.get("distortion") == "visual" else 1.0
-        return share * self._lambda(hundredths)
 
     def _encode(
         self,
@@ -191,112 +172,12 @@ class Codec(Decoder):
     ) -> tuple[Container, np.ndarray | None]:
         """(what the file says, the decoded colours if they are known)."""
         _check_size(picture, max_pixels)
-        if max_error is not None:
-            if quality is not None:
-                raise ConfigError("give one of quality and max_error, not both")
-            return self._layered(picture, plan.step_of_error(max_error), effort, measured)
-        hundredths = self._quality(quality)
-        if hundredths is not None and hundredths > plan.LAYER_FROM:
-            step = plan.step_of_quality(hundredths, self._lambda(plan.LAYER_FROM))
-            return self._layered(picture, step, effort, measured)
-        worth = 0.0 if hundredths is None else self._worth(hundredths)
-        if not plan.is_tried(picture.colour, worth):
-            return self._latents(picture, hundredths, effort, measured, self.tile), None
-        code = self._coder_of(picture, hundredths, NO_EFFORT, measured)
-        latents = code(picture.colour)
-        choice = plan.choose_layer(picture.colour, latents, worth, code if self._is_reference else None)
-        if choice is None and effort.level:  # the search is for what was chosen without one
-            return self._latents(picture, hundredths, effort, measured, self.tile), None
-        if choice is None:
-            measured.copy_from(latents.measured)
-            other_tiles = latents.container.tile and self.tile is None  # without a layer g_s chooses its own
-            return latents.container, None if other_tiles else latents.hat
-        if effort.level:
-            choice = plan.searched(picture.colour, choice, self._coder_of(picture, hundredths, effort, measured))
-        return self._file_of(picture, choice, measured)
-
-    def _layered(self, picture: Picture, step: int, effort: Effort, measured: Measured) -> tuple[Container, np.ndarray]:
-        """(a file with a layer of that step, beside latents where they pay; the decoded colours)."""
-        alone = plan.Choice(encode_layer(picture.colour, None, step), None, step)
-        if step < plan.LATENTS_FROM or not self._is_reference:
-            return self._file_of(picture, alone, measured)
-        hundredths = highest_plain(self.weights.config) if self.weights.config.levels else None
-        code = self._coder_of(picture, hundredths, NO_EFFORT, measured)
-        latents = code(picture.colour)
-        spared = plan.spared_latents(picture.colour, latents, self._worth(hundredths or 10_000), code)
-        found = [plan.Choice(encode_layer(picture.colour, x.hat, step), x, step) for x in (latents, spared) if x]
-        choice = min(found, key=lambda choice: choice.bytes)
-        if effort.level:
-            choice = plan.searched(picture.colour, choice, self._coder_of(picture, hundredths, effort, measured))
-        return self._file_of(picture, min((alone, choice), key=lambda choice: choice.bytes), measured)
-
-    def _file_of(self, picture: Picture, choice: plan.Choice, measured: Measured) -> tuple[Container, np.ndarray]:
-        """(a file with a layer, over latents if it has any; the decoded colours)."""
-        if choice.latents is None:
-            return self._alone(picture, choice.layer.data), choice.layer.decoded
-        measured.copy_from(choice.latents.measured)
-        return dataclasses.replace(choice.latents.container, layer=choice.layer.data), choice.layer.decoded
-
-    def _coder_of(self, picture: Picture, hundredths: int | None, effort: Effort, measured: Measured) -> plan.Code:
-        """A function that codes other colours of the picture as latents that may get a layer."""
-
-        def code(colour: np.ndarray) -> plan.Latents:
-            found = Measured(bits=measured.bits, kept=True)
-            tile = self._layered_tile(picture)
-            container = self._latents(dataclasses.replace(picture, colour=colour), hundredths, effort, found, tile)
-            return plan.Latents(colour, container, self._synthesize(container, found.coded, container.tile), found)
-
-        return code
-
-    def _alone(self, picture: Picture, layer: bytes) -> Container:
-        """A file without latents; any weights decode it."""
-        height, width = picture.colour.shape[:2]
-        return Container(
-            width=width,
-            height=height,
-            model_id=bytes(8),
-            guard_band=0.0,
-            checksums=(),
-            stream=b"",
-            quality=None,
-            tile=0,
-            grey=picture.colour.ndim == 2,
-            sides=None,
-            layer=layer,
-            **pack_sections(picture),
-        )
-
-    def _layered_tile(self, picture: Picture) -> int | None:
-        """Side of tiles of a file that may get a layer: below that g_s has the entropy model's tiles, too."""
-        size = padded_size(*picture.colour.shape[:2])
-        return LAYERED_TILE if self.tile is None and not self.network.in_one_piece(size) else self.tile
-
-    def _latents(
-        self, picture: Picture, hundredths: int | None, effort: Effort, measured: Measured, side: int | None
-    ) -> Container:
-        """A file of latents alone, with tiles of that side (None: chosen)."""
-        height, width = picture.colour.shape[:2]
-        size = padded_size(height, width)
-        if side is None:
-            tile = entropy_side(size, self.weights.config, ENTROPY_HALO)
-        else:
-            tile = side if max(size) > side else 0
-        colour = _three_channels(picture.colour)
-        improve = self._slices.improvement(picture.colour, hundredths, effort)
-        writer, sides = self._slices.encode(colour, hundredths, self.guard_band, tile, self.tile, measured, improve)
-        return Container(
-            width=width,
-            height=height,
-            model_id=self.model_id,
-            guard_band=self.guard_band,
-            checksums=tuple(writer.checksums),
-            stream=writer.encoder.finish(),
-            quality=hundredths,
-            tile=tile,
-            grey=picture.colour.ndim == 2,
-            sides=sides,
-            **pack_sections(picture),
-        )
+        encoder = PictureEncoder(self._encoder, self.guard_band, self.tile, picture, effort, measured)
+        if max_error is None:
+            return encoder.of_quality(self._quality(quality))
+        if quality is not None:
+            raise ConfigError("give one of quality and max_error, not both")
+        return encoder.of_step(plan.step_of_error(max_error))
 
 
 def _check_size(picture: Picture, max_pixels: int) -> None:
@@ -309,8 +190,3 @@ def _check_size(picture: Picture, max_pixels: int) -> None:
             f"the picture has {width}x{height} pixels; padded to multiples of {PAD_MULTIPLE}, that is over the limit "
             f"of {max_pixels:,}"
         )
-
-
-def _three_channels(colour: np.ndarray) -> np.ndarray:
-    """RGB as it is; grey three times, without a copy."""
-    return colour if colour.ndim == 3 else np.broadcast_to(colour[..., None], (*colour.shape, 3))

@@ -9,9 +9,8 @@ import numpy as np
 from tcm_jax.codec.alpha_and_metadata import unpack_metadata, unpack_plane
 from tcm_jax.codec.container import MAX_TILE, MIN_TILE, Container, parse
 from tcm_jax.codec.decoding_network import DecodingNetwork
-from tcm_jax.codec.detail_slices import CodedSlices
 from tcm_jax.codec.residual.layer import ChecksumError, decode_layer
-from tcm_jax.codec.slices import SliceCoder
+from tcm_jax.codec.slice_decoder import SliceDecoder
 from tcm_jax.entropy import coders
 from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
 from tcm_jax.images.limits import MAX_PIXELS
@@ -45,7 +44,7 @@ class Decoder(abc.ABC):
             raise ConfigError(f"tiles are multiples of {PAD_MULTIPLE} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
         self.weights, self.network, self.coder, self.tile = weights, network, coder, tile
         self.model_id = bytes.fromhex(weights.identity)[:8]
-        self._slices = SliceCoder(weights, network, coder)
+        self._slices = SliceDecoder(weights, network, coder)
 
     def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         """Bytes of a `.tcm` file to the picture, uint8 of the shape that was compressed (without a lone channel axis).
@@ -82,9 +81,9 @@ class Decoder(abc.ABC):
     def _colour(self, file: Container) -> np.ndarray:
         """The colours that a file's latents and layer decode to, uint8 [H, W, 3] or [H, W]. Raises StreamError."""
         if not file.layer:
-            return self._synthesize(file, self._slices.decode(file), self.tile)
+            return self._slices.synthesize(file, self._slices.decode(file), self.tile)
         shape = (file.height, file.width) + (() if file.grey else (3,))
-        x_hat = self._synthesize(file, self._slices.decode(file), file.tile) if file.has_latents else None
+        x_hat = self._slices.synthesize(file, self._slices.decode(file), file.tile) if file.has_latents else None
         try:
             return decode_layer(file.layer, x_hat, shape)
         except ChecksumError as error:
@@ -97,9 +96,3 @@ class Decoder(abc.ABC):
     @abc.abstractmethod
     def _colour_elsewhere(self, file: Container, problem: str) -> np.ndarray:
         """Decodes the colours of a file whose layer over latents this network did not decode. Raises StreamError."""
-
-    def _synthesize(self, file: Container, coded: CodedSlices, tile: int | None) -> np.ndarray:
-        """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""
-        size, level = (file.height, file.width), self._slices.level(file.quality)
-        colour = self.network.synthesize(coded.y_hat, coded.detail_symbols, level, size, tile)
-        return ((colour.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8) if file.grey else colour

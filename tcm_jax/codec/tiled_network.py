@@ -18,6 +18,7 @@ from tcm_jax.codec.tile_sizes import ANALYSIS_VALUES, SYNTHESIS_VALUES, piece_pi
 from tcm_jax.codec.tiles import ANALYSIS_HALO, SYNTHESIS_HALO, Grid, over_tiles, part
 from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
+from tcm_jax.ops import kernels
 from tcm_jax.weights.weights import Weights
 
 _CHUNK = 1 << 16  # symbols whose likelihoods are computed at a time
@@ -109,6 +110,11 @@ class TiledNetwork(DecodingNetwork):
     def compute(self, program: str, *args: Any) -> Any:
         """Results of one of the programs above, of one tile."""
         return globals()[f"_{program}"](self.config, self.params, *args)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this device computes x_hat as all that write a residual layer do: a CPU with kernels."""
+        return self.params.device.platform == "cpu" and kernels.available()
 
     @property
     def synthesis_pixels(self) -> int:

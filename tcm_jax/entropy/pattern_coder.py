@@ -6,8 +6,9 @@ right is an adaptive bit.
 """
 
 import numpy as np
-from numpy import int32, int64, uint8
+from numpy import int32, int64, uint8, uint16
 
+from tcm_jax.entropy.binary_coder import MASK, code_bit, code_number, even_chances, open_coder
 from tcm_jax.system.machine_code import INTEGER, Array
 from tcm_jax.system.object_code import callee, compiled
 
@@ -19,75 +20,30 @@ _FLAGS = GUESSES * 4 * 16 * 64
 _TREE = 256 * 256
 _CACHE = 64 << CACHE_BITS
 _NUMBERS = 3 * 16 * 64  # channel, activity; zero, sign, exponent, first bits
-_MASK = 0xFFFFFFFF
 # 2**32 by the divisors of `_learn`, rounded up: a product shifted by 32 is the quotient of any number below 2**18.
 _INVERSES = -(-(1 << 32) // np.arange(3, 64, 2, dtype=np.int64))
 AHEAD = 2  # bytes that a decoder has read when it is done, beyond the two that an encoder adds at the end
 
 
 _callee = callee(inline="never")
-_INTS, _LONGS, _TABLE = Array(int32, 1), Array(int64, 1), Array(int32, 2)
-
-
-@_callee
-def _bit(coder, stream, chances, index, bit, encoding):
-    """Codes one bit with the chance of a 1, of 65536, that two averages of different speed give."""
-    fast, slow = chances[index, 0], chances[index, 1]
-    p = (int64(fast) + slow) >> 1
-    low, high = coder[0], coder[1]
-    size = high - low
-    middle = low + (size >> 16) * p + (((size & 0xFFFF) * p) >> 16)
-    if not encoding:
-        bit = int64(coder[2] <= middle)
-    seen = chances[index, 2]
-    quick, steady = min(seen, 4), min(seen, 7)
-    chances[index, 2] = min(seen + 1, 7)
-    if bit:
-        high = middle
-        chances[index, 0] = fast + ((65535 - fast) >> quick)
-        chances[index, 1] = slow + ((65535 - slow) >> steady)
-    else:
-        low = middle + 1
-        chances[index, 0] = fast - (fast >> quick)
-        chances[index, 1] = slow - (slow >> steady)
-    while (low ^ high) & 0xFF000000 == 0:
-        if encoding:
-            stream[coder[3]] = high >> 24
-        else:
-            coder[2] = (coder[2] << 8) & _MASK
-            if coder[3] < stream.size:
-                coder[2] |= stream[coder[3]]
-        coder[3] += 1
-        low = (low << 8) & _MASK
-        high = (high << 8) & _MASK | 255
-    coder[0], coder[1] = low, high
-    return bit
-
-
-@_callee
-def _tree(coder, stream, chances, value, bits, encoding):
-    """Codes a number of so many bits, the highest first."""
-    node = 1
-    for shift in range(bits - 1, -1, -1):
-        node = node << 1 | _bit(coder, stream, chances, node, (value >> shift) & 1, encoding)
-    return node - (1 << bits)
+_INTS, _LONGS, _CHANCES = Array(int32, 1), Array(int64, 1), Array(uint16, 2)
 
 
 @_callee
 def _number(coder, stream, chances, value, encoding):
     """Codes an integer from -255 to 255: whether it is 0, its sign, how many bits it has, and they; 64 chances."""
-    if _bit(coder, stream, chances, 0, int64(value == 0), encoding):
+    if code_bit(coder, stream, chances, 0, int64(value == 0), encoding):
         return 0
-    negative = _bit(coder, stream, chances, 1, int64(value < 0), encoding)
+    negative = code_bit(coder, stream, chances, 1, int64(value < 0), encoding)
     size = abs(value)
     bits = 1
-    while bits < 8 and _bit(coder, stream, chances, 1 + bits, int64(size >> bits != 0), encoding):
+    while bits < 8 and code_bit(coder, stream, chances, 1 + bits, int64(size >> bits != 0), encoding):
         bits += 1
     result = 1
     for shift in range(bits - 2, -1, -1):
         known = min(result, 3) if bits > 2 else 1
         at = 10 + 4 * bits + known if shift >= bits - 3 else 46 + min(shift, 7)
-        result = result << 1 | _bit(coder, stream, chances, at, (size >> shift) & 1, encoding)
+        result = result << 1 | code_bit(coder, stream, chances, at, (size >> shift) & 1, encoding)
     return -result if negative else result
 
 
@@ -125,26 +81,27 @@ def _colour(coder, stream, numbers, pixel, west, north, northwest, channels, enc
 @_callee
 def _hashes(line, up, upup, c):
     """Places in the tables of 2, 4, 10 and 15 neighbours."""
-    pair = (int64(line[c - 1]) * 0x3C6EF372 + int64(up[c]) * 0x1B873593) & _MASK
-    pair = ((pair ^ pair >> 15) * 0x2C1B3C6D) & _MASK
+    pair = (int64(line[c - 1]) * 0x3C6EF372 + int64(up[c]) * 0x1B873593) & MASK
+    pair = ((pair ^ pair >> 15) * 0x2C1B3C6D) & MASK
     low = int64(line[c - 1]) * 0x2545F491 + int64(up[c]) * 0x1B873593 + int64(up[c - 1]) * 0x27D4EB2F
-    low = (low + int64(up[c + 1]) * 0x165667B1) & _MASK
+    low = (low + int64(up[c + 1]) * 0x165667B1) & MASK
     high = low * 0x85EBCA6B + int64(line[c - 2]) * 0x45D9F3B + int64(line[c - 3]) * 0x119DE1F3
-    high = (high & _MASK) + int64(upup[c]) * 0x344B5409 + int64(up[c + 2]) * 0x1C69B3F5
-    high = (high & _MASK) + int64(up[c - 2]) * 0x0E2AD7A9 + int64(upup[c + 1]) * 0x1E35A7BD
-    low = ((low ^ low >> 15) * 0x2C1B3C6D) & _MASK
-    high = (((high & _MASK) ^ (high & _MASK) >> 15) * 0x297A2D39) & _MASK
-    match = (high * 0x85EBCA6B & _MASK) + int64(line[c - 4]) * 0x45D9F3B + int64(line[c - 5]) * 0x119DE1F3
-    match = (match & _MASK) + int64(line[c - 6]) * 0x344B5409 + int64(up[c + 3]) * 0x1C69B3F5
-    match = (match & _MASK) + int64(upup[c - 1]) * 0x0E2AD7A9
-    match = (((match & _MASK) ^ (match & _MASK) >> 15) * 0x297A2D39) & _MASK
+    high = (high & MASK) + int64(upup[c]) * 0x344B5409 + int64(up[c + 2]) * 0x1C69B3F5
+    high = (high & MASK) + int64(up[c - 2]) * 0x0E2AD7A9 + int64(upup[c + 1]) * 0x1E35A7BD
+    low = ((low ^ low >> 15) * 0x2C1B3C6D) & MASK
+    high = (((high & MASK) ^ (high & MASK) >> 15) * 0x297A2D39) & MASK
+    match = (high * 0x85EBCA6B & MASK) + int64(line[c - 4]) * 0x45D9F3B + int64(line[c - 5]) * 0x119DE1F3
+    match = (match & MASK) + int64(line[c - 6]) * 0x344B5409 + int64(up[c + 3]) * 0x1C69B3F5
+    match = (match & MASK) + int64(upup[c - 1]) * 0x0E2AD7A9
+    match = (((match & MASK) ^ (match & MASK) >> 15) * 0x297A2D39) & MASK
     return pair >> 32 - PAIR_BITS, low >> 32 - LOW_BITS, high >> 32 - HIGH_BITS, match >> 32 - MATCH_BITS
 
 
 @_callee
 def _learn(table, place, guess, right, pixel, inverses):
-    """Moves the chance of a table's guess, (pixel, chance, times seen); one that is mostly wrong is replaced."""
-    chance, seen = int64(table[place, 1]), int64(table[place, 2])
+    """Moves the chance of a table's guess; one that is mostly wrong is replaced."""
+    entry = table[place]
+    known, chance, seen = entry >> 21, entry >> 5 & 0xFFFF, entry & 31
     # Rounded down, by 2 * seen + 3.
     if right:
         chance += (65535 - chance) * 2 * inverses[seen] >> 32
@@ -154,18 +111,18 @@ def _learn(table, place, guess, right, pixel, inverses):
         seen += 1
     if seen == 1 and guess < 0:
         chance = 49152
-        table[place, 0] = pixel + 1
+        known = pixel + 1
     elif chance < 32768:
-        table[place, 0] = pixel + 1
+        known = pixel + 1
         chance = 65535 - chance
         seen = min(seen, 4)
-    table[place, 1], table[place, 2] = chance, seen
+    table[place] = known << 21 | chance << 5 | seen
 
 
 @_callee
 def _place(pixel):
     """Where a colour stands in the cache, if it does."""
-    return (int64(pixel) * 0x1E35A7BD & _MASK) >> 32 - CACHE_BITS
+    return (int64(pixel) * 0x1E35A7BD & MASK) >> 32 - CACHE_BITS
 
 
 @_callee
@@ -183,7 +140,7 @@ def _certainty(table, place):
 
     0 .. 63; below 0 for one that never was.
     """
-    return min(table[place, 2], 4) - 1 << 4 | table[place, 1] >> 12
+    return min(table[place] & 31, 4) - 1 << 4 | table[place] >> 17 & 15
 
 
 @_callee
@@ -197,7 +154,7 @@ def _guessed(coder, stream, flags, guesses, certainties, pixel, west, north, pat
         if tried:
             continue
         at = ((i * 64 + certainties[i]) * 4 + (guess == west) + 2 * (guess == north)) * 16 + pattern
-        if _bit(coder, stream, flags, at, int64(guess == pixel), encoding):
+        if code_bit(coder, stream, flags, at, int64(guess == pixel), encoding):
             return i, guess
     return -1, pixel
 
@@ -205,11 +162,11 @@ def _guessed(coder, stream, flags, guesses, certainties, pixel, west, north, pat
 @_callee
 def _in_palette(coder, stream, tree, palette, bits, pixel, west, encoding):
     """Codes a pixel by its number in the palette, of so many bits."""
-    around = ((int64(west) * 0x2545F491 & _MASK) >> 24) << 8
+    around = ((int64(west) * 0x2545F491 & MASK) >> 24) << 8
     index = 0
     if encoding:
         index = np.searchsorted(palette, pixel)
-    index = _tree(coder, stream, tree[around : around + 256], index, bits, encoding)
+    index = code_number(coder, stream, tree[around : around + 256], index, bits, encoding)
     return int64(palette[min(index, palette.size - 1)])
 
 
@@ -217,11 +174,11 @@ def _in_palette(coder, stream, tree, palette, bits, pixel, west, encoding):
 def _new(coder, stream, cache, cached, in_cache, numbers, pixel, west, north, northwest, channels, pattern, encoding):
     """Codes a pixel as one of the colours that came last, or by its channels."""
     place = _place(pixel)
-    known = _bit(coder, stream, in_cache, pattern, int64(cache[place] == pixel + 1), encoding)
+    known = code_bit(coder, stream, in_cache, pattern, int64(cache[place] == pixel + 1), encoding)
     if known:
-        around = ((int64(west) * 0x2545F491 & _MASK) >> 26) << CACHE_BITS
+        around = ((int64(west) * 0x2545F491 & MASK) >> 26) << CACHE_BITS
         node = cached[around : around + (1 << CACHE_BITS)]
-        pixel = max(int64(cache[_tree(coder, stream, node, place, CACHE_BITS, encoding)]) - 1, 0)
+        pixel = max(int64(cache[code_number(coder, stream, node, place, CACHE_BITS, encoding)]) - 1, 0)
     else:
         pixel = _colour(coder, stream, numbers, pixel, west, north, northwest, channels, encoding)
     cache[_place(pixel)] = pixel + 1
@@ -233,28 +190,19 @@ def code(picture: np.ndarray, palette: np.ndarray, stream: np.ndarray, encoding:
 
     `palette` is all pixels that there are, sorted, or empty for more than 256.
     """
-    tables = (np.zeros((1 << bits, 3), np.int32) for bits in (PAIR_BITS, LOW_BITS, HIGH_BITS))
+    # An entry is (pixel + 1) << 21 | chance << 5 | times seen, 0 for none.
+    tables = (np.zeros(1 << bits, np.int64) for bits in (PAIR_BITS, LOW_BITS, HIGH_BITS))
     matches, cache = np.zeros(1 << MATCH_BITS, np.int32), np.zeros(1 << CACHE_BITS, np.int32)
-    chances = (_chances(count) for count in (_CACHE, 16, _FLAGS, _TREE, _NUMBERS))
+    chances = (even_chances(count) for count in (_CACHE, 16, _FLAGS, _TREE, _NUMBERS))
     rows, guesses = np.zeros((3, picture.shape[1] + 2 * MARGIN), np.int32), np.zeros((2, GUESSES), np.int64)
     samples = picture.reshape(-1, picture.shape[2])
-    return _code(samples, picture.shape[1], palette, stream, encoding, _opened(stream, encoding), rows, *tables,
+    return _code(samples, picture.shape[1], palette, stream, encoding, open_coder(stream, encoding), rows, *tables,
                  matches, cache, *chances, *guesses, _INVERSES)  # fmt: skip
 
 
-def _chances(count: int) -> np.ndarray:
-    """Even chances, seen once: [count, 3], a quick average, a steady one, and how often they were moved."""
-    return np.tile(np.array([32768, 32768, 1], np.int32), (count, 1))
-
-
-def _opened(stream: np.ndarray, encoding: bool) -> np.ndarray:
-    """State of the range coder: low, high, what a decoder has read ahead, position in the stream."""
-    ahead = 0 if encoding else int.from_bytes(stream[:4].tobytes().ljust(4, b"\0"), "big")
-    return np.array([0, _MASK, ahead, 0 if encoding else 4], np.int64)
-
-
-@compiled(Array(uint8, 2), INTEGER, Array(int32, 1, readonly=True), Array(uint8, 1), INTEGER, _LONGS, _TABLE, _TABLE,
-          _TABLE, _TABLE, _INTS, _INTS, _TABLE, _TABLE, _TABLE, _TABLE, _TABLE, _LONGS, _LONGS, _LONGS)  # fmt: skip
+@compiled(Array(uint8, 2), INTEGER, Array(int32, 1, readonly=True), Array(uint8, 1), INTEGER, _LONGS, Array(int32, 2),
+          _LONGS, _LONGS, _LONGS, _INTS, _INTS, _CHANCES, _CHANCES, _CHANCES, _CHANCES, _CHANCES, _LONGS, _LONGS,
+          _LONGS)  # fmt: skip
 def _code(samples, width, palette, stream, encoding, coder, rows, pair_table, low_table, high_table, matches, cache,
           cached, in_cache, flags, tree, numbers, guesses, certainties, inverses):  # fmt: skip
     """What `code` does for rows of `width` samples [H * W, 1 or 3], in memory that it is given."""
@@ -276,8 +224,8 @@ def _code(samples, width, palette, stream, encoding, coder, rows, pair_table, lo
             if length == 0:
                 source = int64(matches[match]) - 1
             guesses[0] = _pixel(samples, source) if source >= 0 else int64(-1)
-            guesses[1], guesses[2] = high_table[high, 0] - 1, low_table[low, 0] - 1
-            guesses[3] = pair_table[pair, 0] - 1
+            guesses[1], guesses[2] = (high_table[high] >> 21) - 1, (low_table[low] >> 21) - 1
+            guesses[3] = (pair_table[pair] >> 21) - 1
             guesses[4], guesses[5], guesses[6], guesses[7] = west, north, northeast, northwest
             certainties[0], certainties[1] = length_bits, _certainty(high_table, high)
             certainties[2], certainties[3] = _certainty(low_table, low), _certainty(pair_table, pair)

@@ -16,12 +16,12 @@ from tcm_jax.images.metrics import mean_squared_error
 from tcm_jax.model.config import LATENT_STRIDE
 
 LAYER_FROM = 9500  # hundredths of quality: above it the layer carries the error down, to nothing at 100
-_HELPED_FROM = 0.01355  # worth of a squared level above which no picture is left to latents that fail
+_HELPED_FROM = 0.01355  # lambda above which no picture is left to latents that fail
 SHARE_FOR_EYE = 0.2  # of lambda, for which a squared error counts beside latents for the eye: a layer's look worse
 MOST_ERROR = 127
 LATENTS_FROM = 6  # the finest step at which latents are worth their bytes: below it files are smaller without
 _COARSEST = 24, 0.0675  # the step at LAYER_FROM, and the lambda there
-_WORTH = 0.0009, 0.085  # bits a pixel for a squared level, at quality 1 and 100, of weights that do not say
+_LAMBDAS = 0.0009, 0.085  # bits a pixel for a squared level, at quality 1 and 100, of weights that do not say
 _STEEPEST = 0.5 / np.log(2)  # bits a sample by which e times the squared error is less
 _LEAST_GAIN = 0.15  # of the latents' bits: what the layer must be expected to save before it is tried
 _MANY_REPEATS = 0.3  # share of pixels that equal a neighbour, above which the layer alone may be smaller than latents
@@ -34,7 +34,7 @@ class Latents(NamedTuple):
 
     colour: np.ndarray
     container: Container
-    hat: np.ndarray
+    x_hat: np.ndarray
     measured: Measured
 
     @property
@@ -81,29 +81,29 @@ def _efficient(step: float) -> int:
     return 1 if step < 1.5 else max(2, min(2 * round(step / 2), 254))
 
 
-def is_tried(colour: np.ndarray, worth: float) -> bool:
+def is_tried(colour: np.ndarray, lam: float) -> bool:
     """Whether `choose_layer` is asked: where errors are worth much, and of pictures that look drawn for any worth.
 
     What it asks for, the latents' picture, takes about as long as the latents.
     """
-    if worth > _HELPED_FROM:
+    if lam > _HELPED_FROM:
         return True
     bands = [colour[top : top + _BAND] for top in range(0, len(colour), _BANDS)]
-    return worth > 0 and float(np.mean([repeats(band) for band in bands])) >= _MANY_REPEATS
+    return lam > 0 and float(np.mean([repeats(band) for band in bands])) >= _MANY_REPEATS
 
 
-def choose_layer(colour: np.ndarray, latents: Latents, worth: float, code: Code | None) -> Choice | None:
+def choose_layer(colour: np.ndarray, latents: Latents, lam: float, code: Code | None) -> Choice | None:
     """The layer, beside latents or in their place, that costs less than they do alone, or None.
 
     Costs are bits and squared errors, each of which is worth so many bits a pixel. `code` makes other latents, which
     are spared what they fail at; without it no layer goes beside any. Most pictures are not tried, as that takes much
     longer than their latents.
     """
-    pixels, error = colour.shape[0] * colour.shape[1], mean_squared_error(colour, latents.hat)
-    best, least = None, 8 * latents.bytes + worth * pixels * error
-    for step, beside in _candidates(colour, latents, error, worth, code):
-        choice = Choice(encode_layer(colour, beside.hat if beside else None, step), beside, step)
-        cost = 8 * choice.bytes + worth * pixels * mean_squared_error(colour, choice.layer.decoded)
+    pixels, error = colour.shape[0] * colour.shape[1], mean_squared_error(colour, latents.x_hat)
+    best, least = None, 8 * latents.bytes + lam * pixels * error
+    for step, beside in _candidates(colour, latents, error, lam, code):
+        choice = Choice(encode_layer(colour, beside.x_hat if beside else None, step), beside, step)
+        cost = 8 * choice.bytes + lam * pixels * mean_squared_error(colour, choice.layer.decoded)
         if cost < least:
             best, least = choice, cost
     return best
@@ -114,40 +114,40 @@ def searched(colour: np.ndarray, choice: Choice, search: Code) -> Choice:
     if choice.latents is None:
         return choice
     latents = search(choice.latents.colour)
-    return Choice(encode_layer(colour, latents.hat, choice.step), latents, choice.step)
+    return Choice(encode_layer(colour, latents.x_hat, choice.step), latents, choice.step)
 
 
 def _candidates(
-    colour: np.ndarray, latents: Latents, error: float, worth: float, code: Code | None
+    colour: np.ndarray, latents: Latents, error: float, lam: float, code: Code | None
 ) -> list[tuple[int, Latents | None]]:
     """(step, latents below it, if any) of the layers that may cost less than latents of that mean squared error."""
-    floor = _floor(colour, worth)
+    floor = _floor(colour, lam)
     coarse = _efficient((12 * floor) ** 0.5)
-    failed = _expected_gain(colour, latents.hat, floor) > _LEAST_GAIN * 8 * latents.bytes
+    failed = _expected_gain(colour, latents.x_hat, floor) > _LEAST_GAIN * 8 * latents.bytes
     found: list[tuple[int, Latents | None]] = []
     if failed or _may_pay(colour, latents.bytes):
         found.append((1, None))
     as_good = max(1, 2 * int((3 * error) ** 0.5))  # the coarsest even step, or 1
     if failed:
-        found.append((_cheapest_step_alone(colour, worth, coarse), None))
+        found.append((_cheapest_step_alone(colour, lam, coarse), None))
     elif _bits_alone(colour, as_good) < (1 - _LEAST_GAIN) * 8 * latents.bytes:
-        found.append((min(as_good, _cheapest_step_alone(colour, worth, coarse)), None))
+        found.append((min(as_good, _cheapest_step_alone(colour, lam, coarse)), None))
     if failed and code:
-        found.append((_cheapest_step(colour, latents.hat, worth, coarse), latents))
-    if others := code and spared_latents(colour, latents, worth, code):
-        found.append((_cheapest_step(colour, others.hat, worth, coarse), others))
+        found.append((_cheapest_step(colour, latents.x_hat, lam, coarse), latents))
+    if others := code and spared_latents(colour, latents, lam, code):
+        found.append((_cheapest_step(colour, others.x_hat, lam, coarse), others))
     return found
 
 
-def spared_latents(colour: np.ndarray, latents: Latents, worth: float, code: Code) -> Latents | None:
+def spared_latents(colour: np.ndarray, latents: Latents, lam: float, code: Code) -> Latents | None:
     """Latents of the picture without what they fail at and a layer codes in few bits; None if there is little of it."""
-    simpler = spared(colour, latents.hat, _floor(colour, worth))
+    simpler = spared(colour, latents.x_hat, _floor(colour, lam))
     return None if simpler is None else code(simpler)
 
 
-def _cheapest_step(colour: np.ndarray, hat: np.ndarray, worth: float, coarse: int) -> int:
+def _cheapest_step(colour: np.ndarray, x_hat: np.ndarray, lam: float, coarse: int) -> int:
     """The step from half of `coarse` to its double that suits x_hat's errors best, which may have few values."""
-    rows = zip(colour, hat, strict=True)
+    rows = zip(colour, x_hat, strict=True)
     counts = sum(np.bincount((row.astype(np.int32) - guess).ravel() + 255, minlength=511) for row, guess in rows)
     errors, costs, channels = np.arange(-255, 256), {}, colour.size // (colour.shape[0] * colour.shape[1])
     for step in range(max(2, _efficient(coarse / 2)), min(2 * coarse, 254) + 1, 2):
@@ -155,30 +155,30 @@ def _cheapest_step(colour: np.ndarray, hat: np.ndarray, worth: float, coarse: in
         shares = np.bincount(symbols + 255, counts) / colour.size
         entropy = -(shares * np.log2(np.where(shares, shares, 1))).sum()
         squared = (counts * np.square(errors - step * symbols)).sum() / colour.size
-        costs[step] = entropy * channels + worth * squared
+        costs[step] = entropy * channels + lam * squared
     return min(costs, key=costs.__getitem__)
 
 
-def _cheapest_step_alone(colour: np.ndarray, worth: float, coarse: int) -> int:
+def _cheapest_step_alone(colour: np.ndarray, lam: float, coarse: int) -> int:
     """The step up to `coarse` that suits a layer alone best: below it where a sample takes less than a bit or two."""
     pixels, steps = colour.shape[0] * colour.shape[1], range(max(2, _efficient(coarse / 3)), max(2, coarse) + 1, 2)
-    return min(steps, key=lambda step: _bits_alone(colour, step) + worth * pixels * step**2 / 12)
+    return min(steps, key=lambda step: _bits_alone(colour, step) + lam * pixels * step**2 / 12)
 
 
-def usual_worth(hundredths: int) -> float:
+def usual_lambda(hundredths: int) -> float:
     """Bits a pixel that a squared level of mean error is worth at a quality of weights that do not say it."""
-    first, last = _WORTH
+    first, last = _LAMBDAS
     return first * (last / first) ** ((hundredths - 100) / 9900)
 
 
-def _floor(colour: np.ndarray, worth: float) -> float:
+def _floor(colour: np.ndarray, lam: float) -> float:
     """Squared error below which bits are worth more."""
-    return _STEEPEST * (colour.shape[2] if colour.ndim == 3 else 1) / worth
+    return _STEEPEST * (colour.shape[2] if colour.ndim == 3 else 1) / lam
 
 
-def _expected_gain(colour: np.ndarray, hat: np.ndarray, floor: float) -> float:
+def _expected_gain(colour: np.ndarray, x_hat: np.ndarray, floor: float) -> float:
     """Bits that a layer may save where blocks' squared errors are above `floor` (reverse water-filling)."""
-    ratio = np.maximum(block_errors(colour, hat) / floor, 1)
+    ratio = np.maximum(block_errors(colour, x_hat) / floor, 1)
     sizes = (np.diff(np.append(np.arange(0, length, LATENT_STRIDE), length)) for length in colour.shape[:2])
     return _STEEPEST * float(((ratio - 1 - np.log(ratio)) * np.outer(*sizes)).sum()) * colour[0, 0].size
 

@@ -12,19 +12,19 @@ _FAILED = 0.125  # of the squared error below which bits are worth more
 _LEAST = 0.02  # share of such blocks below which the picture stays
 
 
-def spared(colour: np.ndarray, hat: np.ndarray, floor: float) -> np.ndarray | None:
+def spared(colour: np.ndarray, x_hat: np.ndarray, floor: float) -> np.ndarray | None:
     """The picture, uint8 [H, W] or [H, W, 3], for the latents; None if it is better left as it is.
 
-    `hat` is what latents of the whole picture give, `floor` the squared error below which bits are worth more.
+    `x_hat` is what latents of the whole picture give, `floor` the squared error below which bits are worth more.
     """
-    left = (block_errors(colour, hat) > _FAILED * floor) & (_repeating(colour) > _REPEATING)
+    left = (block_errors(colour, x_hat) > _FAILED * floor) & (_repeating(colour) > _REPEATING)
     return _filled(colour, left) if left.mean() > _LEAST else None
 
 
-def block_errors(colour: np.ndarray, hat: np.ndarray) -> np.ndarray:
+def block_errors(colour: np.ndarray, x_hat: np.ndarray) -> np.ndarray:
     """Mean squared error of each block, float64 [rows, columns]."""
     rows = [
-        _means(np.square(colour[top : top + LATENT_STRIDE].astype(np.int32) - hat[top : top + LATENT_STRIDE]))
+        _means(np.square(colour[top : top + LATENT_STRIDE].astype(np.int32) - x_hat[top : top + LATENT_STRIDE]))
         for top in range(0, len(colour), LATENT_STRIDE)
     ]
     return np.stack(rows).reshape(*_grid(colour), -1).mean(-1)
