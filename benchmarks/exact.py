@@ -23,7 +23,8 @@ import numpy as np
 from tcm_jax.codec import Codec
 from tcm_jax.codec.container import parse
 from tcm_jax.errors import TcmError
-from tcm_jax.images.pictures import Picture, read_picture
+from tcm_jax.images.picture import Picture
+from tcm_jax.images.pictures import read_picture
 from tcm_jax.weights.files import load_weights
 
 ERROR = 12  # levels, of files with latents

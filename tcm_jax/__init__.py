@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from tcm_jax.codec import Codec
-    from tcm_jax.images.pictures import Picture
+    from tcm_jax.images.picture import Picture
 
     File = bytes | bytearray | memoryview | str | PathLike[str] | BinaryIO
 

@@ -19,7 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tcm_jax.codec import Codec, picture_encoder
 from tcm_jax.codec.residual.layer import Layer, encode_layer
-from tcm_jax.images.pictures import Picture
+from tcm_jax.images.picture import Picture
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.weights import files
 from tcm_jax.weights.weights import Weights

@@ -28,7 +28,7 @@ from tcm_jax import (
     pillow_plugin,
 )
 from tcm_jax.codec.effort import Effort
-from tcm_jax.images.pictures import Picture
+from tcm_jax.images.picture import Picture
 from tcm_jax.weights.files import load_weights, save_weights
 
 CASES = Path(__file__).parent / "cases"

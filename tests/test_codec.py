@@ -25,7 +25,7 @@ from tcm_jax.errors import (
     StreamError,
     WeightsError,
 )
-from tcm_jax.images.pictures import Picture
+from tcm_jax.images.picture import Picture
 from tcm_jax.weights.embedded import EARLIER_EMBEDDED
 from tcm_jax.weights.files import make_weights
 

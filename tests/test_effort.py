@@ -26,7 +26,8 @@ from tcm_jax.errors import ConfigError, ImageError
 from tcm_jax.evaluation.command import operating_points
 from tcm_jax.evaluation.measure import TcmMeter, quality_of
 from tcm_jax.images.metrics import psnr
-from tcm_jax.images.pictures import Picture, write_png
+from tcm_jax.images.picture import Picture
+from tcm_jax.images.pictures import write_png
 from tcm_jax.weights import files
 
 IMAGE = photograph(200, 100)  # 256x128 padded: one shape of program for all tests

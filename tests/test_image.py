@@ -12,7 +12,8 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from tcm_jax.errors import ImageError, TcmError
 from tcm_jax.images import bmp
-from tcm_jax.images.pictures import Picture, decode_image, decode_picture, encode_png, read_image, to_pil, write_png
+from tcm_jax.images.picture import Picture
+from tcm_jax.images.pictures import decode_image, decode_picture, encode_png, read_image, to_pil, write_png
 from tcm_jax.system.files import atomic_write
 
 RGB = np.random.RandomState(0).randint(0, 256, (12, 16, 3), dtype=np.uint8)

@@ -18,7 +18,8 @@ from png_files import chunk
 from tcm_jax.errors import TcmWarning
 from tcm_jax.images import jpeg, metadata, repair, tiff
 from tcm_jax.images.limits import MAX_METADATA
-from tcm_jax.images.pictures import Picture, decode_image, decode_picture, encode_png, for_png, from_pil, read_picture
+from tcm_jax.images.picture import Picture
+from tcm_jax.images.pictures import decode_image, decode_picture, encode_png, for_png, from_pil, read_picture
 
 CASES = Path(__file__).parent / "cases"
 RGB = np.random.RandomState(0).randint(0, 256, (16, 24, 3), dtype=np.uint8)

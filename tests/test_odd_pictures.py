@@ -16,7 +16,8 @@ from PIL import Image, ImageFile
 import tcm_jax
 from tcm_jax import cli
 from tcm_jax.errors import ImageError, TcmWarning
-from tcm_jax.images.pictures import Picture, decode_picture, read_picture
+from tcm_jax.images.picture import Picture
+from tcm_jax.images.pictures import decode_picture, read_picture
 
 CASES = Path(__file__).parent / "cases"
 GARBAGE = "is compressed without its EXIF (it has no TIFF header)"

@@ -13,7 +13,8 @@ from tcm_jax import cli
 from tcm_jax.cli import files, storage
 from tcm_jax.errors import ImageError, TcmError
 from tcm_jax.images.formats import suffixes
-from tcm_jax.images.pictures import Picture, decode_picture, encode_png
+from tcm_jax.images.picture import Picture
+from tcm_jax.images.pictures import decode_picture, encode_png
 
 NAMES = ("in/a.png", "in/deep/b.png", "in/deep/c.PNG")
 

@@ -14,7 +14,8 @@ from tcm_jax.cli.files import STANDARD, Job
 from tcm_jax.cli.stages import Stages
 from tcm_jax.cli.startup import quick_imports
 from tcm_jax.errors import ConfigError, ImageError, StreamError, TcmError
-from tcm_jax.images.pictures import Picture, decode_picture, encode_png, for_png
+from tcm_jax.images.picture import Picture
+from tcm_jax.images.pictures import decode_picture, encode_png, for_png
 
 if TYPE_CHECKING:
     from tcm_jax.codec.codec import Codec

@@ -8,7 +8,7 @@ import numpy as np
 
 from tcm_jax.errors import ImageError, StreamError
 from tcm_jax.images.limits import MAX_METADATA
-from tcm_jax.images.pictures import Picture
+from tcm_jax.images.picture import Picture
 
 _LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 20}]
 _LEFT, _UP = 1, 2  # bits of the filter byte: differences to the sample on the left, then to the row above

@@ -23,7 +23,7 @@ from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, ImageError, StreamError
 from tcm_jax.images.limits import MAX_PIXELS
-from tcm_jax.images.pictures import Picture
+from tcm_jax.images.picture import Picture
 from tcm_jax.model.config import PAD_MULTIPLE, padded_size
 from tcm_jax.ops import kernels
 from tcm_jax.system.devices import with_pinned

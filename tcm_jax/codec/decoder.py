@@ -14,7 +14,7 @@ from tcm_jax.codec.slice_decoder import SliceDecoder
 from tcm_jax.entropy import coders
 from tcm_jax.errors import ConfigError, ModelMismatchError, StreamError
 from tcm_jax.images.limits import MAX_PIXELS
-from tcm_jax.images.pictures import Picture
+from tcm_jax.images.picture import Picture
 from tcm_jax.model.config import PAD_MULTIPLE
 from tcm_jax.weights.embedded import EARLIER_EMBEDDED
 

@@ -15,7 +15,7 @@ from tcm_jax.codec.slices import gain_level, highest_plain
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tile_sizes import entropy_side
 from tcm_jax.codec.tiles import ENTROPY_HALO
-from tcm_jax.images.pictures import Picture
+from tcm_jax.images.picture import Picture
 from tcm_jax.model.config import padded_size
 from tcm_jax.weights.weights import Weights
 

@@ -32,7 +32,8 @@ from tcm_jax import cli  # noqa: E402
 from tcm_jax.codec import Codec  # noqa: E402
 from tcm_jax.codec.container import parse  # noqa: E402
 from tcm_jax.errors import StreamError  # noqa: E402
-from tcm_jax.images.pictures import Picture, decode_picture  # noqa: E402
+from tcm_jax.images.picture import Picture  # noqa: E402
+from tcm_jax.images.pictures import decode_picture  # noqa: E402
 from tcm_jax.weights import files  # noqa: E402
 
 QUALITIES = (3, 30, 60, 94, 97, 100)
