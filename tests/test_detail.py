@@ -228,7 +228,7 @@ def test_an_effort_counts_what_the_detail_slices_code(codec, quality):
     at = np.array([gain_level(100 * quality, len(LAMS))], np.float32)
     y, z = codec.network.analyze(image, at, 1024)
     context = codec.network.hyper(_rounded(z), at, 1024)
-    found = codec._encoder.improvement(image, 100 * quality, Effort(3))(y, context)
+    found = codec.slice_encoder.improvement(image, 100 * quality, Effort(3))(y, context)
 
     def loss(effort: int) -> float:
         encoded = codec.encode(image, quality, effort=effort)

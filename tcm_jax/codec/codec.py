@@ -72,7 +72,7 @@ class Codec(Decoder):
             raise ConfigError(f"the guard band must lie between 0 and {MAX_GUARD_BAND}, not {guard_band}")
         super().__init__(weights, TiledNetwork(weights, device), coder, tile)
         self.guard_band, self._device = guard_band, device
-        self._encoder = SliceEncoder(weights, self.network, coder)
+        self.slice_encoder = SliceEncoder(weights, self.network, coder)
         self._others: dict[Path, Codec] = {}  # of other embedded weights, once a file asks for them
 
     @with_pinned
@@ -110,7 +110,7 @@ class Codec(Decoder):
         container, colour = self._encode(picture, quality, max_pixels, max_error, Effort.of(effort), measured)
         data = pack(container)
         if colour is None:
-            colour = self._encoder.synthesize(container, measured.coded, self.tile)
+            colour = self.slice_encoder.synthesize(container, measured.coded, self.tile)
         return Encoded(
             data=data,
             reconstruction=dataclasses.replace(picture, colour=colour).array,
@@ -172,7 +172,7 @@ class Codec(Decoder):
     ) -> tuple[Container, np.ndarray | None]:
         """(what the file says, the decoded colours if they are known)."""
         _check_size(picture, max_pixels)
-        encoder = PictureEncoder(self._encoder, self.guard_band, self.tile, picture, effort, measured)
+        encoder = PictureEncoder(self.slice_encoder, self.guard_band, self.tile, picture, effort, measured)
         if max_error is None:
             return encoder.of_quality(self._quality(quality))
         if quality is not None:

@@ -1,0 +1,68 @@
+"""The teacher's latents are those that a file with the same effort has."""
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+from conftest import drawn_weights, photograph
+
+from tcm_jax.codec import Codec
+from tcm_jax.codec.effort import Effort
+from tcm_jax.codec.slice_encoder import SliceEncoder
+from tcm_jax.errors import ConfigError
+from tcm_jax.images.pictures import write_png
+from tcm_jax.training import teacher
+from tcm_jax.weights import files
+
+PICTURE = photograph(100, 120)
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_config):
+    sizes = {"num_slices": 2, "latent_channels": 8, "blocks": "cnn", "attention": "none"}
+    drawn = drawn_weights(dataclasses.replace(tiny_config, levels=3, **sizes), 1)
+    said = {"lambda": "0.00001, 0.0001, 0.001", "distortion": "mse"}
+    return dataclasses.replace(drawn, metadata=drawn.metadata | said)
+
+
+def test_latents_are_those_of_the_file(weights, monkeypatch):
+    codec, coded = Codec(weights, coder="native"), []
+    found = teacher.refined(codec, PICTURE, 50, Effort(2))
+    assert found["y"].shape == found["searched"].shape == (8, 8, 8)
+    assert found["level"] == pytest.approx([98 / 99])
+    assert not np.array_equal(np.rint(found["y"]), np.rint(found["searched"]))
+    real = SliceEncoder._encode_slice
+
+    def spy(self, i, y, *args):
+        coded.append(y.copy())
+        real(self, i, y, *args)
+
+    monkeypatch.setattr(SliceEncoder, "_encode_slice", spy)
+    codec.compress(PICTURE, 50, effort=2)
+    np.testing.assert_array_equal(np.concatenate(coded, axis=-1), found["searched"])
+
+
+@pytest.mark.parametrize(("quality", "effort"), [(0, 2), (101, 2), (50, 0)])
+def test_settings_without_a_teacher_are_refused(weights, quality, effort):
+    with pytest.raises(ConfigError, match="1 to 100"):
+        teacher.refined(Codec(weights, coder="native"), PICTURE, quality, Effort(effort))
+
+
+def test_the_program_goes_on(weights, tmp_path, monkeypatch):
+    files.save_weights(tmp_path / "w.safetensors", weights)
+    (tmp_path / "pictures").mkdir()
+    write_png(tmp_path / "pictures" / "a.png", PICTURE)
+    command = [str(tmp_path / "pictures"), str(tmp_path / "out"), "--qualities", "20,80.5", "--effort", "1", "--crop",
+               "64", "--weights", str(tmp_path / "w.safetensors")]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["teacher", *command])
+    assert teacher.main() == 0
+    first, second = sorted((tmp_path / "out").iterdir())
+    assert [first.name, second.name] == ["000000-q20.npz", "000000-q80.5.npz"]
+    with np.load(first) as read:
+        assert set(read) == {"picture", "level", "y", "searched"}
+        np.testing.assert_array_equal(read["picture"], PICTURE[18:82, 28:92])
+    second.unlink()
+    written = first.stat().st_mtime_ns
+    assert teacher.main() == 0
+    assert (first.stat().st_mtime_ns, second.exists()) == (written, True)
