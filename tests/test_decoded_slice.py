@@ -48,6 +48,7 @@ def test_rows_give_the_whole(tall):
         assert codec.compress(photograph(1300, 100)) == data
 
 
+@pytest.mark.slow
 def test_rows_in_two_steps_give_the_whole(tiny_config):
     """Detail slices too, which want all symbols; the decoder takes each slice as a whole."""
     details = {"levels": 3, "detail_channels": 12, "detail_from": (1.0,), "detail_width": 8}

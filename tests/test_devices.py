@@ -1,4 +1,4 @@
-"""Slow: the same global batch and seed train alike on 1, 2 and 8 devices, and on two processes."""
+"""Slow: the same global batch and seed train alike on 1 and 8 devices, and on two processes."""
 
 import json
 import os
@@ -29,7 +29,8 @@ def start(workdir, devices, *flags):
 
 
 def launch(command, devices=1):
-    env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PYTHONPATH": str(ROOT)}
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"  # compiles sooner
+    env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, *command], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -80,10 +81,9 @@ def compare(one, other, what):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [2, 8])
-def test_devices_agree(one_device, tmp_path, devices):
-    finish([start(tmp_path, devices)])
-    compare(one_device, result(tmp_path), f"{devices} devices")
+def test_devices_agree(one_device, tmp_path):
+    finish([start(tmp_path, 8)])
+    compare(one_device, result(tmp_path), "8 devices")
 
 
 @pytest.mark.slow

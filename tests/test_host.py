@@ -172,7 +172,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.skipif(find_spec("tensorflow_compression_ops") is not None, reason="TensorFlow writes to stderr")
-@pytest.mark.parametrize("used_before", [True, False])
+@pytest.mark.parametrize("used_before", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_processes_made_by_fork(used_before):
     program = f"USED_BEFORE = {used_before}\n" + FORK.replace("sys.argv[1]", repr(str(WEIGHTS)))
     done = run(program)

@@ -234,6 +234,7 @@ def digest_elsewhere(*command, **environment):
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["taskset", "-c", "0"], []], ids=["one core", "all cores"])
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="by taskset and glibc's malloc")
 def test_results_depend_neither_on_threads_nor_on_old_memory(command):

@@ -108,7 +108,7 @@ def test_pictures_that_latents_fail_get_the_layer(codec):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (129, 40), (257, 3)])
-@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("channels", [pytest.param((), marks=pytest.mark.slow), (3,)])
 def test_pictures_of_which_a_part_is_a_row_or_a_column(codec, size, channels):
     """Estimates look at some rows, and at their neighbours, which such pictures do not have."""
     image = np.random.default_rng(0).integers(0, 256, (*size, *channels)).astype(np.uint8)
@@ -288,7 +288,7 @@ def test_a_file_with_latents_that_fail_in_a_part(codec):
         assert np.abs(encoded.reconstruction.astype(int) - image).max() <= 10
 
 
-@pytest.mark.parametrize("quality", [61, 95])
+@pytest.mark.parametrize("quality", [pytest.param(61, marks=pytest.mark.slow), 95])
 def test_latents_are_spared_a_pattern(quality):
     """One-pixel stripes beside a photograph cost next to nothing, and come back better than the photograph."""
     codec, image = Codec(load_weights(tune="psnr")), np.zeros((160, 320, 3), np.uint8)

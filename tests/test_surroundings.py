@@ -52,7 +52,7 @@ SURROUNDINGS = {
     "no truth value": "JAX_ENABLE_X64=maybe {}",
     "few files": "ulimit -n 12; {}",
 }
-QUICK = {("compress", "full stdout"), ("info", "full stdout"), ("stdin", "no stdin"),
+QUICK = {("info", "full stdout"), ("stdin", "no stdin"),
          ("info", "no such user"), ("compress", "no GPU"), ("evaluate.py", "full stderr"),
          ("train.py", "no GPU"), ("compress", "no truth value"), ("train.py", "no truth value"),
          ("evaluate.py", "no truth value")}  # fmt: skip

@@ -33,6 +33,7 @@ def test_parameters_and_work_of_the_second_generation():
     assert complexity.macs(tcm_tiny_psnr.MODEL, 128, 128)["detail"].total / 128**2 == pytest.approx(5_077, abs=2)
 
 
+@pytest.mark.slow
 def test_the_count_agrees_with_an_independent_one():
     """215.3 + 4.7 GMAC for one pass of the small network at 768x512, by another program; both runs share the slices."""
     config = reference_config(64)

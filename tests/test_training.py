@@ -90,6 +90,7 @@ def weights_of(folder):
     return files.load_weights(folder / "weights.safetensors")
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_equals_the_uninterrupted_one(config, tmp_path, whole):
     weights, rows = weights_of(whole), lines(whole)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
@@ -163,6 +164,7 @@ def check_fine_tuning(config, path, whole):
         start.first_state(config)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_run_goes_on(config, tmp_path, monkeypatch, whole):
     config.checkpoint_every = 100
     original, calls = loop.global_batch, []
@@ -263,6 +265,7 @@ def test_a_folder_of_horrors_trains(config, tmp_path, caplog):
     assert f"unreadable pictures met: {len(named)} of 7" in caplog.text
 
 
+@pytest.mark.slow
 def test_validation_makes_files(config, tmp_path):
     folder = tmp_path / "validation"
     folder.mkdir()
