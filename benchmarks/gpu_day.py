@@ -1,6 +1,6 @@
 """What a GPU has to show, in twelve minutes: training, files between GPU and CPU, times beside the PyTorch reference.
 
-    python docs/models/psnr/gpu.py pack PICTURES gpu_carry --wheels --mib 26       # here, with a network
+    python docs/models/tiny/gpu.py pack PICTURES gpu_carry --wheels --mib 26       # here, with a network
     PYTHONPATH=. python benchmarks/gpu_day.py gpu_carry KODAK OUT [--reference LIC_TCM]           # there, without
 
 Groups of steps, in this order: `training` (the embedded network by the command of its card, two thirds of the time),
@@ -27,7 +27,7 @@ import cores
 import gpu_steps
 from gpu_steps import Step
 
-from docs.models.psnr.gpu import with_wheels
+from docs.models.tiny.gpu import with_wheels
 
 GROUPS = ("training", "portability", "codec", "step")
 TRAINING_SHARE = 2 / 3

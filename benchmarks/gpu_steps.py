@@ -23,7 +23,7 @@ class Step:
 class Size:
     """How much each step does."""
 
-    training: tuple[str, ...]  # flags of docs/models/psnr/gpu.py
+    training: tuple[str, ...]  # flags of docs/models/tiny/gpu.py
     codec: dict[str, tuple[str, ...]]  # network: flags of codec_vs_reference.py
     step: tuple[tuple[str, str], ...]  # (network, precision) of train_step.py, the most wanted first
     step_flags: tuple[str, ...]
@@ -59,7 +59,7 @@ def dry(picture: Path) -> Size:
 
 def training(size: Size, carry: Path, out: Path, seconds: float) -> list[Step]:
     """The embedded network trained by its card's command."""
-    program = str(ROOT / "docs" / "models" / "psnr" / "gpu.py")
+    program = str(ROOT / "docs" / "models" / "tiny" / "gpu.py")
     ends = str(seconds - 30)  # it starts no step that would end later, and exports after it
     return [Step("training", (program, "train", str(carry), str(out), "--seconds", ends, *size.training), seconds)]
 

@@ -2,8 +2,8 @@
 transforms, up to visually lossless, and a second step of each slice.
 
 Command: `python train.py --config configs/tcm_tiny_psnr.py --config.data.source=folder:PICTURES --workdir runs/psnr`;
-docs/models/psnr/README.md says which pictures and what `init_from` is, docs/experiments/2026-11-28-detail.md why the
-network is as it is. On a GPU for some minutes: docs/models/psnr/gpu.py.
+docs/models/tiny/README.md says which pictures and what `init_from` is, docs/experiments/2026-11-28-detail.md why the
+network is as it is. On a GPU for some minutes: docs/models/tiny/gpu.py.
 Hardware and hours: two CPU cores with AVX-512, 100 minutes after the two hours of the model for the eye.
 Should reach on Kodak at quality 40 (that page): 33.57 dB at 0.5639 bpp.
 """

@@ -32,7 +32,7 @@ WORDS = {
     "docs/scale.md": 700,
     "docs/hostile.md": 400,
     "docs/viewer.md": 700,
-    "docs/models/psnr/README.md": 500,
+    "docs/models/tiny/README.md": 500,
     "docs/models/visual/README.md": 720,
 }
 NOTES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "experiments").glob("*.md"))

@@ -1,4 +1,4 @@
-"""The pictures that docs/models/psnr/draw.py adds to the photographs."""
+"""The pictures that docs/models/tiny/draw.py adds to the photographs."""
 
 import io
 import runpy
@@ -13,7 +13,7 @@ from PIL import Image
 
 from tcm_jax.images.sources import FolderSource
 
-PROGRAM = Path(__file__).parents[1] / "docs" / "models" / "psnr" / "draw.py"
+PROGRAM = Path(__file__).parents[1] / "docs" / "models" / "tiny" / "draw.py"
 
 
 def test_the_same_pictures_each_time(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from tcm_jax.training.config import model_config
 from tcm_jax.weights import files
 
 ROOT = Path(__file__).parents[1]
-PROGRAM = ROOT / "docs" / "models" / "psnr" / "gpu.py"
+PROGRAM = ROOT / "docs" / "models" / "tiny" / "gpu.py"
 
 
 @pytest.fixture(scope="module")

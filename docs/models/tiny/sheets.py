@@ -1,4 +1,4 @@
-"""Draws what photographs lack: `python docs/models/psnr/sheets.py train_photos.tar sheets.tar --assets FOLDER...`.
+"""Draws what photographs lack: `python docs/models/tiny/sheets.py train_photos.tar sheets.tar --assets FOLDER...`.
 
 Each sheet is cut into panels, each of another kind: prose, code, plots, icons, tables, screens, line art, pixel art,
 photographs with captions. Prose and code are those of Python's own library; fonts (.ttf, .otf) and icons (.png) are

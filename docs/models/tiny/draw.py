@@ -1,4 +1,4 @@
-"""Draws what photographs lack: `python docs/models/psnr/draw.py train_photos.tar drawn.tar`.
+"""Draws what photographs lack: `python docs/models/tiny/draw.py train_photos.tar drawn.tar`.
 
 Pages of text, screens, line art, and darkened photographs of the first tar, as PNGs; the same each time with one
 version of Pillow and of FreeType. The fonts are those that matplotlib brings. `--first 1 --sets 2` draws others.

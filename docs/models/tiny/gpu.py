@@ -1,7 +1,7 @@
 """Trains the network within minutes of one GPU that reaches no network: pack what it needs, carry that, train.
 
-Here:   python docs/models/psnr/gpu.py pack PICTURES gpu_carry --wheels
-There:  python docs/models/psnr/gpu.py train gpu_carry OUT --seconds 540 (and flags of train.py)
+Here:   python docs/models/tiny/gpu.py pack PICTURES gpu_carry --wheels
+There:  python docs/models/tiny/gpu.py train gpu_carry OUT --seconds 540 (and flags of train.py)
 
 PICTURES is a folder of tars as for train.py. `gpu_carry` has a part of them, and wheels for what a GPU machine with
 JAX, Flax and Orbax may lack: with the repository at most 64 MiB. The training goes on from the embedded weights that
