@@ -128,4 +128,4 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
 def latents_alone(monkeypatch):
     """At any quality no residual layer helps the latents, or stands in their place."""
     monkeypatch.setattr(plan, "LAYER_FROM", 10_000)
-    monkeypatch.setattr(plan, "is_tried", lambda colour, worth: False)
+    monkeypatch.setattr(plan, "is_tried", lambda colour, lam: False)

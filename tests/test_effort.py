@@ -18,7 +18,7 @@ from tcm_jax.cli.effort_bar import effort_bar
 from tcm_jax.codec import Codec, annealing, effort, search
 from tcm_jax.codec.container import parse
 from tcm_jax.codec.effort import Effort, lambda_of
-from tcm_jax.codec.picture_encoder import lambda_at
+from tcm_jax.codec.picture_encoder import lambda_at_quality
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import encode_layer
 from tcm_jax.codec.slice_encoder import SliceEncoder, _rounded
@@ -309,7 +309,7 @@ def test_a_layer_on_top_is_right(codec):
     np.testing.assert_array_equal(decoded, encoded.reconstruction)
     assert (
         np.abs(decoded.astype(int) - IMAGE).max()
-        <= plan.step_of_quality(9700, lambda_at(codec.weights, plan.LAYER_FROM)) // 2
+        <= plan.step_of_quality(9700, lambda_at_quality(codec.weights, plan.LAYER_FROM)) // 2
     )
     assert file.layer
 
@@ -370,7 +370,7 @@ def test_grey_pictures_are_searched_as_grey(codec, level):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("tune", "metric"), [("psnr", "psnr"), ("ssimulacra2", "ssimulacra2")])
+@pytest.mark.parametrize(("tune", "metric"), [("psnr", "psnr"), ("ms-ssim", "ms_ssim"), ("ssimulacra2", "ssimulacra2")])
 def test_each_tune_gains_on_its_own_metric(tune, metric):
     """With the embedded model: bits and metric together are better than the plain encoder's."""
     codec, image = Codec(files.load_weights(), coder="native"), photograph(256, 256, 2)

@@ -226,20 +226,20 @@ def test_a_layer_goes_over_latents_that_fail_in_a_part():
     assert len(coarser.layer.data) < len(helped.layer.data)
 
 
-@pytest.mark.parametrize("worth", [0.03, 0.18])
-def test_the_step_of_a_layer_alone_is_the_cheapest(worth):
+@pytest.mark.parametrize("lam", [0.03, 0.18])
+def test_the_step_of_a_layer_alone_is_the_cheapest(lam):
     """Noise takes the step of theory; of what is predicted well, a finer one costs few bits more."""
     rows, columns = np.indices((256, 256))
     smooth = (np.rint(40 * np.sin(rows / 30) + 40 * np.sin(columns / 40)) + 128).astype(np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, (256, 256)).astype(np.uint8)
-    coarse = plan._efficient((12 * plan._floor(noise, worth)) ** 0.5)
-    assert plan._cheapest_step_alone(noise, worth, coarse) == coarse
+    coarse = plan._efficient((12 * plan._floor(noise, lam)) ** 0.5)
+    assert plan._cheapest_step_alone(noise, lam, coarse) == coarse
 
     def cost(step: int) -> float:
         layer = encode_layer(smooth, None, step)
-        return 8 * len(layer.data) + worth * smooth.size * mean_squared_error(smooth, layer.decoded)
+        return 8 * len(layer.data) + lam * smooth.size * mean_squared_error(smooth, layer.decoded)
 
-    step = plan._cheapest_step_alone(smooth, worth, coarse)
+    step = plan._cheapest_step_alone(smooth, lam, coarse)
     assert step < coarse
     assert cost(step) < 0.9 * cost(coarse)
     assert cost(step) < 1.2 * min(map(cost, range(2, coarse + 1, 2)))
@@ -276,7 +276,7 @@ def test_a_file_with_latents_that_fail_in_a_part(codec):
     image[:, 45:] = np.random.default_rng(0).integers(0, 256, (60, 45, 3))
     for beside in (True, False):
 
-        def choose(colour, latents, worth, code, beside=beside):
+        def choose(colour, latents, lam, code, beside=beside):
             return plan.Choice(
                 encode_layer(colour, latents.x_hat if beside else None, 20), latents if beside else None, 20
             )
@@ -310,16 +310,16 @@ def test_at_a_low_quality_text_is_exact_and_small(channels):
     encoded = codec.encode(image, 10)
     np.testing.assert_array_equal(encoded.reconstruction, image)
     np.testing.assert_array_equal(codec.decompress(encoded.data), image)
-    with mock.patch.object(plan, "is_tried", lambda colour, worth: False):
+    with mock.patch.object(plan, "is_tried", lambda colour, lam: False):
         assert len(encoded.data) < len(codec.compress(image, 10))
 
 
 def test_which_pictures_are_tried():
-    """Drawn ones at any quality, others above 60, where a squared level is worth more; none without a lambda."""
+    """Drawn ones at any quality, others above 60, where lambda is larger; none without a lambda."""
     drawn = PHOTOGRAPH.copy()
     drawn[:, : drawn.shape[1] // 2] = 200
-    assert [plan.is_tried(PHOTOGRAPH, worth) for worth in (0.0, 0.001, 0.02)] == [False, False, True]
-    assert [plan.is_tried(drawn, worth) for worth in (0.0, 0.001, 0.02)] == [False, True, True]
+    assert [plan.is_tried(PHOTOGRAPH, lam) for lam in (0.0, 0.001, 0.02)] == [False, False, True]
+    assert [plan.is_tried(drawn, lam) for lam in (0.0, 0.001, 0.02)] == [False, True, True]
     assert not plan.is_tried(PHOTOGRAPH[:1, :1], 0.001)
 
 

@@ -10,7 +10,7 @@ from conftest import drawn_weights, photograph
 from tcm_jax.codec import Codec
 from tcm_jax.codec.effort import Effort
 from tcm_jax.codec.slice_encoder import SliceEncoder
-from tcm_jax.errors import ConfigError
+from tcm_jax.errors import ConfigError, TcmWarning
 from tcm_jax.images.pictures import write_png
 from tcm_jax.training import teacher
 from tcm_jax.weights import files
@@ -50,19 +50,30 @@ def test_settings_without_a_teacher_are_refused(weights, quality, effort):
 
 
 def test_the_program_goes_on(weights, tmp_path, monkeypatch):
+    """Past a picture that cannot be read; and not with other settings."""
     files.save_weights(tmp_path / "w.safetensors", weights)
     (tmp_path / "pictures").mkdir()
     write_png(tmp_path / "pictures" / "a.png", PICTURE)
-    command = [str(tmp_path / "pictures"), str(tmp_path / "out"), "--qualities", "20,80.5", "--effort", "1", "--crop",
-               "64", "--weights", str(tmp_path / "w.safetensors")]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["teacher", *command])
-    assert teacher.main() == 0
-    first, second = sorted((tmp_path / "out").iterdir())
+    (tmp_path / "pictures" / "b.png").write_bytes(b"none")
+
+    def run(*flags: str) -> int:
+        command = [str(tmp_path / "pictures"), str(tmp_path / "out"), "--qualities", "20,80.5", "--effort", "1"]
+        monkeypatch.setattr(sys, "argv", ["teacher", *command, "--weights", str(tmp_path / "w.safetensors"), *flags])
+        return teacher.main()
+
+    with pytest.warns(TcmWarning, match=r"b\.png"):
+        assert run("--crop", "64") == 0
+    first, second = sorted((tmp_path / "out").glob("*.npz"))
     assert [first.name, second.name] == ["000000-q20.npz", "000000-q80.5.npz"]
     with np.load(first) as read:
         assert set(read) == {"picture", "level", "y", "searched"}
         np.testing.assert_array_equal(read["picture"], PICTURE[18:82, 28:92])
     second.unlink()
     written = first.stat().st_mtime_ns
-    assert teacher.main() == 0
+    with pytest.warns(TcmWarning, match=r"b\.png"):
+        assert run("--crop", "64") == 0
     assert (first.stat().st_mtime_ns, second.exists()) == (written, True)
+    with pytest.raises(ConfigError, match="other pictures or settings"):
+        run("--crop", "48")
+    with pytest.raises(ConfigError, match="at least 1"):
+        run("--crop", "0")

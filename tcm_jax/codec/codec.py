@@ -127,7 +127,7 @@ class Codec(Decoder):
         return super().decode(data, max_pixels)
 
     def _decoder_of(self, file: Container) -> Decoder:
-        """Of the embedded weights that wrote the file, if these did not."""
+        """The decoder with the embedded weights that wrote the file, else this one."""
         path = embedded_by_id(file.model_id) if file.has_latents and file.model_id != self.model_id else None
         if path is None:
             return self
@@ -174,10 +174,10 @@ class Codec(Decoder):
         _check_size(picture, max_pixels)
         encoder = PictureEncoder(self.slice_encoder, self.guard_band, self.tile, picture, effort, measured)
         if max_error is None:
-            return encoder.of_quality(self._quality(quality))
+            return encoder.encode_at_quality(self._quality(quality))
         if quality is not None:
             raise ConfigError("give one of quality and max_error, not both")
-        return encoder.of_step(plan.step_of_error(max_error))
+        return encoder.encode_with_step(plan.step_of_error(max_error))
 
 
 def _check_size(picture: Picture, max_pixels: int) -> None:

@@ -24,8 +24,8 @@ from tcm_jax.weights.weights import Weights
 HARDEST = 9
 SIDE, HALO, SEEN = 768, 128, 64  # pixels: of a tile, around its own latents, and around them what the loss counts
 SEED = 0
-# lambda times the distortion of weights trained for something else, as lambda times the squared error of 8 bits
 _TRAINED_FOR = {"mse": "psnr", "ms_ssim": "ms-ssim", "visual": "visual"}
+# lambda times the distortion of weights trained for something else, as lambda times the squared error of 8 bits
 _UNITS = {"mse": 1.0, "visual": 1.0, "ms_ssim": 1 / squared_error_of_ms_ssim(0.0)}
 
 
@@ -108,9 +108,10 @@ def refine(
     """Replaces the slices of `y` [h, w, channels], in place, by ones that round to better symbols.
 
     `picture` is uint8 [H, W] or [H, W, 3], `context` the latent means and scales, `lam` as `lambda_of` gives it,
-    `details` how many detail slices code what the latents miss. The symbols of a tile stay where the search found none
-    with a lower loss. Returns the sum of lambda times distortion plus bits, a pixel, of the tiles' own surroundings:
-    for one tile, what the picture costs without z. The same arguments give the same symbols on one machine.
+    `details` how many detail slices code what the latents miss; `effort.tune` is one of TUNES. The symbols of a tile
+    stay where the search found none with a lower loss. Returns the sum of lambda times distortion plus bits, a pixel,
+    of the tiles' own surroundings: for one tile, what the picture costs without z. The same arguments give the same
+    symbols on one machine. Raises ImageError for a picture too small for MS-SSIM.
     """
     _check(picture, effort)
     size = padded_size(*picture.shape[:2])

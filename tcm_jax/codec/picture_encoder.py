@@ -25,8 +25,8 @@ LAYERED_TILE = 1024  # pixels a side; below a layer g_s has the file's tiles, to
 class PictureEncoder:
     """Encodes one picture with weights that code slices; `measured` gets what was asked for.
 
-    `guard_band` and `tile` are those of `Codec`. Qualities are in hundredths, None for weights of one rate. Results are
-    (what the file says, its decoded colours if they are known).
+    `guard_band` and `tile` are those of `Codec`. Qualities are in hundredths (100 to 10,000), None for weights of one
+    rate. Results are (what the file says, its decoded colours if they are known).
     """
 
     def __init__(
@@ -43,50 +43,51 @@ class PictureEncoder:
         self._picture, self._effort, self._measured = picture, effort, measured
         self._size = padded_size(*picture.colour.shape[:2])
 
-    def of_quality(self, quality: int | None) -> tuple[Container, np.ndarray | None]:
+    def encode_at_quality(self, hundredths: int | None) -> tuple[Container, np.ndarray | None]:
         """A file of that quality: latents, and a layer where that pays or the quality is above `plan.LAYER_FROM`."""
-        if quality is not None and quality > plan.LAYER_FROM:
-            return self.of_step(plan.step_of_quality(quality, lambda_at(self._weights, plan.LAYER_FROM)))
-        colour, lam = self._picture.colour, 0.0 if quality is None else self._lambda_of_layer(quality)
+        if hundredths is not None and hundredths > plan.LAYER_FROM:
+            lam = lambda_at_quality(self._weights, plan.LAYER_FROM)
+            return self.encode_with_step(plan.step_of_quality(hundredths, lam))
+        colour, lam = self._picture.colour, 0.0 if hundredths is None else self._lambda_of_layer(hundredths)
         if not plan.is_tried(colour, lam):
-            return self._latents_of(colour, quality, self._effort, self._measured, self._tile), None
-        code = self._coder(quality, NO_EFFORT)
+            return self._encode_latents(colour, hundredths, self._effort, self._measured, self._tile), None
+        code = self._latents_encoder(hundredths, NO_EFFORT)
         latents = code(colour)
         choice = plan.choose_layer(colour, latents, lam, code if self._network.is_reference else None)
         if choice is not None:
-            return self._file_of(self._searched(choice, quality))
+            return self._file_with_layer(self._searched(choice, hundredths))
         if self._effort.level:  # the search is for what was chosen without one
-            return self._latents_of(colour, quality, self._effort, self._measured, self._tile), None
+            return self._encode_latents(colour, hundredths, self._effort, self._measured, self._tile), None
         self._measured.copy_from(latents.measured)
         other_tiles = latents.container.tile and self._tile is None  # without a layer g_s chooses its own
         return latents.container, None if other_tiles else latents.x_hat
 
-    def of_step(self, step: int) -> tuple[Container, np.ndarray]:
+    def encode_with_step(self, step: int) -> tuple[Container, np.ndarray]:
         """A file with a layer of that step, beside latents where they pay."""
         colour = self._picture.colour
         alone = plan.Choice(encode_layer(colour, None, step), None, step)
         if step < plan.LATENTS_FROM or not self._network.is_reference:
-            return self._file_of(alone)
-        quality = highest_plain(self._weights.config) if self._weights.config.levels else None
-        code = self._coder(quality, NO_EFFORT)
+            return self._file_with_layer(alone)
+        hundredths = highest_plain(self._weights.config) if self._weights.config.levels else None
+        code = self._latents_encoder(hundredths, NO_EFFORT)
         latents = code(colour)
-        spared = plan.spared_latents(colour, latents, self._lambda_of_layer(quality or 10_000), code)
+        spared = plan.spared_latents(colour, latents, self._lambda_of_layer(hundredths or 10_000), code)
         found = [plan.Choice(encode_layer(colour, x.x_hat, step), x, step) for x in (latents, spared) if x]
-        choice = self._searched(min(found, key=lambda choice: choice.bytes), quality)
-        return self._file_of(min((alone, choice), key=lambda choice: choice.bytes))
+        choice = self._searched(min(found, key=lambda choice: choice.bytes), hundredths)
+        return self._file_with_layer(min((alone, choice), key=lambda choice: choice.bytes))
 
-    def _lambda_of_layer(self, quality: int) -> float:
-        """Bits a pixel for a squared level where other errors do not count: weights for the eye have a mixture."""
+    def _lambda_of_layer(self, hundredths: int) -> float:
+        """Lambda for the layer's squared error: for weights for the eye a share, since theirs is of a mixture."""
         share = plan.SHARE_FOR_EYE if self._weights.metadata.get("distortion") == "visual" else 1.0
-        return share * lambda_at(self._weights, quality)
+        return share * lambda_at_quality(self._weights, hundredths)
 
-    def _searched(self, choice: plan.Choice, quality: int | None) -> plan.Choice:
+    def _searched(self, choice: plan.Choice, hundredths: int | None) -> plan.Choice:
         """The same layer and latents, after a search for the latter if there is an effort."""
         if not self._effort.level:
             return choice
-        return plan.searched(self._picture.colour, choice, self._coder(quality, self._effort))
+        return plan.searched(self._picture.colour, choice, self._latents_encoder(hundredths, self._effort))
 
-    def _file_of(self, choice: plan.Choice) -> tuple[Container, np.ndarray]:
+    def _file_with_layer(self, choice: plan.Choice) -> tuple[Container, np.ndarray]:
         """A file with a layer, over latents if it has any; without them any weights decode it."""
         layer = choice.layer.data
         if choice.latents is None:
@@ -95,35 +96,35 @@ class PictureEncoder:
         self._measured.copy_from(choice.latents.measured)
         return dataclasses.replace(choice.latents.container, layer=layer), choice.layer.decoded
 
-    def _coder(self, quality: int | None, effort: Effort) -> plan.Code:
+    def _latents_encoder(self, hundredths: int | None, effort: Effort) -> plan.Code:
         """A function that codes other colours of the picture as latents that may get a layer."""
-        tile = self._tile  # below a layer g_s has the entropy model's tiles, too
+        tile = self._tile
         if tile is None and not self._network.in_one_piece(self._size):
             tile = LAYERED_TILE
 
         def code(colour: np.ndarray) -> plan.Latents:
             found = Measured(bits=self._measured.bits, kept=True)
-            container = self._latents_of(colour, quality, effort, found, tile)
+            container = self._encode_latents(colour, hundredths, effort, found, tile)
             x_hat = self._slices.synthesize(container, found.coded, container.tile)
             return plan.Latents(colour, container, x_hat, found)
 
         return code
 
-    def _latents_of(
-        self, colour: np.ndarray, quality: int | None, effort: Effort, measured: Measured, side: int | None
+    def _encode_latents(
+        self, colour: np.ndarray, hundredths: int | None, effort: Effort, measured: Measured, tile: int | None
     ) -> Container:
-        """A file of latents alone, of those colours, with tiles of that side (None: chosen)."""
-        if side is None:
+        """A file of latents alone, of those colours; `tile` is the side of the entropy model's tiles (None: chosen)."""
+        if tile is None:
             tile = entropy_side(self._size, self._weights.config, ENTROPY_HALO)
-        else:
-            tile = side if max(self._size) > side else 0
-        improve = self._slices.improvement(colour, quality, effort)
+        elif max(self._size) <= tile:
+            tile = 0
+        improve = self._slices.improvement(colour, hundredths, effort)
         band, three = self._guard_band, _three_channels(colour)
-        writer, sides = self._slices.encode(three, quality, band, tile, self._tile, measured, improve)
+        writer, sides = self._slices.encode(three, hundredths, band, tile, self._tile, measured, improve)
         model_id, checksums = bytes.fromhex(self._weights.identity)[:8], tuple(writer.checksums)
         stream = writer.encoder.finish()
         return self._file(
-            model_id, guard_band=band, checksums=checksums, stream=stream, quality=quality, tile=tile, sides=sides
+            model_id, guard_band=band, checksums=checksums, stream=stream, quality=hundredths, tile=tile, sides=sides
         )
 
     def _file(self, model_id: bytes, **content: Any) -> Container:
@@ -134,11 +135,11 @@ class PictureEncoder:
         )
 
 
-def lambda_at(weights: Weights, quality: int) -> float:
-    """That of the weights at a quality, if they say it: bits a pixel for a squared level of 8 bits."""
+def lambda_at_quality(weights: Weights, hundredths: int) -> float:
+    """Bits a pixel for a squared level of 8 bits at a quality: as the weights say, or a usual one."""
     if not weights.config.levels or "lambda" not in weights.metadata:
-        return plan.usual_lambda(quality)
-    return lambda_of(weights, gain_level(quality, weights.config.levels))
+        return plan.usual_lambda(hundredths)
+    return lambda_of(weights, gain_level(hundredths, weights.config.levels))
 
 
 def _three_channels(colour: np.ndarray) -> np.ndarray:

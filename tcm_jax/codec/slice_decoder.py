@@ -16,7 +16,11 @@ class SliceDecoder(SliceCoder):
     """Decodes the latents of files."""
 
     def decode(self, file: Container) -> CodedSlices:
-        """Decodes the slices of a file; stops at the first one whose symbols are not the encoder's."""
+        """Decodes the slices of a file.
+
+        Raises StreamError for a file that was altered, ArithmeticMismatchError at a slice whose symbols are not the
+        encoder's.
+        """
         config = self.weights.config
         rows, columns = padded_size(file.height, file.width)
         reader = SymbolReader(file, self.weights.tables, self.coder)

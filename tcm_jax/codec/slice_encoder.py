@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tcm_jax.codec.decoded_slice import DecodedSlice, HeldRows
 from tcm_jax.codec.detail_slices import CodedSlices, encode_detail_slices
+from tcm_jax.codec.effort import Effort, lambda_of, refine, tune_of
 from tcm_jax.codec.slices import SliceCoder, fields_of_steps, hyper_indexes
 from tcm_jax.codec.streams import StreamWriter
 from tcm_jax.codec.symbols import Measured, SymbolWriter
@@ -16,9 +16,6 @@ from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.codec.tiles import Grid, Span
 from tcm_jax.errors import WeightsError
 from tcm_jax.model.config import LATENT_STRIDE
-
-if TYPE_CHECKING:
-    from tcm_jax.codec.effort import Effort
 
 _LARGEST_SYMBOL = 2**20  # of a trained network: larger ones say that the weights are none
 
@@ -29,13 +26,11 @@ class SliceEncoder(SliceCoder):
     network: TiledNetwork
 
     def improvement(
-        self, picture: np.ndarray, quality: int | None, effort: "Effort"
+        self, picture: np.ndarray, quality: int | None, effort: Effort
     ) -> Callable[[list[np.ndarray], list[Grid]], float] | None:
         """What `encode` takes as `improve` for this effort, None for none. Weights without lambda raise ConfigError."""
         if not effort.steps:
             return None
-        from tcm_jax.codec.effort import lambda_of, refine, tune_of
-
         level, details = self.level(quality), self.detail_count(quality)
         lam = lambda_of(self.weights, None if level is None else float(level[0]))
         effort = dataclasses.replace(effort, tune=effort.tune or tune_of(self.weights))
@@ -47,17 +42,18 @@ class SliceEncoder(SliceCoder):
         quality: int | None,
         guard_band: float,
         tile: int,
-        side: int | None,
+        transform_tile: int | None,
         measured: Measured,
         improve: Callable[[list[np.ndarray], list[Grid]], object] | None = None,
     ) -> tuple[StreamWriter, bytes | None]:
         """A picture uint8 [H, W, 3] to (stream and checksums of z and every slice, the file's sides).
 
-        `tile` is the side of the entropy model's tiles, `side` that of the transforms' (None: see `TiledNetwork`).
-        `improve(y, context)` may replace the slices of y, in place, before they are coded.
+        `quality` is in hundredths. `tile` is the side of the entropy model's tiles, `transform_tile` that of the
+        transforms' (None: see `TiledNetwork`). `improve(y, context)` may replace the slices of y, in place, before they
+        are coded. The caller finishes the stream's encoder. Raises WeightsError for latents of untrained weights.
         """
         level, detail_count = self.level(quality), self.detail_count(quality)
-        y, latent_z = self.network.analyze(colour, level, side)
+        y, latent_z = self.network.analyze(colour, level, transform_tile)
         writer = SymbolWriter(self.network, self.weights.tables, self.coder, guard_band, measured)
         z, coded = _rounded(latent_z), CodedSlices()
         writer.write_hyper(hyper_indexes(z.shape), z)
@@ -70,7 +66,7 @@ class SliceEncoder(SliceCoder):
             goes_on = detail_count > 0 or measured.kept or i < self.weights.config.num_slices - 1
             self._encode_slice(i, y.pop(0), context, coded, tile, writer, detail_count > 0, goes_on)
         if level is not None and detail_count:
-            slices = self.network.analyze_details(colour, coded.y_hat, detail_count, level, side)
+            slices = self.network.analyze_details(colour, coded.y_hat, detail_count, level, transform_tile)
             encode_detail_slices(self.network, map(_rounded, slices), coded, level, tile, writer.write_part)
         return writer.stream, writer.sides.pack()
 
@@ -92,7 +88,7 @@ class SliceEncoder(SliceCoder):
         decoded, kept = DecodedSlice(self.network, i, LATENT_STRIDE * len(y), tile, out=y), []
         params = self.network.slice_params(i, context, coded.y_hat, tile, with_support=goes_on)
         steps, later = self.weights.config.steps, []
-        for rows, symbols, mu, sigma, support in self._known(i, y, params, tile, writer):
+        for rows, symbols, mu, sigma, support in self._rows_with_params(i, y, params, tile, writer):
             if goes_on:  # started before the coding, beside which the device computes it
                 decoded.add(rows, symbols, mu, support[0])
             del mu, support
@@ -113,7 +109,7 @@ class SliceEncoder(SliceCoder):
         if goes_on:
             coded.y_hat.append(decoded.grid)
 
-    def _known(
+    def _rows_with_params(
         self, i: int, y: np.ndarray, params: Iterator[tuple[Span, list[Grid]]], tile: int, writer: SymbolWriter
     ) -> Iterator[tuple[Span, np.ndarray, Grid, np.ndarray, list[Grid]]]:
         """From the top down rows of a slice: int32 symbols, mu and sigma of their last step, and the support if any.

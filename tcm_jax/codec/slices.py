@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # which imports JAX
 
 
 class SliceCoder:
-    """Codes latents with one set of weights by a network that runs them; `coder` names the range coder."""
+    """What `SliceEncoder` and `SliceDecoder` have: weights, a network that runs them, a range coder's name."""
 
     def __init__(self, weights: "Weights", network: DecodingNetwork, coder: str):
         self.weights, self.network, self.coder = weights, network, coder

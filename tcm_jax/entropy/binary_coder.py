@@ -16,7 +16,10 @@ _callee = callee(inline="never")
 
 @_callee
 def code_bit(coder, stream, chances, index, bit, encoding):
-    """Codes one bit with the chance of a 1, of 65536, that two averages of different speed give."""
+    """Codes one bit with the chance of a 1, of 65536, that two averages of different speed give; returns it.
+
+    A caller that encodes keeps room in `stream`: up to four bytes are written, unchecked.
+    """
     fast, slow = int64(chances[index, 0]), int64(chances[index, 1])
     p = (fast + slow) >> 1
     low, high = coder[0], coder[1]
@@ -51,7 +54,7 @@ def code_bit(coder, stream, chances, index, bit, encoding):
 
 @_callee
 def code_number(coder, stream, chances, value, bits, encoding):
-    """Codes a number of so many bits, the highest first."""
+    """Codes a number of so many bits, the highest first, with as many chances as it has values; returns it."""
     node = 1
     for shift in range(bits - 1, -1, -1):
         node = node << 1 | code_bit(coder, stream, chances, node, (value >> shift) & 1, encoding)
@@ -59,7 +62,7 @@ def code_number(coder, stream, chances, value, bits, encoding):
 
 
 def even_chances(count: int) -> np.ndarray:
-    """Even chances, seen once: [count, 4], a quick average, a steady one, how often they were moved, and nothing."""
+    """Even chances, uint16 [count, 4]: a quick and a steady average of 65536, how often they were seen, padding."""
     return np.tile(np.array([32768, 32768, 1, 0], np.uint16), (count, 1))
 
 

@@ -15,6 +15,7 @@ from tcm_jax.system.object_code import callee, compiled
 MARGIN = 6  # columns of a buffer beside the picture
 PAIR_BITS, LOW_BITS, HIGH_BITS, MATCH_BITS = 14, 16, 18, 16  # of the tables of what followed 2, 4, 10, 15 neighbours
 CACHE_BITS = 10  # of the colours that came last
+_PIXEL, _CHANCE, _SEEN = 21, 5, 31  # an entry is (pixel + 1) << _PIXEL | chance << _CHANCE | times seen, or 0
 GUESSES = 8  # a match that goes on, three tables, W, N, NE, NW
 _FLAGS = GUESSES * 4 * 16 * 64
 _TREE = 256 * 256
@@ -41,8 +42,7 @@ def _number(coder, stream, chances, value, encoding):
         bits += 1
     result = 1
     for shift in range(bits - 2, -1, -1):
-        known = min(result, 3) if bits > 2 else 1
-        at = 10 + 4 * bits + known if shift >= bits - 3 else 46 + min(shift, 7)
+        at = 10 + 4 * bits + min(result, 3) if shift >= bits - 3 else 46 + shift
         result = result << 1 | code_bit(coder, stream, chances, at, (size >> shift) & 1, encoding)
     return -result if negative else result
 
@@ -101,7 +101,7 @@ def _hashes(line, up, upup, c):
 def _learn(table, place, guess, right, pixel, inverses):
     """Moves the chance of a table's guess; one that is mostly wrong is replaced."""
     entry = table[place]
-    known, chance, seen = entry >> 21, entry >> 5 & 0xFFFF, entry & 31
+    known, chance, seen = entry >> _PIXEL, entry >> _CHANCE & 0xFFFF, entry & _SEEN
     # Rounded down, by 2 * seen + 3.
     if right:
         chance += (65535 - chance) * 2 * inverses[seen] >> 32
@@ -116,7 +116,7 @@ def _learn(table, place, guess, right, pixel, inverses):
         known = pixel + 1
         chance = 65535 - chance
         seen = min(seen, 4)
-    table[place] = known << 21 | chance << 5 | seen
+    table[place] = known << _PIXEL | chance << _CHANCE | seen
 
 
 @_callee
@@ -140,7 +140,7 @@ def _certainty(table, place):
 
     0 .. 63; below 0 for one that never was.
     """
-    return min(table[place] & 31, 4) - 1 << 4 | table[place] >> 17 & 15
+    return min(table[place] & _SEEN, 4) - 1 << 4 | table[place] >> _CHANCE + 12 & 15
 
 
 @_callee
@@ -186,11 +186,11 @@ def _new(coder, stream, cache, cached, in_cache, numbers, pixel, west, north, no
 
 
 def code(picture: np.ndarray, palette: np.ndarray, stream: np.ndarray, encoding: bool) -> int:
-    """Codes all of `picture` ([H, W, 1 or 3]) to or from `stream`; the bytes written or read, -1 if there are too few.
+    """Codes all of `picture` to or from `stream`; the bytes written or read, -1 if there are too few.
 
-    `palette` is all pixels that there are, sorted, or empty for more than 256.
+    `picture` is uint8 [H, W, 1 or 3], contiguous, `stream` uint8; a decoder fills the one, an encoder the other.
+    `palette` is all pixels that there are, sorted, int32, or empty for more than 256.
     """
-    # An entry is (pixel + 1) << 21 | chance << 5 | times seen, 0 for none.
     tables = (np.zeros(1 << bits, np.int64) for bits in (PAIR_BITS, LOW_BITS, HIGH_BITS))
     matches, cache = np.zeros(1 << MATCH_BITS, np.int32), np.zeros(1 << CACHE_BITS, np.int32)
     chances = (even_chances(count) for count in (_CACHE, 16, _FLAGS, _TREE, _NUMBERS))
@@ -224,8 +224,8 @@ def _code(samples, width, palette, stream, encoding, coder, rows, pair_table, lo
             if length == 0:
                 source = int64(matches[match]) - 1
             guesses[0] = _pixel(samples, source) if source >= 0 else int64(-1)
-            guesses[1], guesses[2] = (high_table[high] >> 21) - 1, (low_table[low] >> 21) - 1
-            guesses[3] = (pair_table[pair] >> 21) - 1
+            guesses[1], guesses[2] = (high_table[high] >> _PIXEL) - 1, (low_table[low] >> _PIXEL) - 1
+            guesses[3] = (pair_table[pair] >> _PIXEL) - 1
             guesses[4], guesses[5], guesses[6], guesses[7] = west, north, northeast, northwest
             certainties[0], certainties[1] = length_bits, _certainty(high_table, high)
             certainties[2], certainties[3] = _certainty(low_table, low), _certainty(pair_table, pair)

@@ -2,13 +2,15 @@
 
     python -m tcm_jax.training.teacher PICTURES OUT [--qualities 20,55,80] [--effort 5] [--crop 256] [--weights FILE]
 
-PICTURES is as in `tcm evaluate --data`. For the middle of each picture and each quality OUT gets NUMBER-qQUALITY.npz
-with what `refined` returns; those that it has already are not made again.
+PICTURES is as train.py's `data.source`. For the middle of each picture and each quality OUT gets NUMBER-qQUALITY.npz
+with what `refined` returns. The same command again goes on where it was; a folder of other settings is refused.
 """
 
 import argparse
 import io
+import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +18,25 @@ from rich.progress import track
 
 from tcm_jax.codec import Codec
 from tcm_jax.codec.effort import Effort
-from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tiles import Grid
-from tcm_jax.errors import ConfigError
+from tcm_jax.errors import ConfigError, ImageError, TcmWarning
 from tcm_jax.images.datasets import open_dataset
 from tcm_jax.system import signals
 from tcm_jax.system.files import atomic_write
 from tcm_jax.system.process import tune_process
 from tcm_jax.training.open_weights import open_weights
 
+SETTINGS = "settings.json"
+
 
 def refined(codec: Codec, picture: np.ndarray, quality: float, effort: Effort) -> dict[str, np.ndarray]:
     """A picture uint8 [H, W, 3] and its latents, before and after a search.
 
-    `y` and `searched` are float32 [h, w, M], h and w a sixteenth of the padded height and width: what g_a gives, and
-    what the search made of it, whose distance from the means rounds to the symbols of the file. `level` is the gain
-    level, float32 [1]. Raises ConfigError for weights of one rate or without lambda, for a quality that is not 1 to 100
-    and for an effort of 0.
+    `picture` is the picture; `level` its gain level, float32 [1]; `y` and `searched` are float32 [h, w, M], h and w a
+    sixteenth of the padded height and width: g_a's output times the level's gain, and what the search made of it.
+    `searched` less its means rounds to the symbols of a file of latents alone. Raises ConfigError for weights of one
+    rate or without lambda, for a quality that is not 1 to 100 and for an effort of 0.
     """
     if not (codec.weights.config.levels and 1 <= quality <= 100 and effort.steps):
         raise ConfigError("a teacher has weights of variable rate, qualities from 1 to 100, and an effort from 1 to 9")
@@ -45,7 +48,9 @@ def refined(codec: Codec, picture: np.ndarray, quality: float, effort: Effort) -
         improve(y, context)
         found["searched"] = np.concatenate(y, axis=-1)
 
-    slices.encode(picture, hundredths, GUARD_BAND, 0, 0, Measured(), record)
+    slices.encode(
+        picture, hundredths, codec.guard_band, tile=0, transform_tile=codec.tile, measured=Measured(), improve=record
+    )
     return {"picture": picture, "level": slices.level(hundredths), **found}
 
 
@@ -56,25 +61,44 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--qualities", type=lambda text: list(map(float, text.split(","))), default=[20.0, 55.0, 80.0])
     parser.add_argument("--effort", type=int, default=5)
-    parser.add_argument("--crop", type=int, default=256, help="pixels a side of the middle that is taken")
+    parser.add_argument("--crop", type=int, default=256, help="pixels a side of the middle that is taken, at most")
     parser.add_argument("--weights", help="as tcm compress takes them; default: the embedded model")
     flags = parser.parse_args()
+    if flags.crop < 1:
+        raise ConfigError(f"--crop is {flags.crop}; it must be at least 1")
     tune_process()
     codec, pictures = Codec(open_weights(flags.weights)), open_dataset(flags.pictures, "train")
     flags.out.mkdir(parents=True, exist_ok=True)
+    settings = {"pictures": flags.pictures, "effort": flags.effort, "crop": flags.crop, "model": codec.model_id.hex()}
+    _check_settings(flags.out / SETTINGS, settings)
     for number in track(range(len(pictures)), "searching"):
-        for quality in flags.qualities:
-            path = flags.out / f"{number:06d}-q{quality:g}.npz"
-            if not path.exists():
-                buffer = io.BytesIO()
-                np.savez_compressed(
-                    buffer, **refined(codec, middle(pictures[number], flags.crop), quality, Effort(flags.effort))
-                )
-                atomic_write(path, buffer.getvalue())
+        paths = {quality: flags.out / f"{number:06d}-q{quality:g}.npz" for quality in flags.qualities}
+        missing = {quality: path for quality, path in paths.items() if not path.exists()}
+        if not missing:
+            continue
+        try:
+            picture = _middle(pictures[number], flags.crop)
+        except ImageError as error:
+            warnings.warn(str(error), TcmWarning, stacklevel=1)
+            continue
+        for quality, path in missing.items():
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **refined(codec, picture, quality, Effort(flags.effort)))
+            atomic_write(path, buffer.getvalue())
     return 0
 
 
-def middle(image: np.ndarray, side: int) -> np.ndarray:
+def _check_settings(path: Path, settings: dict[str, str | int]) -> None:
+    """Writes the settings of a folder. Raises ConfigError where it has others."""
+    text = json.dumps(settings, indent=1)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ConfigError(
+            f"{path.parent} is of other pictures or settings, see {path.name}; give another folder"
+        )
+    atomic_write(path, text.encode())
+
+
+def _middle(image: np.ndarray, side: int) -> np.ndarray:
     """The middle of a picture, at most `side` pixels a side."""
     top, left = (max(0, (size - side) // 2) for size in image.shape[:2])
     return np.ascontiguousarray(image[top : top + side, left : left + side])

@@ -51,12 +51,12 @@ def planes_of(picture: np.ndarray) -> np.ndarray:
     return planes[list(ORDER)] if len(planes) == 3 else planes
 
 
-def fit(picture: np.ndarray, hat: np.ndarray | None, step: int) -> Model:
-    """The model of a picture, uint8 [H, W, 1 or 3], with the decoded latents `hat` or without."""
+def fit(picture: np.ndarray, x_hat: np.ndarray | None, step: int) -> Model:
+    """The model of a picture, uint8 [H, W, 1 or 3], with the decoded latents `x_hat` or without."""
     height, width, channels = picture.shape
     rows = _sampled_rows(height, width)
     sample = np.ascontiguousarray(picture[rows])
-    sampled_hat = None if hat is None else np.ascontiguousarray(hat[rows])
+    sampled_hat = None if x_hat is None else np.ascontiguousarray(x_hat[rows])
     moments, pixels = _moments(sample, sampled_hat), _block_pixels(*sample.shape[:2])
     coefs, classes = _predictors(moments, pixels, int(np.clip(len(pixels) // _BLOCKS_PER_CLASS, 1, MOST_CLASSES)))
     del moments
@@ -75,7 +75,7 @@ def fit(picture: np.ndarray, hat: np.ndarray | None, step: int) -> Model:
     symbols, contexts = code(sample.copy(), sampled_hat, model)
     model = dataclasses.replace(model, shapes=_shapes(symbols, contexts, step, channels))
     if len(rows) < height:
-        model = dataclasses.replace(model, classes=_classes(picture, hat, coefs))
+        model = dataclasses.replace(model, classes=_classes(picture, x_hat, coefs))
     return model
 
 
@@ -87,7 +87,7 @@ def buffers(channels: int, width: int) -> tuple[np.ndarray, ...]:
 
 def code(
     picture: np.ndarray,
-    hat: np.ndarray | None,
+    x_hat: np.ndarray | None,
     model: Model,
     rows: tuple[int, int] | None = None,
     state: tuple[np.ndarray, ...] | None = None,
@@ -98,8 +98,9 @@ def code(
     state = state or buffers(channels, width)
     symbols = np.empty(((last - first) * channels, width), np.int32)
     contexts = np.empty(symbols.shape, np.uint16)
-    pixel_coder.residuals(picture, picture, picture if hat is None else hat, hat is not None, first, last, model.step,
-                          *state, model.coefs, model.weights, model.classes, level_of(), symbols, contexts)  # fmt: skip
+    below = picture if x_hat is None else x_hat
+    pixel_coder.residuals(picture, picture, below, x_hat is not None, first, last, model.step, *state, model.coefs,
+                          model.weights, model.classes, level_of(), symbols, contexts)  # fmt: skip
     return symbols, contexts
 
 
@@ -117,15 +118,15 @@ def _block_pixels(height: int, width: int) -> np.ndarray:
     return np.outer(*sizes).ravel().astype(float)
 
 
-def _moments(picture: np.ndarray, hat: np.ndarray | None) -> np.ndarray:
+def _moments(picture: np.ndarray, x_hat: np.ndarray | None) -> np.ndarray:
     """Sums of products of the taps, and last the sample, over each block; [channels, blocks, TAPS + 1, TAPS + 1]."""
     channels = picture.shape[2]
     rows, columns = -(-picture.shape[0] // BLOCK), -(-picture.shape[1] // BLOCK)
     planes = _padded(picture)
-    hats = planes[:, :1, :1].copy() if hat is None else _padded(hat)
+    hats = planes[:, :1, :1].copy() if x_hat is None else _padded(x_hat)
     out = np.empty((channels, rows, columns, TAPS + 1, TAPS + 1))
     for channel in range(channels):
-        pixel_moments.moments(planes, hats, hat is not None, channel, out[channel])
+        pixel_moments.moments(planes, hats, x_hat is not None, channel, out[channel])
     return out.reshape(channels, rows * columns, TAPS + 1, TAPS + 1)
 
 
@@ -191,12 +192,12 @@ def _choice(moments: np.ndarray, pixels: np.ndarray, coefs: np.ndarray) -> tuple
     return best, errors[:, np.arange(len(best)), best]
 
 
-def _classes(picture: np.ndarray, hat: np.ndarray | None, coefs: np.ndarray) -> np.ndarray:
+def _classes(picture: np.ndarray, x_hat: np.ndarray | None, coefs: np.ndarray) -> np.ndarray:
     """Class of every block of a picture, band by band; uint8 [rows, columns]."""
     found = []
     for top in range(0, picture.shape[0], _BAND):
         band = np.ascontiguousarray(picture[top : top + _BAND])
-        band_hat = None if hat is None else np.ascontiguousarray(hat[top : top + _BAND])
+        band_hat = None if x_hat is None else np.ascontiguousarray(x_hat[top : top + _BAND])
         best, _ = _choice(_moments(band, band_hat), _block_pixels(*band.shape[:2]), coefs)
         found.append(best.reshape(-(-band.shape[0] // BLOCK), -1))
     return np.concatenate(found).astype(np.uint8)
@@ -210,7 +211,7 @@ def _rounded(coefs: np.ndarray) -> np.ndarray:
     return np.clip(coefs, -32768, 32767).astype(np.int32)
 
 
-def _weights(decoded: np.ndarray, hat: np.ndarray | None, quarters: np.ndarray) -> np.ndarray:
+def _weights(decoded: np.ndarray, x_hat: np.ndarray | None, quarters: np.ndarray) -> np.ndarray:
     """What expects the absolute errors best, relatively, without negative weights; int32 [channels, ACTIVITIES].
 
     `quarters` are the errors in quarters of a level, as the coder keeps them, int32 [H * channels, W].
@@ -218,7 +219,7 @@ def _weights(decoded: np.ndarray, hat: np.ndarray | None, quarters: np.ndarray) 
     height, width, channels = decoded.shape
     error = np.abs(quarters).reshape(height, channels, width).transpose(1, 0, 2)
     error, value = _edged(error), _edged(planes_of(decoded))
-    hats = None if hat is None else _edged(planes_of(hat))
+    hats = None if x_hat is None else _edged(planes_of(x_hat))
     weights = np.zeros((channels, ACTIVITIES), np.int32)
     stride = -(-height * width // _FITTED)
     for channel in range(channels):
@@ -249,8 +250,8 @@ def _activities(error: np.ndarray, value: np.ndarray, hats: np.ndarray | None, c
         pair = [_at(other, 0, 0), _at(other, 0, -1) + _at(other, 0, 1)]
         grids += pair if before >= 0 else [nothing, nothing]
     if hats is not None:
-        hat = hats[channel]
-        grids.append(abs(_at(hat, 0, -1) - _at(hat, 0, 1)) + abs(_at(hat, -1, 0) - _at(hat, 1, 0)))
+        x_hat = hats[channel]
+        grids.append(abs(_at(x_hat, 0, -1) - _at(x_hat, 0, 1)) + abs(_at(x_hat, -1, 0) - _at(x_hat, 1, 0)))
     else:
         grids.append(nothing)
     north = _at(samples, -1, 0)

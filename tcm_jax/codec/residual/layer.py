@@ -1,6 +1,6 @@
 """The residual layer of a file: what the latents miss of a picture, or all of it, exactly or within a bound.
 
-docs/residual.md specifies the bytes. Pictures are uint8 [H, W] or [H, W, 3]; `hat` is what the latents decode to, of
+docs/residual.md specifies the bytes. Pictures are uint8 [H, W] or [H, W, 3]; `x_hat` is what the latents decode to, of
 the same shape, or None where there are none.
 """
 
@@ -44,28 +44,28 @@ def load() -> None:
         module.load()
 
 
-def encode_layer(picture: np.ndarray, hat: np.ndarray | None = None, step: int = 1) -> Layer:
+def encode_layer(picture: np.ndarray, x_hat: np.ndarray | None = None, step: int = 1) -> Layer:
     """The smallest layer whose picture is off by at most `step // 2`."""
-    choices = _patterns(picture) if hat is None and repeats(picture) >= _FEW_REPEATS else []
+    choices = _patterns(picture) if x_hat is None and repeats(picture) >= _FEW_REPEATS else []
     if not choices or len(choices[0].data) * _SMALL > picture.size:
-        choices.append(_predicted(picture, hat, step))
+        choices.append(_predicted(picture, x_hat, step))
     best = min(choices, key=lambda layer: len(layer.data))
-    if hat is None and len(best.data) > picture.size:
+    if x_hat is None and len(best.data) > len(_head(STORED, picture)) + picture.size:
         return Layer(_head(STORED, picture) + picture.tobytes(), picture)
     return best
 
 
-def decode_layer(data: bytes, hat: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """The picture, of `shape`; `hat` is overwritten.
+def decode_layer(data: bytes, x_hat: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """The picture, of `shape`; `x_hat` is overwritten.
 
     Raises:
         ChecksumError: it is not the encoder's.
         StreamError: no such layer.
     """
-    if len(data) < 5 or data[0] > STORED or (data[0] != PREDICTED and hat is not None):
+    if len(data) < 5 or data[0] > STORED or (data[0] != PREDICTED and x_hat is not None):
         raise StreamError(_ALTERED + "is of an unknown kind")
     decode = (_decode_predicted, _decode_patterns, _decode_stored)[data[0]]
-    picture = decode(data, np.empty(shape, np.uint8) if hat is None else hat, hat is not None)
+    picture = decode(data, np.empty(shape, np.uint8) if x_hat is None else x_hat, x_hat is not None)
     if not _matches(picture, data):
         raise ChecksumError(_ALTERED + "does not decode to the picture that was encoded")
     return picture
@@ -99,16 +99,16 @@ def _deep(picture: np.ndarray) -> np.ndarray:
     return picture if picture.ndim == 3 else picture[..., None]
 
 
-def _predicted(picture: np.ndarray, hat: np.ndarray | None, step: int) -> Layer:
-    deep_hat = None if hat is None else np.ascontiguousarray(_deep(hat))
-    model = fit(_deep(picture), deep_hat, step)
+def _predicted(picture: np.ndarray, x_hat: np.ndarray | None, step: int) -> Layer:
+    deep_x_hat = None if x_hat is None else np.ascontiguousarray(_deep(x_hat))
+    model = fit(_deep(picture), deep_x_hat, step)
     body = bytes([step, model.coefs.shape[1]]) + _counted(zlib.compress(_pack_model(model), 9))
     decoded = np.array(picture)
     state = buffers(_deep(picture).shape[2], picture.shape[1])
     lookup = tables(model.shapes, step)[1:]
     for top in range(0, picture.shape[0], STRIP):
         rows = top, min(top + STRIP, picture.shape[0])
-        symbols, contexts = code(_deep(decoded), deep_hat, model, rows, state)
+        symbols, contexts = code(_deep(decoded), deep_x_hat, model, rows, state)
         words = np.empty(2 * symbols.size + 2, np.uint16)
         start = pixel_coder.encode(words, symbols.ravel(), contexts.ravel(), *lookup)
         body += _counted(words[start:].astype("<u2").tobytes())

@@ -22,11 +22,11 @@ MOST_ERROR = 127
 LATENTS_FROM = 6  # the finest step at which latents are worth their bytes: below it files are smaller without
 _COARSEST = 24, 0.0675  # the step at LAYER_FROM, and the lambda there
 _LAMBDAS = 0.0009, 0.085  # bits a pixel for a squared level, at quality 1 and 100, of weights that do not say
-_STEEPEST = 0.5 / np.log(2)  # bits a sample by which e times the squared error is less
+_STEEPEST = 0.5 / np.log(2)  # bits a sample that divide the squared error by e
 _LEAST_GAIN = 0.15  # of the latents' bits: what the layer must be expected to save before it is tried
 _MANY_REPEATS = 0.3  # share of pixels that equal a neighbour, above which the layer alone may be smaller than latents
 _LEAST_BITS = 4  # of a pixel that equals no neighbour
-_BAND, _BANDS = 8, 128  # rows that are looked at for repeats, of so many
+_BAND, _BANDS = 8, 128  # of every 128 rows 8 are looked at
 
 
 class Latents(NamedTuple):
@@ -82,9 +82,10 @@ def _efficient(step: float) -> int:
 
 
 def is_tried(colour: np.ndarray, lam: float) -> bool:
-    """Whether `choose_layer` is asked: where errors are worth much, and of pictures that look drawn for any worth.
+    """Whether `choose_layer` is asked: where lambda is large, and for pictures that look drawn.
 
-    What it asks for, the latents' picture, takes about as long as the latents.
+    `lam` is bits a pixel for a squared level of 8 bits, 0 for never. What `choose_layer` asks for, the latents'
+    picture, takes about as long as the latents.
     """
     if lam > _HELPED_FROM:
         return True
@@ -95,8 +96,8 @@ def is_tried(colour: np.ndarray, lam: float) -> bool:
 def choose_layer(colour: np.ndarray, latents: Latents, lam: float, code: Code | None) -> Choice | None:
     """The layer, beside latents or in their place, that costs less than they do alone, or None.
 
-    Costs are bits and squared errors, each of which is worth so many bits a pixel. `code` makes other latents, which
-    are spared what they fail at; without it no layer goes beside any. Most pictures are not tried, as that takes much
+    Costs are bits plus `lam` times squared errors. `code` makes other latents, which are spared what they fail at;
+    without it no layer goes beside any. Most pictures are not tried, as that takes much
     longer than their latents.
     """
     pixels, error = colour.shape[0] * colour.shape[1], mean_squared_error(colour, latents.x_hat)
