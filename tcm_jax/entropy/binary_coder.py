@@ -14,7 +14,7 @@ MASK = 0xFFFFFFFF
 _callee = callee(inline="never")
 
 
-@_callee
+@callee(inline="always")  # a call takes longer than it
 def code_bit(coder, stream, chances, index, bit, encoding):
     """Codes one bit with the chance of a 1, of 65536, that two averages of different speed give; returns it.
 

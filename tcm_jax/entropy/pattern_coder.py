@@ -98,12 +98,11 @@ def _hashes(line, up, upup, c):
 
 
 @_callee
-def _learn(table, place, guess, right, pixel, inverses):
-    """Moves the chance of a table's guess; one that is mostly wrong is replaced."""
-    entry = table[place]
+def _learned(entry, guess, pixel, inverses):
+    """A table's entry after a guess, its own or another one's; a guess that is mostly wrong is replaced."""
     known, chance, seen = entry >> _PIXEL, entry >> _CHANCE & 0xFFFF, entry & _SEEN
     # Rounded down, by 2 * seen + 3.
-    if right:
+    if guess == pixel:
         chance += (65535 - chance) * 2 * inverses[seen] >> 32
     else:
         chance -= (chance + seen + 1) * 2 * inverses[seen] >> 32
@@ -116,7 +115,7 @@ def _learn(table, place, guess, right, pixel, inverses):
         known = pixel + 1
         chance = 65535 - chance
         seen = min(seen, 4)
-    table[place] = known << _PIXEL | chance << _CHANCE | seen
+    return known << _PIXEL | chance << _CHANCE | seen
 
 
 @_callee
@@ -135,25 +134,31 @@ def _pixel(samples, at):
 
 
 @callee(inline="always")
-def _certainty(table, place):
-    """How far a table's guess is to be trusted: how often it was met, and its chance in sixteenths.
+def _certainty(entry):
+    """How far an entry's guess is to be trusted: how often it was met, and its chance in sixteenths.
 
     0 .. 63; below 0 for one that never was.
     """
-    return min(table[place] & _SEEN, 4) - 1 << 4 | table[place] >> _CHANCE + 12 & 15
+    return min(entry & _SEEN, 4) - 1 << 4 | entry >> _CHANCE + 12 & 15
+
+
+@callee(inline="always")
+def _chance_of(number, certainty, guess, west, north, pattern):
+    """Which chance a guess has."""
+    return ((number * 64 + certainty) * 4 + (guess == west) + 2 * (guess == north)) * 16 + pattern
 
 
 @_callee
 def _guessed(coder, stream, flags, guesses, certainties, pixel, west, north, pattern, encoding):
-    """(which of the guesses is right or -1, the pixel); those below 0 and those tried before are left out."""
-    for i in range(GUESSES):
+    """(which of the guesses from 1 on is right or -1, the pixel); none below 0 is tried, nor one before it again."""
+    for i in range(1, GUESSES):
         guess = guesses[i]
         tried = guess < 0
         for j in range(i):
             tried |= guesses[j] == guess
         if tried:
             continue
-        at = ((i * 64 + certainties[i]) * 4 + (guess == west) + 2 * (guess == north)) * 16 + pattern
+        at = _chance_of(i, certainties[i], guess, west, north, pattern)
         if code_bit(coder, stream, flags, at, int64(guess == pixel), encoding):
             return i, guess
     return -1, pixel
@@ -223,31 +228,39 @@ def _code(samples, width, palette, stream, encoding, coder, rows, pair_table, lo
             west, north, northwest, northeast = line[c - 1], up[c], up[c - 1], up[c + 1]
             if length == 0:
                 source = int64(matches[match]) - 1
-            guesses[0] = _pixel(samples, source) if source >= 0 else int64(-1)
-            guesses[1], guesses[2] = (high_table[high] >> _PIXEL) - 1, (low_table[low] >> _PIXEL) - 1
-            guesses[3] = (pair_table[pair] >> _PIXEL) - 1
-            guesses[4], guesses[5], guesses[6], guesses[7] = west, north, northeast, northwest
-            certainties[0], certainties[1] = length_bits, _certainty(high_table, high)
-            certainties[2], certainties[3] = _certainty(low_table, low), _certainty(pair_table, pair)
-            certainties[4:] = history
+            matched = _pixel(samples, source) if source >= 0 else int64(-1)
+            high_entry, low_entry, pair_entry = high_table[high], low_table[low], pair_table[pair]
+            high_guess, low_guess = (high_entry >> _PIXEL) - 1, (low_entry >> _PIXEL) - 1
+            pair_guess = (pair_entry >> _PIXEL) - 1
             pattern = (west == north) | (west == northwest) << 1 | (north == northeast) << 2 | (history & 1) << 3
-            hit, pixel = _guessed(coder, stream, flags, guesses, certainties, pixel, west, north, pattern, encoding)
+            hit = -1
+            if matched >= 0:
+                place = _chance_of(0, length_bits, matched, west, north, pattern)
+                if code_bit(coder, stream, flags, place, int64(matched == pixel), encoding):
+                    hit, pixel = 0, matched
+            if hit < 0:
+                guesses[0], guesses[1], guesses[2], guesses[3] = matched, high_guess, low_guess, pair_guess
+                guesses[4], guesses[5], guesses[6], guesses[7] = west, north, northeast, northwest
+                certainties[1], certainties[2] = _certainty(high_entry), _certainty(low_entry)
+                certainties[3] = _certainty(pair_entry)
+                certainties[4:] = history
+                hit, pixel = _guessed(coder, stream, flags, guesses, certainties, pixel, west, north, pattern, encoding)
             if hit < 0 and palette.size:
                 pixel = _in_palette(coder, stream, tree, palette, bits, pixel, west, encoding)
             elif hit < 0:
                 pixel = _new(coder, stream, cache, cached, in_cache, numbers, pixel, west, north, northwest, channels,
                              pattern, encoding)  # fmt: skip
             if source >= 0:
-                length = length + 1 if guesses[0] == pixel else 0
+                length = length + 1 if matched == pixel else 0
                 length_bits = min(length_bits + int64(length >> length_bits != 0), 15) if length else 0
                 source += 1
             matches[match] = at + 1
-            _learn(high_table, high, guesses[1], guesses[1] == pixel, pixel, inverses)
-            _learn(low_table, low, guesses[2], guesses[2] == pixel, pixel, inverses)
-            _learn(pair_table, pair, guesses[3], guesses[3] == pixel, pixel, inverses)
+            high_entry = _learned(high_entry, high_guess, pixel, inverses)
+            high_table[high] = _learned(high_entry, matched, pixel, inverses)
+            low_entry = _learned(low_entry, low_guess, pixel, inverses)
+            low_table[low] = _learned(low_entry, high_guess, pixel, inverses)
+            pair_table[pair] = _learned(pair_entry, pair_guess, pixel, inverses)
             history = history << 1 & 63 | (hit < 0 or hit > 1)
-            _learn(high_table, high, guesses[0], guesses[0] == pixel, pixel, inverses)
-            _learn(low_table, low, guesses[1], guesses[1] == pixel, pixel, inverses)
             line[c] = pixel
             if not encoding:
                 for i in range(channels):

@@ -92,9 +92,7 @@ def _check_settings(path: Path, settings: dict[str, str | int]) -> None:
     """Writes the settings of a folder. Raises ConfigError where it has others."""
     text = json.dumps(settings, indent=1)
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ConfigError(
-            f"{path.parent} is of other pictures or settings, see {path.name}; give another folder"
-        )
+        raise ConfigError(f"{path.parent} is of other pictures or settings, see {path.name}; give another folder")
     atomic_write(path, text.encode())
 
 
