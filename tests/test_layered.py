@@ -77,6 +77,21 @@ def test_no_sample_is_off_by_more(codec, error):
     assert encoded.layer_bytes == describe(encoded.data, 2**28)["parts"]["layer"]
 
 
+@pytest.mark.parametrize(
+    "turned", [np.asfortranarray, lambda image: image.swapaxes(0, 1), lambda image: image[::-1, ::2]]
+)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_order_in_memory_does_not_matter(codec, turned, channels):
+    """Prediction, repeats, latents with a layer."""
+    image = (
+        photograph(60, 90)[..., :1] if channels == 1 else np.dstack([photograph(60, 90), photograph(60, 90)[..., :1]])
+    )
+    for picture in (image[..., :channels].squeeze(), np.repeat(image[::6, ::6, :channels], 6, axis=0).squeeze()):
+        other = turned(picture)
+        for settings in ({"max_error": 0}, {"max_error": 9}, {"quality": 80}):
+            assert codec.compress(other, **settings) == codec.compress(np.ascontiguousarray(other), **settings)
+
+
 def test_weights_of_one_rate_have_a_layer_too(tiny_codec):
     for error in (0, 6):
         decoded = tiny_codec.decompress(tiny_codec.compress(PHOTOGRAPH, max_error=error))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import photograph
 
-from tcm_jax.codec.residual.layer import PATTERNS, encode_layer
+from tcm_jax.codec.residual.layer import PATTERNS, decode_layer, encode_layer
 from tcm_jax.entropy import pattern_coder
 
 M32 = 0xFFFFFFFF
@@ -204,3 +204,16 @@ def test_products_by_the_inverses_are_the_quotients():
     numbers = np.arange(1 << 18)
     for divisor, inverse in zip(range(3, 65, 2), pattern_coder._INVERSES, strict=True):
         assert np.array_equal(numbers * inverse >> 32, numbers // divisor)
+
+
+@pytest.mark.parametrize(("colours", "channels"), [(16, ()), (60, ()), (16, (3,)), (200, (3,))])
+def test_few_colours_are_coded_as_such_though_none_repeats(colours, channels):
+    """Random pixels: their numbers take the logarithm of how many there are."""
+    rng = np.random.default_rng(0)
+    palette = rng.permutation(256)[:colours].astype(np.uint8)
+    if channels:
+        palette = np.stack([palette, rng.permutation(palette), rng.permutation(palette)], axis=-1)
+    picture = palette[rng.integers(0, colours, (200, 200))]
+    layer = encode_layer(picture)
+    np.testing.assert_array_equal(decode_layer(layer.data, None, picture.shape), picture)
+    assert len(layer.data) < 1.2 * picture.shape[0] * picture.shape[1] * np.log2(colours) / 8 + 1000

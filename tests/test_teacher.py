@@ -77,3 +77,19 @@ def test_the_program_goes_on(weights, tmp_path, monkeypatch):
         run("--crop", "48")
     with pytest.raises(ConfigError, match="at least 1"):
         run("--crop", "0")
+
+
+@pytest.mark.parametrize("flags", [("--qualities", "a,b"), ("--qualities", "0"), ("--effort", "0")])
+def test_wrong_flags_leave_no_folder(tmp_path, monkeypatch, capsys, flags):
+    monkeypatch.setattr(sys, "argv", ["teacher", str(tmp_path), str(tmp_path / "out"), *flags])
+    with pytest.raises(SystemExit):
+        teacher.main()
+    assert f"argument {flags[0]}: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder(tmp_path, monkeypatch):
+    (tmp_path / "out").write_text("")
+    monkeypatch.setattr(sys, "argv", ["teacher", "samples", str(tmp_path / "out")])
+    with pytest.raises(ConfigError, match="is a file; give a folder"):
+        teacher.main()

@@ -28,6 +28,7 @@ from tcm_jax.system.process import tune_process
 from tcm_jax.training.open_weights import open_weights
 
 SETTINGS = "settings.json"
+NO_TEACHER = "a teacher has weights of variable rate, qualities from 1 to 100, and an effort from 1 to 9"
 
 
 def refined(codec: Codec, picture: np.ndarray, quality: float, effort: Effort) -> dict[str, np.ndarray]:
@@ -39,7 +40,7 @@ def refined(codec: Codec, picture: np.ndarray, quality: float, effort: Effort) -
     rate or without lambda, for a quality that is not 1 to 100 and for an effort of 0.
     """
     if not (codec.weights.config.levels and 1 <= quality <= 100 and effort.steps):
-        raise ConfigError("a teacher has weights of variable rate, qualities from 1 to 100, and an effort from 1 to 9")
+        raise ConfigError(NO_TEACHER)
     slices, hundredths = codec.slice_encoder, round(100 * quality)
     improve, found = slices.improvement(picture, hundredths, effort), {}
 
@@ -59,8 +60,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--qualities", type=lambda text: list(map(float, text.split(","))), default=[20.0, 55.0, 80.0])
-    parser.add_argument("--effort", type=int, default=5)
+    parser.add_argument("--qualities", type=_qualities, default=[20.0, 55.0, 80.0], help="from 1 to 100")
+    parser.add_argument("--effort", type=int, default=5, choices=range(1, 10), help="1 to 9")
     parser.add_argument("--crop", type=int, default=256, help="pixels a side of the middle that is taken, at most")
     parser.add_argument("--weights", help="as tcm compress takes them; default: the embedded model")
     flags = parser.parse_args()
@@ -68,6 +69,10 @@ def main() -> int:
         raise ConfigError(f"--crop is {flags.crop}; it must be at least 1")
     tune_process()
     codec, pictures = Codec(open_weights(flags.weights)), open_dataset(flags.pictures, "train")
+    if not codec.weights.config.levels:
+        raise ConfigError(NO_TEACHER)
+    if flags.out.exists() and not flags.out.is_dir():
+        raise ConfigError(f"{flags.out} is a file; give a folder")
     flags.out.mkdir(parents=True, exist_ok=True)
     settings = {"pictures": flags.pictures, "effort": flags.effort, "crop": flags.crop, "model": codec.model_id.hex()}
     _check_settings(flags.out / SETTINGS, settings)
@@ -86,6 +91,16 @@ def main() -> int:
             np.savez_compressed(buffer, **refined(codec, picture, quality, Effort(flags.effort)))
             atomic_write(path, buffer.getvalue())
     return 0
+
+
+def _qualities(text: str) -> list[float]:
+    try:
+        numbers = [float(number) for number in text.split(",")]
+    except ValueError:
+        numbers = [0.0]
+    if not all(1 <= number <= 100 for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text} is no list of numbers from 1 to 100")
+    return numbers
 
 
 def _check_settings(path: Path, settings: dict[str, str | int]) -> None:

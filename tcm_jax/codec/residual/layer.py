@@ -21,7 +21,8 @@ from tcm_jax.errors import StreamError
 
 PREDICTED, PATTERNS, STORED = range(3)
 STRIP = 128  # rows that are a stream of their own
-_FEW_REPEATS = 0.1  # share of pixels equal to a neighbour, below which nothing is tried but prediction
+_FEW_REPEATS = 0.1  # share of pixels equal to a neighbour, below which pictures of many colours are predicted alone
+_FEW_GREYS = 128  # as many a grey picture of few colours has at most; others have 256
 _SMALL = 40  # times smaller than its samples: what repeats make of a picture for which prediction is not tried
 _ALTERED = "the .tcm file is altered: its residual layer "
 
@@ -46,7 +47,7 @@ def load() -> None:
 
 def encode_layer(picture: np.ndarray, x_hat: np.ndarray | None = None, step: int = 1) -> Layer:
     """The smallest layer whose picture is off by at most `step // 2`."""
-    choices = _patterns(picture) if x_hat is None and repeats(picture) >= _FEW_REPEATS else []
+    choices = _patterns(picture) if x_hat is None and _may_repeat(picture) else []
     if not choices or len(choices[0].data) * _SMALL > picture.size:
         choices.append(_predicted(picture, x_hat, step))
     best = min(choices, key=lambda layer: len(layer.data))
@@ -94,6 +95,14 @@ def repeats(picture: np.ndarray) -> float:
     return max(shares)
 
 
+def _may_repeat(picture: np.ndarray) -> bool:
+    """Whether to code the picture by its repeats is tried: where pixels repeat, and where there are few colours."""
+    if repeats(picture) >= _FEW_REPEATS:
+        return True
+    colours = len(_palette(picture))
+    return 0 < colours <= (_FEW_GREYS if picture.ndim == 2 else 256)
+
+
 def _deep(picture: np.ndarray) -> np.ndarray:
     """The picture with an axis of channels."""
     return picture if picture.ndim == 3 else picture[..., None]
@@ -103,7 +112,7 @@ def _predicted(picture: np.ndarray, x_hat: np.ndarray | None, step: int) -> Laye
     deep_x_hat = None if x_hat is None else np.ascontiguousarray(_deep(x_hat))
     model = fit(_deep(picture), deep_x_hat, step)
     body = bytes([step, model.coefs.shape[1]]) + _counted(zlib.compress(_pack_model(model), 9))
-    decoded = np.array(picture)
+    decoded = np.array(picture, order="C")
     state = buffers(_deep(picture).shape[2], picture.shape[1])
     lookup = tables(model.shapes, step)[1:]
     for top in range(0, picture.shape[0], STRIP):
@@ -169,7 +178,7 @@ def _patterns(picture: np.ndarray) -> list[Layer]:
     """The layer that codes the picture by repeats; nothing if that takes more bytes than the samples do."""
     palette = _palette(picture)
     stream = np.empty(picture.size + 1024, np.uint8)
-    size = pattern_coder.code(np.array(_deep(picture)), palette, stream, True)
+    size = pattern_coder.code(np.array(_deep(picture), order="C"), palette, stream, True)
     if size < 0:
         return []
     gaps = b"".join(varint(gap) for gap in np.diff(palette, prepend=0).tolist())
