@@ -383,8 +383,9 @@ def test_info(here, tcm, tiny_codec, capsys):
     assert f"a.tcm: 60x40 RGB and alpha, {a['bytes']:,} bytes" in text
     assert f"portable  yes, for {a['portable_bytes']} bytes: guard band 1e-02" in text
     (here / "a.tcm").write_bytes(b"?")
-    assert cli.main(["info", "a.tcm", "b.tcm"]) == 1
-    assert capsys.readouterr().err == "StreamError: a.tcm: this is not a .tcm file\n"
+    for files in (["a.tcm"], ["a.tcm", "b.tcm"]):
+        assert cli.main(["info", *files]) == 1
+        assert capsys.readouterr().err == "StreamError: a.tcm: this is not a .tcm file\n"
 
 
 def test_no_portable(here, tcm):

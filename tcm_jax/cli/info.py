@@ -26,7 +26,8 @@ def info(args: argparse.Namespace) -> int:
             data = files.read(source, StreamError)
             described = {"file": source, **describe(data, args.max_pixels)}
         except TcmError as error:
-            message = f"{source}: {error}" if len(found) > 1 else str(error)
+            name = "standard input" if source == files.STANDARD else source
+            message = str(error) if name in str(error) else f"{name}: {error}"
             say(f"{type(error).__name__}: {message}", sys.stderr)
             status = 1
             continue
