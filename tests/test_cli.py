@@ -383,8 +383,8 @@ def test_info(here, tcm, tiny_codec, capsys):
     assert f"a.tcm: 60x40 RGB and alpha, {a['bytes']:,} bytes" in text
     assert f"portable  yes, for {a['portable_bytes']} bytes: guard band 1e-02" in text
     (here / "a.tcm").write_bytes(b"?")
-    for files in (["a.tcm"], ["a.tcm", "b.tcm"]):
-        assert cli.main(["info", *files]) == 1
+    for names in (["a.tcm"], ["a.tcm", "b.tcm"]):
+        assert cli.main(["info", *names]) == 1
         assert capsys.readouterr().err == "StreamError: a.tcm: this is not a .tcm file\n"
 
 
