@@ -382,10 +382,11 @@ def test_info(here, tcm, tiny_codec, capsys):
     text = capsys.readouterr().out
     assert f"a.tcm: 60x40 RGB and alpha, {a['bytes']:,} bytes" in text
     assert f"portable  yes, for {a['portable_bytes']} bytes: guard band 1e-02" in text
-    (here / "a.tcm").write_bytes(b"?")
-    for names in (["a.tcm"], ["a.tcm", "b.tcm"]):
-        assert cli.main(["info", *names]) == 1
-        assert capsys.readouterr().err == "StreamError: a.tcm: this is not a .tcm file\n"
+    for name in ("a.tcm", "a"):  # the sentence has an "a"
+        (here / name).write_bytes(b"?")
+        for names in ([name], [name, "b.tcm"]):
+            assert cli.main(["info", *names]) == 1
+            assert capsys.readouterr().err == f"StreamError: {name}: this is not a .tcm file\n"
 
 
 def test_no_portable(here, tcm):

@@ -220,17 +220,18 @@ def test_a_picture_of_several_tiles_round_trips(model, params):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("latents_alone")
-def test_an_effort_counts_what_the_detail_slices_code(codec):
+@pytest.mark.parametrize("quality", [40, 100])
+def test_an_effort_counts_what_the_detail_slices_code(codec, quality):
     """Bits of y and detail, and the error of both: what the search ends with is what the file has."""
     said = codec.weights.metadata | {"lambda": ", ".join(map(str, LAMS)), "distortion": "mse"}
     codec, image = Codec(dataclasses.replace(codec.weights, metadata=said), coder="native"), photograph(96, 120)
-    at = np.array([gain_level(10_000, len(LAMS))], np.float32)
+    at = np.array([gain_level(100 * quality, len(LAMS))], np.float32)
     y, z = codec.network.analyze(image, at, 1024)
     context = codec.network.hyper(_rounded(z), at, 1024)
-    found = codec.slice_encoder.improvement(image, 10_000, Effort(3))(y, context)
+    found = codec.slice_encoder.improvement(image, 100 * quality, Effort(3))(y, context)
 
     def loss(effort: int) -> float:
-        encoded = codec.encode(image, 100, effort=effort)
+        encoded = codec.encode(image, quality, effort=effort)
         np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
         bits = encoded.estimated_bits - codec.network.hyper_information(_rounded(z))
         error = ((encoded.reconstruction.astype(float) - image) ** 2).mean()

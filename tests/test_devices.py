@@ -1,4 +1,4 @@
-"""Slow: the same global batch and seed train alike on 1 and 8 devices, and on two processes."""
+"""Slow: the same global batch and seed train alike on 1, 2 and 8 devices, and on two processes."""
 
 import json
 import os
@@ -81,9 +81,10 @@ def compare(one, other, what):
 
 
 @pytest.mark.slow
-def test_devices_agree(one_device, tmp_path):
-    finish([start(tmp_path, 8)])
-    compare(one_device, result(tmp_path), "8 devices")
+@pytest.mark.parametrize("devices", [2, 8])
+def test_devices_agree(one_device, tmp_path, devices):
+    finish([start(tmp_path, devices)])
+    compare(one_device, result(tmp_path), f"{devices} devices")
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_forward(name, way):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["small", "large"])
+@pytest.mark.parametrize("name", SIZES)
 def test_training_loss_and_gradients(name, monkeypatch):
     """The step of train.py, its noise zeroed: with b1 = 0.9 Adam's first moments are a tenth of the gradients."""
     golden, meta, _ = load_case(name)

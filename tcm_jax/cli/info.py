@@ -23,17 +23,24 @@ def info(args: argparse.Namespace) -> int:
     status = 1 if expanded.unreadable else 0
     for source in found:
         try:
-            data = files.read(source, StreamError)
-            described = {"file": source, **describe(data, args.max_pixels)}
+            described = _described(source, args.max_pixels)
         except TcmError as error:
-            name = "standard input" if source == files.STANDARD else source
-            message = str(error) if name in str(error) else f"{name}: {error}"
-            say(f"{type(error).__name__}: {message}", sys.stderr)
+            say(f"{type(error).__name__}: {error}", sys.stderr)
             status = 1
             continue
         for line in [json.dumps(described)] if args.json else _text(described):
             say(line, sys.stdout)
     return status
+
+
+def _described(source: str, max_pixels: int) -> dict[str, Any]:
+    """Of a file, or of standard input; its name is in every error."""
+    data = files.read(source, StreamError)
+    try:
+        return {"file": source, **describe(data, max_pixels)}
+    except StreamError as error:
+        name = "standard input" if source == files.STANDARD else source
+        raise type(error)(f"{name}: {error}") from error
 
 
 def describe(data: bytes, max_pixels: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The codec: pictures to `.tcm` bytes and back (docs/format.md).
 
-Encoder and decoder run the same compiled functions (tiled_network.py) slice by slice, so on one machine
-they see the same numbers to the last bit. Across machines what the file says of scales near a boundary absorbs
-differences of up to the guard band.
+Encoder and decoder run the same compiled functions (tiled_network.py) slice by slice, so on one machine they see the
+same numbers to the last bit. Across machines what the file says of scales near a boundary absorbs differences of up to
+the guard band.
 """
 
 import dataclasses

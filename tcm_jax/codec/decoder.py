@@ -43,8 +43,8 @@ class Decoder(abc.ABC):
         if tile and not (whole and MIN_TILE <= tile <= MAX_TILE):
             raise ConfigError(f"tiles are multiples of {PAD_MULTIPLE} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
         self.weights, self.network, self.coder, self.tile = weights, network, coder, tile
-        self.model_id = bytes.fromhex(weights.identity)[:8]
         self._slices = SliceDecoder(weights, network, coder)
+        self.model_id = self._slices.model_id
 
     def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         """Bytes of a `.tcm` file to the picture, uint8 of the shape that was compressed (without a lone channel axis).

@@ -121,8 +121,7 @@ class PictureEncoder:
         improve = self._slices.improvement(colour, hundredths, effort)
         band, three = self._guard_band, _three_channels(colour)
         writer, sides = self._slices.encode(three, hundredths, band, tile, self._tile, measured, improve)
-        model_id, checksums = bytes.fromhex(self._weights.identity)[:8], tuple(writer.checksums)
-        stream = writer.encoder.finish()
+        model_id, checksums, stream = self._slices.model_id, tuple(writer.checksums), writer.encoder.finish()
         return self._file(
             model_id, guard_band=band, checksums=checksums, stream=stream, quality=hundredths, tile=tile, sides=sides
         )

@@ -20,6 +20,7 @@ class SliceCoder:
 
     def __init__(self, weights: "Weights", network: DecodingNetwork, coder: str):
         self.weights, self.network, self.coder = weights, network, coder
+        self.model_id = bytes.fromhex(weights.identity)[:8]  # in files
 
     def level(self, quality: int | None) -> np.ndarray | None:
         """Gain level of a quality in hundredths, float32 [1]."""

@@ -47,7 +47,7 @@ def load() -> None:
 
 def encode_layer(picture: np.ndarray, x_hat: np.ndarray | None = None, step: int = 1) -> Layer:
     """The smallest layer whose picture is off by at most `step // 2`."""
-    choices = _patterns(picture) if x_hat is None and _may_repeat(picture) else []
+    choices = _patterns(picture) if x_hat is None else []
     if not choices or len(choices[0].data) * _SMALL > picture.size:
         choices.append(_predicted(picture, x_hat, step))
     best = min(choices, key=lambda layer: len(layer.data))
@@ -93,14 +93,6 @@ def repeats(picture: np.ndarray) -> float:
             same = deep[row:, column:] == deep[: deep.shape[0] - row, : deep.shape[1] - column]
             shares.append(float(same.all(-1).mean()))
     return max(shares)
-
-
-def _may_repeat(picture: np.ndarray) -> bool:
-    """Whether to code the picture by its repeats is tried: where pixels repeat, and where there are few colours."""
-    if repeats(picture) >= _FEW_REPEATS:
-        return True
-    colours = len(_palette(picture))
-    return 0 < colours <= (_FEW_GREYS if picture.ndim == 2 else 256)
 
 
 def _deep(picture: np.ndarray) -> np.ndarray:
@@ -175,8 +167,14 @@ def _parse_model(packed: bytes, step: int, channels: int, classes: int, height: 
 
 
 def _patterns(picture: np.ndarray) -> list[Layer]:
-    """The layer that codes the picture by repeats; nothing if that takes more bytes than the samples do."""
+    """The layer that codes the picture by repeats, where pixels repeat or colours are few.
+
+    Nothing otherwise, or if that takes more bytes than the samples do.
+    """
     palette = _palette(picture)
+    few_colours = 0 < len(palette) <= (_FEW_GREYS if picture.ndim == 2 else 256)
+    if not few_colours and repeats(picture) < _FEW_REPEATS:
+        return []
     stream = np.empty(picture.size + 1024, np.uint8)
     size = pattern_coder.code(np.array(_deep(picture), order="C"), palette, stream, True)
     if size < 0:
