@@ -44,7 +44,7 @@ def drawn(residual: jax.Array, temperature: jax.Array, noise: jax.Array) -> jax.
     return low + jax.nn.sigmoid((logit + noise) / temperature)
 
 
-@functools.partial(Program, target=ops.training_target)
+@functools.partial(Program, target=ops.search_target)
 def iterate(config, params, tune, details, tile, state, settings, level):
     """One step of a tile with so many detail slices: (loss, y that rounds to the symbols of this draw, next state).
 

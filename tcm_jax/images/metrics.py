@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.errors import ImageError
+from tcm_jax.images.blur import TAPS, blurred_across, blurred_down
 
 # Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment" (2003).
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _C1, _C2 = 0.01**2, 0.03**2
-_TAPS, _SIGMA = 11, 1.5
 
 # Four halvings must leave a whole window.
-MS_SSIM_MIN_SIDE = (_TAPS - 1) * 2 ** (len(_WEIGHTS) - 1) + 1
+MS_SSIM_MIN_SIDE = (TAPS - 1) * 2 ** (len(_WEIGHTS) - 1) + 1
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -51,7 +51,7 @@ def ms_ssim(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray) -> jax.Array |
     product = 1.0
     for scale, weight in enumerate(_WEIGHTS):
         last = scale == len(_WEIGHTS) - 1
-        similarity = _similarity(a, b, with_luminance=last)
+        similarity = _similarity(a, b, last, xp)
         # The gradient of 0 ** weight is infinite: take the power of another number there.
         positive = similarity > 0
         product *= xp.where(positive, xp.where(positive, similarity, 1.0) ** weight, 0.0)
@@ -86,38 +86,16 @@ def squared_error_of_ms_ssim(value: float | jax.Array | np.ndarray) -> float | j
     return 255**2 * 0.02 * (1 - value)
 
 
-def _similarity(a, b, with_luminance: bool):
+def _similarity(a, b, with_luminance: bool, xp):
     """Mean contrast-structure similarity, times luminance if asked for: [B, H, W, C] -> [B, C]."""
-    mean_a, mean_b = _blur(a), _blur(b)
-    variance_a = _blur(a * a) - mean_a * mean_a
-    variance_b = _blur(b * b) - mean_b * mean_b
-    covariance = _blur(a * b) - mean_a * mean_b
+    blurred = blurred_across(blurred_down(xp.concatenate([a, b, a * a, b * b, a * b])))
+    mean_a, mean_b, square_a, square_b, product = xp.split(blurred, 5)
+    variance_a, variance_b = square_a - mean_a * mean_a, square_b - mean_b * mean_b
+    covariance = product - mean_a * mean_b
     similarity = (2 * covariance + _C2) / (variance_a + variance_b + _C2)
     if with_luminance:
         similarity *= (2 * mean_a * mean_b + _C1) / (mean_a * mean_a + mean_b * mean_b + _C1)
     return similarity.mean((1, 2))
-
-
-def _blur(x):
-    """Separable Gaussian, only where it fits: [B, H, W, C] -> [B, H - 10, W - 10, C]."""
-    rows, columns = x.shape[1] - _TAPS + 1, x.shape[2] - _TAPS + 1
-    if isinstance(x, jax.Array):
-        # As products with banded matrices: on a CPU the gradient of eleven shifted sums takes 20 times as long, that of
-        # a convolution 7 times.
-        x = jnp.einsum("bhwc,hr->brwc", x, _band(rows), precision="highest")
-        return jnp.einsum("brwc,ws->brsc", x, _band(columns), precision="highest")
-    x = sum(tap * x[:, i : i + rows] for i, tap in enumerate(_taps()))
-    return sum(tap * x[:, :, i : i + columns] for i, tap in enumerate(_taps()))
-
-
-def _taps() -> list[float]:
-    weights = [math.exp(-((i - _TAPS // 2) ** 2) / (2 * _SIGMA**2)) for i in range(_TAPS)]
-    return [weight / sum(weights) for weight in weights]
-
-
-def _band(size: int) -> np.ndarray:
-    """The Gaussian as a matrix: float32 [size + 10, size]."""
-    return sum(np.eye(size + _TAPS - 1, size, -i, dtype=np.float32) * np.float32(tap) for i, tap in enumerate(_taps()))
 
 
 def _halve(x, xp):

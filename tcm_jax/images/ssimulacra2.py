@@ -11,14 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcm_jax.images.blur import TAPS, blurred_across, blurred_down
 from tcm_jax.images.metrics import library_of
 
 MIN_SIDE = 8  # pixels a side below which a scale, and so a picture, is not measured
 _SCALES = 6  # each of half the size of the one before
 _C2 = 0.0009  # of the SSIM
-_TAPS, _SIGMA = 11, 1.5
-_BLUR = [math.exp(-((i - _TAPS // 2) ** 2) / (2 * _SIGMA**2)) for i in range(_TAPS)]
-_BLUR = np.array(_BLUR, np.float32) / np.float32(sum(_BLUR))
 
 # Linear RGB to the absorbance of long, middle and short cones (libjxl's opsin_params.h), and its bias.
 _ABSORBANCE = np.array(
@@ -118,11 +116,10 @@ def _errors(a, b, xp):
 
     The SSIM's loss is written with the difference of the pictures, which float32 keeps where they hardly differ.
     """
-    blur = _blur if xp is jnp else _blurred
-    mean_a, mean_b = blur(a), blur(b)
+    blurred = _blurred(xp.concatenate([a, b, a * a + b * b, (a - b) ** 2]), xp)
+    mean_a, mean_b, squares, differences = xp.split(blurred, 4)
     apart = (mean_a - mean_b) ** 2
-    variances = blur(a * a + b * b) - mean_a**2 - mean_b**2
-    structure = (blur((a - b) ** 2) - apart) / (variances + _C2)
+    structure = (differences - apart) / (squares - mean_a**2 - mean_b**2 + _C2)
     loss = xp.maximum(apart + structure - apart * structure, 0.0)
     edge_a, edge_b = xp.abs(a - mean_a), xp.abs(b - mean_b)
     edges = (edge_b - edge_a) / (1 + edge_a)
@@ -136,22 +133,11 @@ def _halve(x, xp):
     return 0.25 * (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2])
 
 
-def _blurred(x):
-    """Separable Gaussian of NumPy arrays, size kept: [B, H, W, C].
+def _blurred(x, xp):
+    """Gaussian of pictures [B, H, W, C], size kept.
 
     As in the package `ssimulacra2`, above and below a picture there is its mirror, beyond its sides are zeros.
     """
-    return _blurred_along(_blurred_along(x, 1, "symmetric"), 2, "constant")
-
-
-def _blurred_along(x, axis: int, beyond: str):
-    size, reach = x.shape[axis], _TAPS // 2
-    x = np.pad(x, [(reach, reach) if i == axis else (0, 0) for i in range(x.ndim)], mode=beyond)
-    return sum(tap * x[(slice(None),) * axis + (slice(i, i + size),)] for i, tap in enumerate(_BLUR))
-
-
-def _blur(x):
-    """`_blurred` of JAX arrays, as products with banded matrices, whose gradients are quick on every device."""
-    down = _blurred_along(np.eye(x.shape[1], dtype=np.float32), 0, "symmetric")
-    across = _blurred_along(np.eye(x.shape[2], dtype=np.float32), 0, "constant")
-    return jnp.einsum("bhwc,rh,sw->brsc", x, down, across, precision="highest")
+    beyond = TAPS // 2
+    down = blurred_down(xp.pad(x, ((0, 0), (beyond, beyond), (0, 0), (0, 0)), mode="symmetric"))
+    return blurred_across(xp.pad(down, ((0, 0), (0, 0), (beyond, beyond), (0, 0))))

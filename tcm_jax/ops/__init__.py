@@ -2,10 +2,19 @@
 
 Layers call these functions, and whoever compiles says for what (`target`). See compile_target.py; operations.py and
 shifted_windows.py for the operations; cpu_gradients.py for gradients made for CPUs; kernels/ for what the codec runs
-on CPUs; tracing.py for how blocks are traced.
+on CPUs, and map_gradients.py for its gradients; tracing.py for how blocks are traced.
 """
 
-from tcm_jax.ops.compile_target import PRECISIONS, Target, codec_target, current, precision, target, training_target
+from tcm_jax.ops.compile_target import (
+    PRECISIONS,
+    Target,
+    codec_target,
+    current,
+    precision,
+    search_target,
+    target,
+    training_target,
+)
 from tcm_jax.ops.maps import lower_bound, pixel_shuffle, pixel_unshuffle, ste_round
 from tcm_jax.ops.operations import (
     conv1x1,
@@ -45,6 +54,7 @@ __all__ = [
     "pixel_unshuffle",
     "precision",
     "rematerialized",
+    "search_target",
     "ste_round",
     "swin_block",
     "tanh",

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from tcm_jax.ops import kernels
 
-KERNELS = ("none", "codec", "training")  # which of ours: none; all of them, without gradients; 3x3 convolutions alone
+KERNELS = ("none", "codec", "training")  # which of ours: none; all, with gradients of maps; 3x3 convolutions, with all
 # Names of `precision`, and what JAX calls the products. TPUs take tf32 as three products of bfloat16.
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 
@@ -56,6 +56,11 @@ class Target:
 def codec_target(platform: str) -> Target:
     """What a codec's programs are traced for: on CPUs all kernels, where XLA takes them."""
     return Target(platform, "codec" if platform == "cpu" and kernels.available() else "none")
+
+
+def search_target(platform: str) -> Target:
+    """What a search of latents is traced for: on CPUs all kernels and their gradients of maps, where XLA takes them."""
+    return Target(platform, "codec" if platform == "cpu" and kernels.gradients_available() else "none")
 
 
 def training_target(platform: str, mesh: Mesh | None = None) -> Target:

@@ -4,13 +4,13 @@ Maps are NHWC, float32 or bfloat16; results have the type of the input, paramete
 reference: the others compute the same up to the order of sums.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.ops import cpu_gradients, kernels
+from tcm_jax.ops import cpu_gradients, kernels, map_gradients
 from tcm_jax.ops.compile_target import current
 from tcm_jax.ops.maps import pixel_shuffle
 
@@ -30,8 +30,8 @@ def conv3x3(
     if target.by_kernel(x):
         slope = LEAKY_SLOPE if leaky else 1.0
         if stride == 2:
-            return kernels.convolve_strided(x, kernel, bias, slope)
-        return kernels.convolve(x, kernel, bias, slope, factor)
+            return map_gradients.convolve_strided(x, kernel, bias, slope)
+        return map_gradients.convolve(x, kernel, bias, slope, factor)
     kernel = kernel.astype(x.dtype)
     if target.on_cpu:
         y = cpu_gradients.convolve(x, kernel, stride, target)
@@ -53,7 +53,7 @@ def conv1x1(
     if target.by_kernel(xs[0]):
         as_one = len(xs) > 2 or len({x.shape[-1] for x in xs}) > 1  # the kernel takes one map, or two of a width
         xs = [jnp.concatenate(xs, axis=-1)] if as_one else list(xs)
-        ys = kernels.product(xs, kernel, bias, residual, 2 if halves else 1)
+        ys = map_gradients.product(xs, kernel, bias, residual, 2 if halves else 1)
         return ys if halves else ys[0]
     x = xs[0] if len(xs) == 1 else jnp.concatenate(xs, axis=-1)
     product = cpu_gradients.product if target.on_cpu else jnp.matmul
@@ -79,43 +79,52 @@ def gdn(x: jax.Array, gamma: jax.Array, beta: jax.Array, residual: jax.Array, in
     `gamma` [out, in].
     """
     if current().by_kernel(x):
-        return kernels.gdn(x, gamma.T, beta, residual, inverse)
+        return map_gradients.gdn(x, gamma.T, beta, residual, inverse)
     norm = jnp.matmul(x**2, gamma.T.astype(x.dtype), preferred_element_type=jnp.float32) + beta
     return x * (jnp.sqrt(norm) if inverse else jax.lax.rsqrt(norm)).astype(x.dtype) + residual
 
 
 def gelu(x: jax.Array) -> jax.Array:
     """The exact GELU, x * Phi(x) with the error function; JAX's own takes the slower erfc."""
-    if current().by_kernel(x):
-        return kernels.gelu(x)
-    return x * (0.5 * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype))))
+    return _GELU[current().by_kernel(x)](x)
 
 
 def tanh(x: jax.Array) -> jax.Array:
     """The hyperbolic tangent."""
-    return kernels.tanh(x) if current().by_kernel(x) else jnp.tanh(x)
+    return _TANH[current().by_kernel(x)](x)
 
 
 def exp(x: jax.Array) -> jax.Array:
     """e**x, of x from -87 to 88 on CPUs."""
-    return kernels.exp(x, jnp.ones_like(x), jnp.zeros_like(x)) if current().by_kernel(x) else jnp.exp(x)
+    return _EXP[current().by_kernel(x)](x)
 
 
 def log(x: jax.Array) -> jax.Array:
     """The natural logarithm of x > 0."""
-    return kernels.log(x) if current().by_kernel(x) else jnp.log(x)
+    return _LOG[current().by_kernel(x)](x)
 
 
 def multiply_add(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
     """`x * y + z` of maps of one shape; compilers differ in whether they round the product."""
-    return kernels.multiply_add(x, y, z) if current().by_kernel(x) else x * y + z
+    return _MULTIPLY_ADD[current().by_kernel(x)](x, y, z)
 
 
 def gate(x: jax.Array, logits: jax.Array, residual: jax.Array) -> jax.Array:
     """`x * sigmoid(logits) + residual`, maps of one shape."""
-    if current().by_kernel(residual):
-        return kernels.gate(x, logits, residual)
-    return x * jax.nn.sigmoid(logits) + residual
+    return _GATE[current().by_kernel(residual)](x, logits, residual)
+
+
+def _both_ways(plain: Callable[..., jax.Array], kernel: Callable[..., jax.Array]) -> tuple[Callable, Callable]:
+    """(`plain`, the kernel that computes the same with a gradient of its maps)."""
+    return plain, map_gradients.pointwise(kernel, plain)
+
+
+_GELU = _both_ways(lambda x: x * (0.5 * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))), kernels.gelu)
+_TANH = _both_ways(jnp.tanh, kernels.tanh)
+_EXP = _both_ways(jnp.exp, lambda x: kernels.exp(x, jnp.ones_like(x), jnp.zeros_like(x)))
+_LOG = _both_ways(jnp.log, kernels.log)
+_MULTIPLY_ADD = _both_ways(lambda x, y, z: x * y + z, kernels.multiply_add)
+_GATE = _both_ways(lambda x, logits, residual: x * jax.nn.sigmoid(logits) + residual, kernels.gate)
 
 
 def gain(x: jax.Array, log_gains: jax.Array, level: jax.Array) -> jax.Array:

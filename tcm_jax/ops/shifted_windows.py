@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.ops import cpu_gradients, kernels
+from tcm_jax.ops import cpu_gradients, map_gradients
 from tcm_jax.ops.compile_target import current
 from tcm_jax.ops.operations import conv1x1, gelu, lookup
 
@@ -159,4 +159,4 @@ def _by_kernel(x, weights, window, shifted):
         biases = biases + jnp.where(masks, MASKED, 0.0)
     w = weights
     flat = [part for pair in (w.norm1, w.qkv, w.projection, w.norm2, w.widen, w.narrow) for part in pair]
-    return kernels.swin_block(x, biases, flat, window, x.shape[-1] // len(w.positions), shifted)
+    return map_gradients.swin_block(x, biases, flat, window, x.shape[-1] // len(w.positions), shifted)

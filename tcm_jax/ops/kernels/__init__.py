@@ -1,8 +1,8 @@
 """Kernels for CPUs, as JAX functions: what the codec's programs spend their time on, in vectors of this machine.
 
-XLA leaves half of a CPU's speed unused in them (docs/performance.md). They have no gradients, and a call knows one
-device, so that they are used only in a `Target` for them. llvmlite, which loads them, is imported by then; Numba, which
-makes them, where a call is traced.
+XLA leaves half of a CPU's speed unused in them (docs/performance.md). Alone they have no gradients (map_gradients.py
+adds those of maps), and a call knows one device, so that they are used only in a `Target` for them. llvmlite, which
+loads them, is imported by then; Numba, which makes them, where a call is traced.
 """
 
 import functools
@@ -28,6 +28,16 @@ def available() -> bool:
     They cannot, without a word, on an x86 processor that does not fuse products with sums: each would be a call of a C
     function. Where Numba, LLVM or XLA fails to make them, or refuses them, one RuntimeWarning says why.
     """
+    return _made("register")
+
+
+@functools.cache
+def gradients_available() -> bool:
+    """As `available`, of the kernels with gradients of maps (map_gradients.py): few processes need those."""
+    return available() and _made("add_gradients")
+
+
+def _made(what: str) -> bool:
     try:
         from tcm_jax.ops.kernels import handlers
         from tcm_jax.ops.kernels.machine import FUSES
@@ -35,13 +45,13 @@ def available() -> bool:
         if not FUSES:
             return False
         with _registering:
-            handlers.register()
+            getattr(handlers, what)()
     except Exception as error:  # Numba, LLVM and XLA each have their own
         reason = (str(error).strip().splitlines() or [""])[0]
         warnings.warn(
             f"the kernels for CPUs cannot be made, so XLA's slower operations serve: {type(error).__name__}: {reason}",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
         return False
     return True
@@ -171,11 +181,39 @@ def swin_block(x: jax.Array, biases: jax.Array, layers: list[jax.Array], window:
     """
     from tcm_jax.ops.kernels import swin
 
-    biases = _filled(_filled(biases).swapaxes(2, 3))
-    layers = [_packed(layer) if layer.ndim == 2 else _filled(layer) for layer in layers]
+    biases, layers = _arranged(biases, layers)
     parts, scratch = swin.parts(*x.shape[:3], window), swin.scratch_bytes(x.shape[3], window)
     sizes = {"window": window, "head_dim": head_dim, "shifted": shifted}
     return _call("swin", jax.ShapeDtypeStruct(x.shape, x.dtype), (x, biases, *layers), parts, scratch, **sizes)
+
+
+def swin_block_gradient(
+    x: jax.Array,
+    gradient: jax.Array,
+    biases: jax.Array,
+    layers: list[jax.Array],
+    window: int,
+    head_dim: int,
+    shifted: bool,
+) -> jax.Array:
+    """Gradient of the map `x` [B, H, W, C] of `swin_block`, whose other arguments are as there, from its result's."""
+    from tcm_jax.ops.kernels import swin, swin_gradient
+
+    if not gradients_available():
+        raise RuntimeError("the kernels of gradients cannot be made; trace for another target")
+    turned = [_packed(layer.T) for layer in layers if layer.ndim == 2]
+    biases, layers = _arranged(biases, layers)
+    scratch = swin_gradient.scratch_bytes(x.shape[3], window, x.shape[3] // head_dim)
+    arguments = (x, biases, *layers[:-2], *turned, gradient)
+    sizes = {"window": window, "head_dim": head_dim, "shifted": shifted}
+    parts, dx = swin.parts(*x.shape[:3], window), jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return _call("swin_gradient", dx, arguments, parts, scratch, **sizes)
+
+
+def _arranged(biases: jax.Array, layers: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
+    """Both as the kernels of a Swin block take them: filled up, keys before queries, in panels."""
+    biases = _filled(_filled(biases).swapaxes(2, 3))
+    return biases, [_packed(layer) if layer.ndim == 2 else _filled(layer) for layer in layers]
 
 
 def _call(name: str, results: Any, arguments: Iterable[jax.Array], parts: int, scratch: int, prepare=0, **attributes):

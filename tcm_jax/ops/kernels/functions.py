@@ -84,6 +84,14 @@ def gelu(x):
 
 
 @internal
+def gelu_slope(x):
+    """The derivative of `gelu`, of a vector."""
+    half, minus_half = everywhere(float32(0.5)), everywhere(float32(-0.5))
+    density = exp(minus_half * x * x) * everywhere(float32(1 / math.sqrt(2 * math.pi)))
+    return fused(x, density, fused(half, _erf(x * everywhere(float32(math.sqrt(0.5)))), half))
+
+
+@internal
 def _value(function, x, y, z):
     zero = everywhere(float32(0))
     if function == GELU:

@@ -21,7 +21,9 @@ KERNELS = {
     "gdn": "dense.gdn",
     "pointwise": "functions.apply",
     "swin": "swin.block",
+    "swin_gradient": "swin_gradient.block",
 }  # functions by their modules here, which import Numba
+GRADIENTS = ("swin_gradient",)  # those that `add_gradients` makes: most processes need none
 NUMBERS = {name: number for number, name in enumerate(KERNELS, 1)}  # places in the table of functions, after `task`
 TABLE = "tcm_jax_functions"  # symbol of the table of the addresses of C functions
 
@@ -34,10 +36,19 @@ def _address(place: str, arguments: int) -> int:
 @functools.cache
 def register() -> list:
     """Makes the kernels known to XLA; what is returned must live as long as the process."""
-    addresses = [_address("pool.task", 1), *(_address(kernel, 3) for kernel in KERNELS.values())]
+    kernels = (0 if name in GRADIENTS else _address(kernel, 3) for name, kernel in KERNELS.items())
+    addresses = [_address("pool.task", 1), *kernels]
     table = (ctypes.c_void_p * len(addresses))(*addresses)
     llvm.add_symbol(TABLE, ctypes.addressof(table))
     handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_address("pool.handle", 1))
     for name in KERNELS:
         jax.ffi.register_ffi_target(f"tcm_jax_{name}", jax.ffi.pycapsule(handler), platform="cpu")
     return [table, handler]
+
+
+@functools.cache
+def add_gradients() -> None:
+    """Makes the kernels of gradients, which `register` leaves out; without them a call of theirs has no function."""
+    table = register()[0]
+    for name in GRADIENTS:
+        table[NUMBERS[name]] = _address(KERNELS[name], 3)

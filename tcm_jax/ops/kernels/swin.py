@@ -16,7 +16,7 @@ from tcm_jax.ops.kernels.vectors import everywhere, fused, get, greater, put, to
 from tcm_jax.ops.kernels.xla import argument, attribute, first_argument, places, result
 
 WINDOWS = 8  # of one part
-_HEAD_DIM, _SHIFTED, _WINDOW = places("head_dim", "shifted", "window")
+HEAD_DIM, SHIFTED, WINDOW = places("head_dim", "shifted", "window")
 
 
 @internal
@@ -26,7 +26,7 @@ def _gelu(x, size):
 
 
 @internal
-def _sum(x, stride, minus, squared, sums):
+def sum_of(x, stride, minus, squared, sums):
     """Sum of `stride` values less `minus`, or of their squares; in the same order for vectors of 4, 8 and 16."""
     for lanes in range(0, 64, STEP):
         part = everywhere(float32(0))
@@ -42,14 +42,14 @@ def _sum(x, stride, minus, squared, sums):
 
 
 @internal
-def _layer_norm(x, rows, channels, stride, scale, bias, sums, y):
+def layer_norm(x, rows, channels, stride, scale, bias, sums, y):
     """Norms `channels` of each row of `stride` floats; the rest, which is 0 in `x`, `scale` and `bias`, stays 0."""
     weight = float32(1 / channels)
     for row in range(0, 4 * rows * stride, 4 * stride):
-        mean = _sum(x + row, stride, float32(0), False, sums) * weight
+        mean = sum_of(x + row, stride, float32(0), False, sums) * weight
         for at in range(4 * channels, 4 * stride, 4):
             store_float(x + row + at, mean)  # without a deviation
-        variance = _sum(x + row, stride, mean, True, sums) * weight
+        variance = sum_of(x + row, stride, mean, True, sums) * weight
         clear(x + row + 4 * channels, 4 * (stride - channels))
         factor = everywhere(float32(1 / math.sqrt(variance + float32(1e-5))))
         for at in range(0, 4 * stride, STEP):
@@ -58,7 +58,7 @@ def _layer_norm(x, rows, channels, stride, scale, bias, sums, y):
 
 
 @internal
-def _add(x, size, y):
+def add(x, size, y):
     for at in range(0, 4 * size, STEP):
         put(get(x + at) + get(y + at), x + at)
 
@@ -80,14 +80,14 @@ def _exponentials(scores, count, columns, factors):
 
 
 @internal
-def _multiply_rows(x, rows, columns, factors):
+def multiply_rows(x, rows, columns, factors):
     for row in range(0, 4 * rows * columns, 4 * columns):
         for at in range(0, 4 * columns, STEP):
             put(get(x + row + at) * get(factors + at), x + row + at)
 
 
 @internal
-def _product(taps, a, a_row, a_inner, rows, inner, kernel, bias, features, c, c_row):
+def product(taps, a, a_row, a_inner, rows, inner, kernel, bias, features, c, c_row):
     """C [rows, filled features] = A [rows, inner] times a packed kernel, plus bias; by addresses."""
     for panel in range(filled(features) // COLUMNS):
         start, b = bias + 4 * panel * COLUMNS, kernel + 4 * panel * inner * COLUMNS
@@ -97,8 +97,12 @@ def _product(taps, a, a_row, a_inner, rows, inner, kernel, bias, features, c, c_
 
 
 @internal
-def _attend(qkv, stride, count, channels, head_dim, biases, q, scores, factors, zeros, taps, y):
-    """Attention of one window from its queries, keys and values [count, stride] to y [channels, filled count]."""
+def attend(qkv, stride, count, channels, head_dim, biases, q, scores, factors, kept, zeros, taps, y):
+    """Attention of one window from its queries, keys and values [count, stride] to y [channels, filled count].
+
+    `q` gets the scaled queries [channels, filled count]. `scores` and `factors` get what `_exponentials` makes of each
+    head, one after the other if `kept` is 1, in the same place if it is 0.
+    """
     scale, columns = float32(1 / math.sqrt(head_dim)), filled(count)
     for at in range(0, channels, LANES):
         for row in range(0, count, LANES):
@@ -117,7 +121,9 @@ def _attend(qkv, stride, count, channels, head_dim, biases, q, scores, factors, 
             for column in range(0, columns, COLUMNS):
                 to = y + 4 * (row * columns + column)
                 tile(taps, 1, 1, stride, scores + 4 * column, columns, count, zeros, 0, to, columns)
-        _multiply_rows(y + 4 * at * columns, head_dim, columns, factors)
+        multiply_rows(y + 4 * at * columns, head_dim, columns, factors)
+        scores += kept * 4 * columns * columns
+        factors += kept * 4 * columns
 
 
 def parts(batch: int, height: int, width: int, window: int) -> int:
@@ -132,7 +138,7 @@ def scratch_bytes(channels: int, window: int) -> int:
     return 4 * (count * rows + 2 * COLUMNS + count) + 8
 
 
-class _Corner(NamedTuple):
+class Corner(NamedTuple):
     """Where a window begins: a picture, and row and column of its first position."""
 
     picture: int
@@ -141,7 +147,17 @@ class _Corner(NamedTuple):
 
 
 @internal
-def _pixel(x, corner, window, place):
+def corner_of(x, i, window, shifted):
+    """(corner of window number `i` of a map, its number among the four biases)."""
+    rows, columns = x.height // window, x.width // window
+    row, column = i // columns % rows, i % columns
+    shift = window // 2 if shifted else 0
+    sort = 2 * (row == rows - 1) + (column == columns - 1) if shifted else 0
+    return Corner(i // (rows * columns), row * window + shift, column * window + shift), sort
+
+
+@internal
+def pixel(x, corner, window, place):
     """Bytes from a map's address to position `place` of a window, which wraps around at the map's ends."""
     row, column = (corner.row + place // window) % x.height, (corner.column + place % window) % x.width
     return 4 * ((corner.picture * x.height + row) * x.width + column) * x.channels
@@ -157,8 +173,8 @@ def block(frame, part, scratch):
     positions and channels, and shifted, 0 or 1.
     """
     x, y, biases = first_argument(frame), result(frame, 0), argument(frame, 1)
-    window, head_dim, shifted = attribute(frame, _WINDOW), attribute(frame, _HEAD_DIM), attribute(frame, _SHIFTED) != 0
-    channels, shift = x.channels, window // 2 if shifted else 0
+    window, head_dim, shifted = attribute(frame, WINDOW), attribute(frame, HEAD_DIM), attribute(frame, SHIFTED) != 0
+    channels, windows = x.channels, x.batch * (x.height // window) * (x.width // window)
     count, room = window * window, filled(window * window)  # positions, and rows for whole tiles of them
     stride, of_qkv, of_wide = filled(channels), filled(3 * channels), filled(4 * channels)
     values = scratch
@@ -173,28 +189,25 @@ def block(frame, part, scratch):
     taps = zeros + 4 * COLUMNS
     clear(zeros, 4 * COLUMNS)
     clear(values, 4 * room * stride)
-    rows, columns = x.height // window, x.width // window
-    for i in range(part * WINDOWS, min((part + 1) * WINDOWS, x.batch * rows * columns)):
-        picture, row, column = i // (rows * columns), i // columns % rows, i % columns
-        corner = _Corner(picture, row * window + shift, column * window + shift)
+    for i in range(part * WINDOWS, min((part + 1) * WINDOWS, windows)):
+        corner, sort = corner_of(x, i, window, shifted)
         for place in range(count):
-            copy(values + 4 * place * stride, x.address + _pixel(x, corner, window, place), 4 * channels)
-        _layer_norm(values, count, channels, stride, argument(frame, 2), argument(frame, 3), scores, normed)
+            copy(values + 4 * place * stride, x.address + pixel(x, corner, window, place), 4 * channels)
+        layer_norm(values, count, channels, stride, argument(frame, 2), argument(frame, 3), scores, normed)
         to_qkv, qkv_bias = argument(frame, 4), argument(frame, 5)
-        _product(taps, normed, stride, 1, count, channels, to_qkv, qkv_bias, 3 * channels, qkv, of_qkv)
-        masked = (2 * (row == rows - 1) + (column == columns - 1)) if shifted else 0
-        of_window = biases + 4 * masked * (channels // head_dim) * room * room
-        _attend(qkv, of_qkv, count, channels, head_dim, of_window, q, scores, factors, zeros, taps, attended)
+        product(taps, normed, stride, 1, count, channels, to_qkv, qkv_bias, 3 * channels, qkv, of_qkv)
+        of_window = biases + 4 * sort * (channels // head_dim) * room * room
+        attend(qkv, of_qkv, count, channels, head_dim, of_window, q, scores, factors, 0, zeros, taps, attended)
         linear, linear_bias = argument(frame, 6), argument(frame, 7)
-        _product(taps, attended, 1, room, count, channels, linear, linear_bias, channels, normed, stride)
-        _add(values, count * stride, normed)
-        _layer_norm(values, count, channels, stride, argument(frame, 8), argument(frame, 9), scores, normed)
+        product(taps, attended, 1, room, count, channels, linear, linear_bias, channels, normed, stride)
+        add(values, count * stride, normed)
+        layer_norm(values, count, channels, stride, argument(frame, 8), argument(frame, 9), scores, normed)
         widen, wide_bias = argument(frame, 10), argument(frame, 11)
-        _product(taps, normed, stride, 1, count, channels, widen, wide_bias, 4 * channels, wide, of_wide)
+        product(taps, normed, stride, 1, count, channels, widen, wide_bias, 4 * channels, wide, of_wide)
         _gelu(wide, count * of_wide)
         narrow, narrow_bias = argument(frame, 12), argument(frame, 13)
-        _product(taps, wide, of_wide, 1, count, 4 * channels, narrow, narrow_bias, channels, normed, stride)
-        _add(values, count * stride, normed)
+        product(taps, wide, of_wide, 1, count, 4 * channels, narrow, narrow_bias, channels, normed, stride)
+        add(values, count * stride, normed)
         for place in range(count):
-            copy(y + _pixel(x, corner, window, place), values + 4 * place * stride, 4 * channels)
+            copy(y + pixel(x, corner, window, place), values + 4 * place * stride, 4 * channels)
     return 0
