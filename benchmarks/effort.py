@@ -3,11 +3,11 @@
     python benchmarks/effort.py DATA [--pictures 1,4,8] [--crop 256] [--efforts 3,5,8] [--qualities 1,20,40,60,80,95]
         [--tunes psnr,ms-ssim,ssimulacra2] [--step 768x512] [--weights FILE]
 
-`step`: seconds of making the program of one tile (in an empty cache folder: of compiling it), then the median of ten
-steps, wall clock and processor; peak memory of the process then. `pictures`: for each effort and tune, the BD-rates in
-percent against effort 0 of the real files of a picture, by PSNR, MS-SSIM and SSIMULACRA 2, their mean, and the mean
-seconds of a file. Every file is decoded and compared to the encoder's reconstruction. DATA is as in `tcm evaluate
---data`; pictures count from 1.
+`step`: of a search for the first of the tunes, seconds of making the program of one tile (in an empty cache folder:
+of compiling it), then the median of ten steps, wall clock and processor; peak memory of the process then. `pictures`:
+for each effort and tune, the BD-rates in percent against effort 0 of the real files of a picture, by PSNR, MS-SSIM and
+SSIMULACRA 2, their mean, and the mean seconds of a file. Every file is decoded and compared to the encoder's
+reconstruction. DATA is as in `tcm evaluate --data`; pictures count from 1.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from tcm_jax.codec.effort import Effort
 from tcm_jax.evaluation.bdrate import bd_rate
 from tcm_jax.evaluation.measure import quality_of
 from tcm_jax.images.datasets import open_dataset
+from tcm_jax.images.sources import middle
 from tcm_jax.system.memory import peak_resident_bytes
 from tcm_jax.system.process import tune_process
 from tcm_jax.training.open_weights import open_weights
@@ -48,13 +49,15 @@ def main() -> None:
     codec = Codec(open_weights(flags.weights))
     report: dict[str, Any] = {"jax": jax.__version__, "model": codec.weights.name, "data": flags.data}
     if flags.step:
-        report["step"] = {"size": flags.step} | step_seconds(codec, *map(int, flags.step.split("x")))
+        report["step"] = {"size": flags.step} | step_seconds(codec, *map(int, flags.step.split("x")), flags.tunes[0])
     pictures = open_dataset(flags.data)
     chosen = flags.pictures or range(1, len(pictures) + 1)
     report["pictures"] = {}
     rows: dict[str, list[dict[str, float]]] = {}
     for number in chosen:
-        found = measure(codec, middle(pictures[number - 1], flags.crop), flags.qualities, flags.efforts, flags.tunes)
+        picture = pictures[number - 1]
+        picture = middle(picture, flags.crop) if flags.crop else picture
+        found = measure(codec, picture, flags.qualities, flags.efforts, flags.tunes)
         report["pictures"][str(number)] = found
         for name, row in found.items():
             rows.setdefault(name, []).append(row)
@@ -67,21 +70,13 @@ def integers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def middle(image: np.ndarray, side: int) -> np.ndarray:
-    """The middle of a picture, `side` pixels a side; all of it for 0."""
-    if not side:
-        return image
-    top, left = (max(0, (size - side) // 2) for size in image.shape[:2])
-    return np.ascontiguousarray(image[top : top + side, left : left + side])
-
-
-def step_seconds(codec: Codec, width: int, height: int) -> dict[str, float]:
+def step_seconds(codec: Codec, width: int, height: int, tune: str) -> dict[str, float]:
     """Seconds of making the program, and of a step."""
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
     codec.compress(image)
     moments: list[tuple[float, float]] = [(time.perf_counter(), time.process_time())]
     codec.compress(
-        image, effort=Effort(2, on_step=lambda *_: moments.append((time.perf_counter(), time.process_time())))
+        image, effort=Effort(2, tune, on_step=lambda *_: moments.append((time.perf_counter(), time.process_time())))
     )
     wall, processor = (np.diff([moment[i] for moment in moments]) for i in range(2))
     return {

@@ -15,6 +15,7 @@ import numpy as np
 from tcm_jax.codec import Codec
 from tcm_jax.images.datasets import open_dataset
 from tcm_jax.images.metrics import ms_ssim, psnr
+from tcm_jax.images.sources import middle
 from tcm_jax.images.ssimulacra2 import ssimulacra2
 from tcm_jax.system.process import tune_process
 from tcm_jax.weights.files import load_weights
@@ -43,12 +44,6 @@ def main() -> None:
         "ms_ssim": round(float(np.exp(np.mean(np.log(10**-decades / loss)))), 4),
     }
     print(json.dumps(found))
-
-
-def middle(image: np.ndarray, side: int) -> np.ndarray:
-    """The middle of a picture, of `side` pixels a side or what there is."""
-    top, left = (max((length - side) // 2, 0) for length in image.shape[:2])
-    return np.ascontiguousarray(image[top : top + side, left : left + side])
 
 
 def judged(codec: Codec, image: np.ndarray, quality: float) -> tuple[float, float, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tcm_jax.codec.byte_reader import ByteReader, counted, varint
 from tcm_jax.codec.old_corrections import parse_corrections
 from tcm_jax.errors import StreamError
 from tcm_jax.images.limits import MAX_PIXELS
@@ -17,7 +18,6 @@ VERSION = 1
 _HAS_QUALITY, _HAS_TILES, _GREY, _HAS_SIDES, _HAS_LAYER = 1, 2, 4, 8, 16  # flags
 _CHECKSUMS, _SIDES, _LATENTS, _ALPHA, _ICC, _EXIF, _LAYER = range(1, 8)  # sections
 MIN_TILE, MAX_TILE = 512, 8192
-_MAX_VARINT_BYTES = 5
 MAX_GUARD_BAND = 0.03  # two bands reach no further than halfway (6 %) to the next boundary, 13 % away
 _MAX_SIDE = 2**31 - 1
 _LEAST_BYTES = 32
@@ -98,7 +98,7 @@ def pack(container: Container) -> bytes:
         raise ValueError("lists of corrections are read, but no longer written")
     data = _head(container)
     for tag, payload in _payloads(container):
-        data += bytes([tag]) + varint(len(payload)) + payload
+        data += bytes([tag]) + counted(payload)
     return bytes(data + struct.pack("<I", zlib.crc32(data)))
 
 
@@ -107,7 +107,7 @@ def section_sizes(data: bytes) -> dict[str, int]:
     near = "sides" if data[5] & _HAS_SIDES else "corrections"
     names = {_CHECKSUMS: "checksums", _SIDES: near, _LATENTS: "latents", _ALPHA: "alpha",
              _ICC: "icc", _EXIF: "exif", _LAYER: "layer"}  # fmt: skip
-    reader = _Reader(data[:-4], 6)
+    reader = ByteReader(data[:-4], 6, _TRUNCATED)
     _skip_head(reader, data[5])
     sizes = {names[tag]: len(payload) for tag, payload in _sections(reader).items()}
     return {"header": len(data) - sum(sizes.values())} | sizes
@@ -162,7 +162,7 @@ def parse(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
     flags = data[5]
     if flags & ~(_HAS_QUALITY | _HAS_TILES | _GREY | _HAS_SIDES | _HAS_LAYER):
         raise StreamError("the .tcm file uses features that this version lacks; install a newer tcm_jax")
-    reader = _Reader(body, 6)
+    reader = ByteReader(body, 6, _TRUNCATED)
     width, height = reader.varint(), reader.varint()
     most = min(_check_size(width, height, max_pixels), _MAX_SIDE)
     model_id, guard_band = struct.unpack("<8sf", reader.take(12))
@@ -187,14 +187,14 @@ def parse(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
     return Container(*fixed, quality, tile, grey, alpha, icc, exif, sides, layer, corrections)
 
 
-def _parse_quality(reader: "_Reader") -> int:
+def _parse_quality(reader: ByteReader) -> int:
     (quality,) = struct.unpack("<H", reader.take(2))
     if not 100 <= quality <= 10_000:
         raise StreamError("the .tcm file is altered: its quality is out of range")
     return quality
 
 
-def _parse_tile(reader: "_Reader") -> int:
+def _parse_tile(reader: ByteReader) -> int:
     tile = reader.take(1)[0] * PAD_MULTIPLE
     if not MIN_TILE <= tile <= MAX_TILE:
         raise StreamError("the .tcm file is altered: the size of its tiles is out of range")
@@ -211,35 +211,10 @@ def _check_size(width: int, height: int, max_pixels: int) -> int:
     return pixels
 
 
-class _Reader:
-    """Takes bytes off the front; running out of them is a StreamError."""
-
-    def __init__(self, data: bytes, position: int):
-        self.data, self.position = data, position
-
-    def take(self, size: int) -> bytes:
-        if size > len(self.data) - self.position:
-            raise StreamError(_TRUNCATED)
-        self.position += size
-        return self.data[self.position - size : self.position]
-
-    def varint(self) -> int:
-        value = 0
-        for i in range(_MAX_VARINT_BYTES):
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << 7 * i
-            if byte < 0x80:
-                return value
-        raise StreamError("the .tcm file is altered: a number in it is too long")
-
-    def section(self) -> tuple[int, bytes]:
-        return self.take(1)[0], self.take(self.varint())
-
-
-def _sections(reader: _Reader) -> dict[int, bytes]:
+def _sections(reader: ByteReader) -> dict[int, bytes]:
     sections: dict[int, bytes] = {}
-    while reader.position < len(reader.data):
-        tag, payload = reader.section()
+    while reader.left:
+        tag, payload = reader.take(1)[0], reader.counted()
         if not _CHECKSUMS <= tag <= _LAYER:
             raise StreamError(f"the .tcm file has a section {tag} unknown to this version; install a newer tcm_jax")
         if tag <= max(sections, default=0):
@@ -250,7 +225,7 @@ def _sections(reader: _Reader) -> dict[int, bytes]:
     return sections
 
 
-def _skip_head(reader: _Reader, flags: int) -> None:
+def _skip_head(reader: ByteReader, flags: int) -> None:
     """Goes on from the flags to the first section."""
     reader.varint(), reader.varint()
     reader.take(12 + 2 * bool(flags & _HAS_QUALITY) + bool(flags & _HAS_TILES))
@@ -261,25 +236,17 @@ def _ends_early(data: bytes) -> bool:
 
     A file cut exactly behind the latents or a later section looks like an altered one.
     """
-    reader = _Reader(data, 6)
+    reader = ByteReader(data, 6, _TRUNCATED)
     try:
         _skip_head(reader, data[5])
         tag = 0
         while tag < _LATENTS or (reader.position < len(data) - 4 and _LATENTS < data[reader.position] <= _LAYER):
-            tag, _ = reader.section()
+            tag = reader.take(1)[0]
+            reader.counted()
         reader.take(4)
     except StreamError as error:
         return str(error) == _TRUNCATED
     return False
-
-
-def varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the high bit says that more follow."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def _pack_checksums(checksums: tuple[int, ...]) -> bytes:

@@ -29,6 +29,12 @@ class ImageSource(Protocol):
         ...
 
 
+def middle(picture: np.ndarray, side: int) -> np.ndarray:
+    """The middle of a picture [H, W] or [H, W, C], at most `side` pixels a side."""
+    top, left = (max(0, (size - side) // 2) for size in picture.shape[:2])
+    return np.ascontiguousarray(picture[top : top + side, left : left + side])
+
+
 @dataclasses.dataclass(frozen=True)
 class _Entry:
     """Where the bytes of a picture are: a whole file, or a stretch of a tar file."""

@@ -22,6 +22,7 @@ from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tiles import Grid
 from tcm_jax.errors import ConfigError, ImageError, TcmWarning
 from tcm_jax.images.datasets import open_dataset
+from tcm_jax.images.sources import middle
 from tcm_jax.system import signals
 from tcm_jax.system.files import atomic_write
 from tcm_jax.system.process import tune_process
@@ -82,7 +83,7 @@ def main() -> int:
         if not missing:
             continue
         try:
-            picture = _middle(pictures[number], flags.crop)
+            picture = middle(pictures[number], flags.crop)
         except ImageError as error:
             warnings.warn(str(error), TcmWarning, stacklevel=1)
             continue
@@ -109,12 +110,6 @@ def _check_settings(path: Path, settings: dict[str, str | int]) -> None:
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ConfigError(f"{path.parent} is of other pictures or settings, see {path.name}; give another folder")
     atomic_write(path, text.encode())
-
-
-def _middle(image: np.ndarray, side: int) -> np.ndarray:
-    """The middle of a picture, at most `side` pixels a side."""
-    top, left = (max(0, (size - side) // 2) for size in image.shape[:2])
-    return np.ascontiguousarray(image[top : top + side, left : left + side])
 
 
 if __name__ == "__main__":

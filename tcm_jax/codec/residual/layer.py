@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-from tcm_jax.codec.container import varint
+from tcm_jax.codec.byte_reader import ByteReader, counted, varint
 from tcm_jax.codec.residual.fit import Model, buffers, code, fit
 from tcm_jax.codec.residual.tables import EXPONENTS, WIDTHS, level_of, tables
 from tcm_jax.entropy import pattern_coder, pixel_coder, pixel_moments
@@ -103,7 +103,7 @@ def _deep(picture: np.ndarray) -> np.ndarray:
 def _predicted(picture: np.ndarray, x_hat: np.ndarray | None, step: int) -> Layer:
     deep_x_hat = None if x_hat is None else np.ascontiguousarray(_deep(x_hat))
     model = fit(_deep(picture), deep_x_hat, step)
-    body = bytes([step, model.coefs.shape[1]]) + _counted(zlib.compress(_pack_model(model), 9))
+    body = bytes([step, model.coefs.shape[1]]) + counted(zlib.compress(_pack_model(model), 9))
     decoded = np.array(picture, order="C")
     state = buffers(_deep(picture).shape[2], picture.shape[1])
     lookup = tables(model.shapes, step)[1:]
@@ -112,7 +112,7 @@ def _predicted(picture: np.ndarray, x_hat: np.ndarray | None, step: int) -> Laye
         symbols, contexts = code(_deep(decoded), deep_x_hat, model, rows, state)
         words = np.empty(2 * symbols.size + 2, np.uint16)
         start = pixel_coder.encode(words, symbols.ravel(), contexts.ravel(), *lookup)
-        body += _counted(words[start:].astype("<u2").tobytes())
+        body += counted(words[start:].astype("<u2").tobytes())
     return Layer(_head(PREDICTED, decoded) + body, decoded)
 
 
@@ -121,11 +121,11 @@ def _decode_predicted(data: bytes, picture: np.ndarray, with_hat: bool) -> np.nd
     height, width, channels = deep.shape
     if len(data) < 7 or not data[5] or not data[6] >= 1:
         raise StreamError(_ALTERED + "lacks its model")
-    packed, position = _take(data, 7)
-    model = _parse_model(packed, data[5], channels, data[6], height, width)
+    reader = _reader(data, 7)
+    model = _parse_model(reader.counted(), data[5], channels, data[6], height, width)
     lookup, state = tables(model.shapes, model.step), buffers(channels, width)
     for top in range(0, height, STRIP):
-        strip, position = _take(data, position)
+        strip = reader.counted()
         if len(strip) < 4 or len(strip) % 2:
             raise StreamError(_ALTERED + "ends early")
         words = np.concatenate([np.frombuffer(strip, "<u2").astype(np.uint16), np.zeros(SPARE, np.uint16)])
@@ -133,9 +133,13 @@ def _decode_predicted(data: bytes, picture: np.ndarray, with_hat: bool) -> np.nd
                                     model.coefs, model.weights, model.classes, level_of(), *lookup, words)  # fmt: skip
         if status:
             raise ChecksumError(_ALTERED + "does not decode to the picture that was encoded")
-    if position != len(data):
+    if reader.left:
         raise StreamError(_ALTERED + "is too long")
     return picture
+
+
+def _reader(data: bytes, position: int) -> ByteReader:
+    return ByteReader(data, position, _ALTERED + "ends early")
 
 
 def _pack_model(model: Model) -> bytes:
@@ -195,17 +199,16 @@ def _palette(picture: np.ndarray) -> np.ndarray:
 
 
 def _decode_patterns(data: bytes, picture: np.ndarray, with_hat: bool) -> np.ndarray:
-    position, palette = 5, []
-    colours, position = _read_varint(data, position)
+    reader, palette = _reader(data, 5), []
+    colours = reader.varint()
     if colours > 256:
         raise StreamError(_ALTERED + "has too many colours")
     for _ in range(colours):
-        gap, position = _read_varint(data, position)
-        palette.append(gap + (palette[-1] if palette else 0))
+        palette.append(reader.varint() + (palette[-1] if palette else 0))
     deep = _deep(picture)
     if palette and palette[-1] >= 1 << 8 * deep.shape[2]:
         raise StreamError(_ALTERED + "has a colour that is none")
-    stream = np.frombuffer(data, np.uint8, offset=position).copy()
+    stream = np.frombuffer(data, np.uint8, offset=reader.position).copy()
     read = pattern_coder.code(deep, np.array(palette, np.int32), stream, False)
     if read != len(stream) + pattern_coder.AHEAD:
         raise StreamError(_ALTERED + "ends early, or late")
@@ -216,26 +219,3 @@ def _decode_stored(data: bytes, picture: np.ndarray, with_hat: bool) -> np.ndarr
     if len(data) != 5 + picture.size:
         raise StreamError(_ALTERED + "is not of the picture's size")
     return np.frombuffer(data, np.uint8, offset=5).reshape(picture.shape).copy()
-
-
-def _counted(data: bytes) -> bytes:
-    return varint(len(data)) + data
-
-
-def _take(data: bytes, position: int) -> tuple[bytes, int]:
-    size, position = _read_varint(data, position)
-    if size > len(data) - position:
-        raise StreamError(_ALTERED + "ends early")
-    return data[position : position + size], position + size
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 35, 7):
-        if position >= len(data):
-            raise StreamError(_ALTERED + "ends early")
-        value |= (data[position] & 0x7F) << shift
-        position += 1
-        if data[position - 1] < 0x80:
-            return value, position
-    raise StreamError(_ALTERED + "has a number that is too long")

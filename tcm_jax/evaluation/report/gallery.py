@@ -20,6 +20,7 @@ from tcm_jax.evaluation.measure import quality_of
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.evaluation.sweep import Point, coder_key, dataset, loaded_weights, model_name
 from tcm_jax.images.datasets import short_name, short_names
+from tcm_jax.images.sources import middle
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.system.cache import kept_json
 
@@ -50,7 +51,7 @@ def galleries(
             def make(name=name, image=image):
                 on_progress(name)
                 codec = _codec(point.weights, point.coder)
-                return _entry(codec, point, [OTHER_CODECS[name] for name in codecs], _middle(image))
+                return _entry(codec, point, [OTHER_CODECS[name] for name in codecs], _shown(image))
 
             entries.append({"name": name, **kept_json(file, make, lambda entry: entry.keys() == set(_SHOWN))})
         found[short_name(spec)] = entries
@@ -62,13 +63,9 @@ def _codec(weights: str | None, coder: str) -> Codec:
     return Codec(loaded_weights(weights), coder=coder)
 
 
-def _middle(image: np.ndarray) -> np.ndarray:
+def _shown(image: np.ndarray) -> np.ndarray:
     """At most SHOWN_PIXELS of a picture, from its middle."""
-    side = int(SHOWN_PIXELS**0.5)
-    if image.shape[0] * image.shape[1] <= SHOWN_PIXELS:
-        return image
-    top, left = (max(0, (size - side) // 2) for size in image.shape[:2])
-    return np.ascontiguousarray(image[top : top + side, left : left + side])
+    return image if image.shape[0] * image.shape[1] <= SHOWN_PIXELS else middle(image, int(SHOWN_PIXELS**0.5))
 
 
 def _entry(codec: Codec, point: Point, codecs: Sequence[OtherCodec], image: np.ndarray) -> dict[str, Any]:
