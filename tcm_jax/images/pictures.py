@@ -21,6 +21,7 @@ from tcm_jax.images.picture import Picture
 from tcm_jax.images.samples import planes
 from tcm_jax.system.files import atomic_write
 
+_PNG_LEVEL = 4  # of zlib: half the time of its 6, for 2 to 6 % more bytes of photographs
 _PNG_PROFILE = 1 << 20  # bytes; Pillow refuses a PNG with a longer one (PngImagePlugin.MAX_TEXT_CHUNK)
 
 
@@ -242,7 +243,7 @@ def for_png(picture: Picture) -> Picture:
 def encode_png(picture: Picture) -> bytes:
     """The bytes of a PNG file, with the profile and EXIF as far as `for_png` leaves them."""
     picture, buffer = for_png(picture), io.BytesIO()
-    options: dict[str, Any] = {"icc_profile": picture.icc or None}
+    options: dict[str, Any] = {"icc_profile": picture.icc or None, "compress_level": _PNG_LEVEL}
     if picture.exif:
         options["exif"] = picture.exif
     Image.fromarray(picture.array).save(buffer, "PNG", **options)
