@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from conftest import drawn_weights, photograph
 
-from tcm_jax.codec import guard_band, picture_encoder, tile_sizes, tiled_network
+from tcm_jax.codec import guard_band, latent_context, picture_encoder, tile_sizes, tiled_network
 from tcm_jax.codec.codec import Codec
 from tcm_jax.codec.container import parse
 from tcm_jax.codec.slice_decoder import SliceDecoder
 from tcm_jax.codec.tiled_network import TiledNetwork
+from tcm_jax.codec.tiles import Span
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.errors import ArithmeticMismatchError
 from tcm_jax.weights.files import load_weights
@@ -41,11 +42,28 @@ def test_rows_give_the_whole(tall):
     with mock.patch.object(SliceDecoder, "_decode_rows", return_value=False):
         np.testing.assert_array_equal(codec.decompress(data), picture)
 
-    def whole(self, i, context, decoded, side, whole=False, with_support=True):
-        return slice_params(self, i, context, decoded, side, True, with_support)
+    def whole(self, i, context, *args, **options):
+        rows = [grids for _, grids in slice_params(self, i, context, *args, **options)]
+        height = context.size[0]
+        yield Span(0, height, 0, height), [np.concatenate(grids) for grids in zip(*rows, strict=True)]
 
     with mock.patch.object(TiledNetwork, "slice_params", whole):
         assert codec.compress(photograph(1300, 100)) == data
+
+
+def test_a_context_that_is_not_held_gives_the_same(tall, monkeypatch):
+    codec, data = tall
+    picture, hyper, tiles = codec.decompress(data), tiled_network._hyper_synthesis, []
+
+    def counted(*args):
+        tiles.append(args)
+        return hyper(*args)
+
+    monkeypatch.setattr(latent_context, "HELD_BYTES", 0)
+    monkeypatch.setattr(tiled_network, "_hyper_synthesis", counted)
+    assert codec.compress(photograph(1300, 100)) == data
+    assert len(tiles) == 4 * 3  # rows of tiles for each slice
+    np.testing.assert_array_equal(codec.decompress(data), picture)
 
 
 @pytest.mark.slow
@@ -61,8 +79,10 @@ def test_rows_in_two_steps_give_the_whole(tiny_config):
             rows.append(found[0])
             yield found
 
-    def whole(self, i, context, decoded, side, whole=False, with_support=True):
-        return slice_params(self, i, context, decoded, side, True, with_support)
+    def whole(self, i, context, *args, **options):
+        rows = [grids for _, grids in slice_params(self, i, context, *args, **options)]
+        height = context.size[0]
+        yield Span(0, height, 0, height), [np.concatenate(grids) for grids in zip(*rows, strict=True)]
 
     for quality in (20, 90):
         rows.clear()
@@ -72,6 +92,9 @@ def test_rows_in_two_steps_give_the_whole(tiny_config):
         with mock.patch.object(TiledNetwork, "slice_params", whole):
             assert codec.compress(image, quality) == encoded.data
         np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+        with mock.patch.object(latent_context, "HELD_BYTES", 0):
+            assert codec.compress(image, quality) == encoded.data
+            np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
 
 
 @pytest.mark.parametrize("slice_index", [0, 2])
@@ -114,5 +137,8 @@ def test_tiles_that_the_codec_chooses(monkeypatch):
         encoded = codec.encode(image, quality)
         assert parse(encoded.data).tile == tile
         np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+        with mock.patch.object(latent_context, "HELD_BYTES", 0):
+            assert codec.compress(image, quality) == encoded.data
+            np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
     tile_sizes.piece_sides.cache_clear()
     tile_sizes.entropy_side.cache_clear()

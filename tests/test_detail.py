@@ -227,7 +227,7 @@ def test_an_effort_counts_what_the_detail_slices_code(codec, quality):
     codec, image = Codec(dataclasses.replace(codec.weights, metadata=said), coder="native"), photograph(96, 120)
     at = np.array([gain_level(100 * quality, len(LAMS))], np.float32)
     y, z = codec.network.analyze(image, at, 1024)
-    context = codec.network.hyper(_rounded(z), at, 1024)
+    context = codec.network.hyper(_rounded(z), at, 1024).whole()
     found = codec.slice_encoder.improvement(image, 100 * quality, Effort(3))(y, context)
 
     def loss(effort: int) -> float:

@@ -53,7 +53,7 @@ def searched(codec, picture, level, side=None, seed=0, **settings):
     at, losses = np.array([1.0], np.float32), []
     colour = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=-1)
     y, z = codec.network.analyze(colour, at, 1024)
-    context = codec.network.hyper(_rounded(z), at, 1024)
+    context = codec.network.hyper(_rounded(z), at, 1024).whole()
     before = [part.copy() for part in y]
     settings = {"tune": "psnr"} | settings
     wanted = Effort(level, on_step=lambda done, total, loss: losses.append((done, total, loss)), **settings)
@@ -142,7 +142,7 @@ def test_nothing_rounds_between_the_search_and_the_coder(codec, monkeypatch):
         np.testing.assert_array_equal(coded, found)
     at = np.array([1.0], np.float32)
     context = codec.network.hyper(_rounded(codec.network.analyze(IMAGE, at, 1024)[1]), at, 1024)
-    ((_, (mu, sigma, _)),) = codec.network.slice_params(0, context, [], 1024, whole=True)
+    mu, sigma, _ = codec.network.whole_slice_params(0, context, [], 1024)
     known = _rounded(after[0] - np.asarray(mu))
     residual = after[0] - np.asarray(codec.network.second_step(0, known, mu, sigma, 1024)[0])
     assert np.abs(residual - np.rint(residual)).max() < 1e-3  # each lies where no last bit can flip it
@@ -177,7 +177,7 @@ def test_padding_does_not_count(codec):
         padded = tile["picture"].copy()
         padded[200:], padded[:, 100:] = value, value
         y, z = codec.network.analyze(IMAGE, at, 1024)
-        means, scales = codec.network.hyper(_rounded(z), at, 1024)
+        means, scales = codec.network.hyper(_rounded(z), at, 1024).whole()
         whole = np.concatenate(y, axis=-1)
         state = {"y": whole, "m": np.zeros_like(whole), "v": np.zeros_like(whole)}
         settings = annealing.schedule(0, 2) | {"step": np.int32(0), "hard": np.bool_(False), "lam": np.float32(LAM)}

@@ -1,51 +1,11 @@
 """A slice's grids by rows of tiles as they come: the largest ones, which its steps need, are never all held."""
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 
 from tcm_jax.codec.decoding_network import DecodingNetwork
-from tcm_jax.codec.tiles import ENTROPY_HALO, Grid, Span, spans
+from tcm_jax.codec.tiles import Grid, HeldRows, Span
 from tcm_jax.model.config import LATENT_STRIDE
 from tcm_jax.system.memory import give_back_freed_memory
-
-
-class HeldRows:
-    """Rows of grids [h, w, channels] of `height` pixels, held for all the rows of tiles of `side` that reach them."""
-
-    def __init__(self, height: int, side: int):
-        self._height = height
-        self._waiting = spans(height, side, ENTROPY_HALO)
-        self._held: list[tuple[Span, list[Grid]]] = []
-
-    def add(self, rows: Span, grids: Sequence[Grid]) -> Iterator[Span]:
-        """What is kept of the next row of tiles. Gives each row of tiles that can be `cut` now, until the next one."""
-        self._held.append((rows, list(grids)))
-        while self._waiting and self._waiting[0].stop <= rows.last:
-            yield self._waiting.pop(0)
-            self._drop_until(self._waiting[0].start if self._waiting else self._height)
-
-    def cut(self, first: int, last: int) -> list[Grid]:
-        """Rows from `first` to `last`, in pixels, of the grids; those of a single row of tiles as they came."""
-        if len(self._held) == 1 and (self._held[0][0].first, self._held[0][0].last) == (first, last):
-            return self._held[0][1]
-        parts = []
-        for held, grids in self._held:
-            start, stop = (min(max(edge, held.first), held.last) - held.first for edge in (first, last))
-            parts.append([np.asarray(grid)[start // LATENT_STRIDE : stop // LATENT_STRIDE] for grid in grids])
-        return [np.concatenate(grids) for grids in zip(*parts, strict=True)]
-
-    def _drop_until(self, first: int) -> None:
-        """Lets go of the rows before `first`: what remains of grids is copied, or it would hold all of them."""
-        held = []
-        for rows, grids in self._held:
-            if rows.first < first < rows.last:
-                start = (first - rows.first) // LATENT_STRIDE
-                remaining = [np.asarray(grid)[start:].copy() for grid in grids]
-                held.append((Span(first, rows.last, first, rows.last), remaining))
-            elif first <= rows.first:
-                held.append((rows, grids))
-        self._held = held
 
 
 class DecodedSlice:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from tcm_jax.codec.latent_context import LatentContext
 from tcm_jax.codec.tile_sizes import piece_sides
-from tcm_jax.codec.tiles import ENTROPY_HALO, SYNTHESIS_HALO, Grid, Span, over_tiles, part, rows_of_tiles, tiles
-from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig, padded_size
+from tcm_jax.codec.tiles import ENTROPY_HALO, SYNTHESIS_HALO, Grid, Span, over_tiles, part, tiles
+from tcm_jax.model.config import LATENT_STRIDE, ModelConfig, padded_size
 from tcm_jax.system.memory import give_back_freed_memory
 
 
@@ -73,24 +74,18 @@ class DecodingNetwork(abc.ABC):
         inputs = [(grid, LATENT_STRIDE) for grid in (*symbols, *sigmas, *earlier)]
         return self._entropy(function, inputs, 1, side)[0]
 
-    def hyper(self, z: np.ndarray, level: np.ndarray | None, side: int) -> list[Grid]:
-        """Symbols of z to [latent means, latent scales]."""
+    def hyper(self, z: np.ndarray, level: np.ndarray | None, side: int) -> LatentContext:
+        """Symbols of z to latent means and scales."""
 
         def function(z):
             return self.compute("hyper_synthesis", z, level)
 
-        return self._entropy(function, [(z, HYPER_STRIDE)], 2, side)
+        return LatentContext(function, z, side, self.config.latent_channels)
 
     def slice_params(
-        self,
-        i: int,
-        context: list[Grid],
-        decoded: list[Grid],
-        side: int,
-        whole: bool = False,
-        with_support: bool = True,
+        self, i: int, context: LatentContext, decoded: list[Grid], side: int, with_support: bool = True
     ) -> Iterator[tuple[Span, list[Grid]]]:
-        """Rows of tiles of slice `i`, or one of the `whole` grid, with [mu, sigma, support].
+        """Rows of tiles of slice `i`, from the top down, and what is kept there of [mu, sigma, support].
 
         Training, encoder and decoder share this one function. The support is the largest grid, and an encoder has no
         use for that of the last slice.
@@ -100,13 +95,26 @@ class DecodingNetwork(abc.ABC):
         def function(means, scales, *previous):
             return self.compute("slice_params", i, means, scales, previous)[:results]
 
-        inputs = [(grid, LATENT_STRIDE) for grid in (*context, *decoded)]
-        size = size_of(context[0])
-        if whole:
-            yield Span(0, size[0], 0, size[0]), self._entropy(function, inputs, results, side)
-        else:
-            strides = [LATENT_STRIDE] * results
-            yield from rows_of_tiles(function, size, (side, side), ENTROPY_HALO, inputs, strides)
+        width = context.size[1]
+        for rows, strip in context.rows():
+            before = [part(grid, rows, Span(0, width, 0, width), LATENT_STRIDE) for grid in decoded]
+            inputs = [(grid, LATENT_STRIDE) for grid in (*strip, *before)]
+            grids = self._entropy(function, inputs, results, side)
+            del strip, before, inputs
+            yield rows, [rows.cut_to_kept(grid, LATENT_STRIDE) for grid in grids]
+            del grids  # not held beside the next ones
+
+    def whole_slice_params(self, i: int, context: LatentContext, decoded: list[Grid], side: int) -> list[Grid]:
+        """[mu, sigma, support] of slice `i`."""
+        whole: list[np.ndarray] = []
+        for rows, grids in self.slice_params(i, context, decoded, side):
+            if rows.last - rows.first == context.size[0]:
+                return grids
+            height = context.size[0] // LATENT_STRIDE
+            whole = whole or [np.empty((height, *grid.shape[1:]), np.float32) for grid in grids]
+            for grid, kept in zip(whole, grids, strict=True):
+                grid[rows.kept(LATENT_STRIDE)] = kept
+        return list(whole)
 
     def second_step(self, i: int, symbols: np.ndarray, mu: Grid, sigma: Grid, side: int) -> list[Grid]:
         """[mu, sigma] of slice `i` from symbols (int32) of which a checkerboard's black fields are known."""

@@ -5,11 +5,11 @@ import numpy as np
 from tcm_jax.codec.container import Container
 from tcm_jax.codec.decoded_slice import DecodedSlice
 from tcm_jax.codec.detail_slices import CodedSlices, decode_detail_slices
+from tcm_jax.codec.latent_context import LatentContext
 from tcm_jax.codec.slices import SliceCoder, fields_of_steps, hyper_indexes
 from tcm_jax.codec.symbols import SymbolReader
-from tcm_jax.codec.tiles import Grid
 from tcm_jax.errors import StreamError
-from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
+from tcm_jax.model.config import HYPER_STRIDE, padded_size
 
 
 class SliceDecoder(SliceCoder):
@@ -39,10 +39,10 @@ class SliceDecoder(SliceCoder):
         return coded
 
     def _decode_rows(
-        self, i: int, context: list[Grid], coded: CodedSlices, tile: int, reader: SymbolReader, keep: bool
+        self, i: int, context: LatentContext, coded: CodedSlices, tile: int, reader: SymbolReader, keep: bool
     ) -> bool:
         """`_decode_slice` by rows of tiles, whose grids are never all there. False: a table must be searched for."""
-        decoded, kept = DecodedSlice(self.network, i, LATENT_STRIDE * len(context[0]), tile), []
+        decoded, kept = DecodedSlice(self.network, i, context.size[0], tile), []
         for rows, (mu, sigma, support) in self.network.slice_params(i, context, coded.y_hat, tile):
             symbols = reader.read_rows(np.asarray(sigma))
             if symbols is None:
@@ -59,10 +59,10 @@ class SliceDecoder(SliceCoder):
         return True
 
     def _decode_slice(
-        self, i: int, context: list[Grid], coded: CodedSlices, tile: int, reader: SymbolReader, keep: bool
+        self, i: int, context: LatentContext, coded: CodedSlices, tile: int, reader: SymbolReader, keep: bool
     ) -> None:
         """Decodes the next slice; other grids of its own are gone before the next one's, or kept (`keep`)."""
-        ((_, (mu, sigma, support)),) = self.network.slice_params(i, context, coded.y_hat, tile, whole=True)
+        mu, sigma, support = self.network.whole_slice_params(i, context, coded.y_hat, tile)
         symbols: np.ndarray = np.zeros(mu.shape, np.int32)
         for step, fields in enumerate(fields_of_steps(self.weights.config, symbols.shape)):
             if step:

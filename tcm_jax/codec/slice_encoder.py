@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from tcm_jax.codec.decoded_slice import DecodedSlice, HeldRows
+from tcm_jax.codec.decoded_slice import DecodedSlice
 from tcm_jax.codec.detail_slices import CodedSlices, encode_detail_slices
 from tcm_jax.codec.effort import Effort, lambda_of, refine, tune_of
+from tcm_jax.codec.latent_context import LatentContext
 from tcm_jax.codec.slices import SliceCoder, fields_of_steps, hyper_indexes
 from tcm_jax.codec.streams import StreamWriter
 from tcm_jax.codec.symbols import Measured, SymbolWriter
 from tcm_jax.codec.tiled_network import TiledNetwork
-from tcm_jax.codec.tiles import Grid, Span
+from tcm_jax.codec.tiles import Grid, HeldRows, Span
 from tcm_jax.errors import WeightsError
 from tcm_jax.model.config import LATENT_STRIDE
 
@@ -59,7 +60,7 @@ class SliceEncoder(SliceCoder):
         writer.write_hyper(hyper_indexes(z.shape), z)
         context = self.network.hyper(z, level, tile)
         if improve is not None:
-            improve(y, context)
+            improve(y, context.whole())
         if measured.kept:
             measured.coded = coded
         for i in range(self.weights.config.num_slices):
@@ -74,7 +75,7 @@ class SliceEncoder(SliceCoder):
         self,
         i: int,
         y: np.ndarray,
-        context: list[Grid],
+        context: LatentContext,
         coded: CodedSlices,
         tile: int,
         writer: SymbolWriter,
