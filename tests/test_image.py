@@ -3,12 +3,11 @@
 import io
 import os
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms
 
 from tcm_jax.errors import ImageError, TcmError
 from tcm_jax.images import bmp
@@ -147,47 +146,6 @@ def bitmap(pixels, masks, header=108, compression=3):
     )
     fields = (fields + struct.pack("<4I", *masks)).ljust(header, b"\0")
     return b"BM" + struct.pack("<IHHI", 14 + len(fields) + len(rows), 0, 0, 14 + len(fields)) + fields + rows
-
-
-def separate_planes(planes, order, extra, compression, rows=2):
-    """A TIFF file of grey and alpha, each [H, W] in strips of its own."""
-    packed = {1: lambda strip: strip, 8: zlib.compress}[compression]
-    strips = [packed(plane[top : top + rows].tobytes()) for plane in planes for top in range(0, len(plane), rows)]
-    offsets = np.cumsum([8, *map(len, strips)]).tolist()
-    height, width = planes[0].shape
-    entries = {256: [width], 257: [height], 258: [8, 8], 259: [compression], 262: [1], 273: offsets[:-1], 274: [6],
-               277: [2], 278: [rows], 279: [*map(len, strips)], 284: [2], 338: [extra]}  # fmt: skip
-    directory, rest, beyond = struct.pack(f"{order}H", len(entries)), b"", offsets[-1] + 2 + 12 * len(entries) + 4
-    for tag, values in entries.items():
-        data = struct.pack(f"{order}{len(values)}I", *values)
-        if len(values) > 1:
-            data, rest = struct.pack(f"{order}I", beyond + len(rest)), rest + data
-        directory += struct.pack(f"{order}HHI", tag, 4, len(values)) + data
-    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, offsets[-1])
-    return head + b"".join(strips) + directory + bytes(4) + rest
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("compression", [1, 8])
-def test_separate_planes_of_grey_and_alpha(order, compression):
-    grey, alpha = RGB[..., 0], RGB[..., 1] | 1
-    picture = decode_picture(separate_planes((grey, alpha), order, 2, compression), "picture")
-    np.testing.assert_array_equal(picture.array, np.rot90(np.dstack([grey, alpha]), -1))  # as its orientation asks
-
-
-@pytest.mark.parametrize("compression", [1, 8])
-def test_separate_planes_of_grey_that_alpha_was_multiplied_with(compression):
-    grey, alpha = RGB[..., 0], RGB[..., 1] | 1
-    premultiplied = (grey.astype(np.uint16) * alpha // 255).astype(np.uint8)
-    file = separate_planes((premultiplied, alpha), "<", 1, compression)
-    try:
-        Image.open(io.BytesIO(file))
-    except UnidentifiedImageError:
-        pytest.skip("this Pillow reads no such file")
-    picture, alpha, grey = decode_picture(file, "picture"), np.rot90(alpha, -1), np.rot90(grey, -1)
-    np.testing.assert_array_equal(picture.alpha, alpha)
-    dense = alpha > 100
-    np.testing.assert_allclose(picture.colour[dense].astype(int), grey[dense], atol=3)
 
 
 def test_alpha_of_bitmaps():

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tcm_jax.images import bmp, metadata, png
+from tcm_jax.images import bmp, metadata, png, tiff
 
 _STRIP = 256  # rows
 
@@ -76,5 +76,7 @@ def _grey_of_any_range(image: Image.Image, left_out: list[str]) -> tuple[np.ndar
     first, last = next((span for span in usual if span[0] <= low and high <= span[1]), (low, high))
     if (first, last) != (0.0, 65535.0):
         left_out.append(f"range of samples ({first:g} to {last:g} became 0 to 255)")
+    if tiff.white_is_zero(image):  # Pillow turns over those of 8 bits alone
+        grey = first + last - grey
     scaled = (grey - first) * (255 / ((last - first) or 1))
     return np.floor(scaled + 0.5).astype(np.uint8), alpha
