@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from tcm_jax.errors import ImageError, TcmError, TcmWarning
-from tcm_jax.images import formats, jpeg, metadata, png, repair, tiff
+from tcm_jax.images import formats, icons, jpeg, metadata, png, repair, tiff
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.metadata import EXIF_PREFIX, UnusableError
 from tcm_jax.images.picture import Picture
@@ -67,6 +67,7 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS, allow_t
 
     With `allow_truncated`, of a file that ends early what is there is read, and the rest is grey or black.
     """
+    data = icons.mended(data)
     try:
         return _decode(data, name, max_pixels)
     except TcmError:
@@ -106,11 +107,11 @@ def _decode_cut(data: bytes, name: str, max_pixels: int, reason: str) -> Picture
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
     """The picture of a file, of its pixels alone where the metadata hinders Pillow. Raises what Pillow raises, too."""
+    data = icons.embedded_png(data) or data
     if data.startswith(png.SIGNATURE):
         pixels, info, damaged = png.without_metadata(data)
         return _open(pixels, name, max_pixels, info, damaged)
     formats.register_reader(data)
-    data = repair.with_sizes(data)
     profile, damaged = jpeg.profile_of(data)
     try:
         return _open(data, name, max_pixels, profile, damaged)

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from tcm_jax.images import jpeg, png, tiff
+from tcm_jax.images import icons, jpeg, png, tiff
 from tcm_jax.images.metadata import UnusableError, check_pixels
 
 # TIFF's tags beside the pixels: XMP, IPTC, Photoshop, ICC profile, EXIF, GPS, interoperability.
@@ -19,9 +19,6 @@ _NO_TYPE = 0xFFFF  # of a tag: readers skip it
 # An item of EXIF or XMP in a HEIF's list: box name, version, flags, number, protection, and then its type.
 _METADATA_ITEM = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
 _END = b"\xff\xd9"
-_ICO = b"\0\0\1\0"
-_BITMAP_SIZE = 40  # bytes of the header of an ICO's bitmap
-_BITMAP_HEADER = struct.pack("<I", _BITMAP_SIZE)
 _LONGEST = 1 << 16  # pixels of a side that is filled up: Pillow takes minutes for longer ones
 _MOST_BYTES = 8  # a pixel: RGB and alpha of 16 bits
 
@@ -39,8 +36,6 @@ def without_metadata(data: bytes) -> tuple[bytes, dict[str, Any]]:
         return _webp(data)
     if data[4:8] == b"ftyp":
         return _heif(data), {}
-    if data[:4] == _ICO:
-        return _ico(data), {}
     return b"", {}
 
 
@@ -76,18 +71,6 @@ def _heif(data: bytes) -> bytes:
     return data[:start] + _METADATA_ITEM.sub(rb"\1free", data[start:end]) + data[end:]
 
 
-def _ico(data: bytes) -> bytes:
-    """An ICO whose PNGs have their pixels alone; they are put behind it. Nothing for one that ends early."""
-    if declared_size(data) > len(data):
-        return b""
-    for at, size, start in _icons(data):
-        picture = data[start : start + size]
-        if picture.startswith(png.SIGNATURE):
-            bare = png.without_metadata(picture)[0]
-            data = data[: at + 8] + struct.pack("<II", len(bare), len(data)) + data[at + 16 :] + bare
-    return data
-
-
 def has_profile(data: bytes) -> bool:
     """Whether a file of those formats whose profiles Pillow passes over without a word says that it has one."""
     if data[:2] == b"BM":
@@ -111,13 +94,13 @@ def declared_size(data: bytes) -> int:
     try:
         if data[:4] == b"RIFF":
             return 8 + int.from_bytes(data[4:8], "little")
-        if data[:4] == b"icns":
+        if data[:4] == icons.ICNS:
             return int.from_bytes(data[4:8])
-        if data[:4] == _ICO:
-            icons = _icons(data)
-            if any(start < 6 + 16 * len(icons) for _, _, start in icons):
+        if data[:4] == icons.ICO:
+            entries = icons.entries(data)
+            if any(start < 6 + 16 * len(entries) for _, _, start in entries):
                 return 0  # it begins like one by chance, as a TGA may
-            return max((start + size for _, size, start in icons), default=6)
+            return max((start + size for _, size, start in entries), default=6)
         if data[:4] in tiff.MAGIC:
             return 2 + struct.unpack_from("<I" if data[:2] == b"II" else ">I", data, 4)[0]
         if data[4:8] in (b"ftyp", b"JXL ", b"jP  "):
@@ -138,24 +121,19 @@ def _end_of_boxes(data: bytes) -> int:
     return end
 
 
-def _icons(data: bytes) -> list[tuple[int, int, int]]:
-    """(place of the entry, bytes, start) of each picture of an ICO, in the order of starts."""
-    entries = [6 + 16 * i for i in range(int.from_bytes(data[4:6], "little"))]
-    return sorted(((at, *struct.unpack_from("<II", data, at + 8)) for at in entries), key=lambda entry: entry[2])
-
-
 def completed(data: bytes, max_pixels: int) -> bytes:
     """A file that ends early, made so whole that decoders give what is there: the rest is grey, black or the first
     colour of a palette. Raises UnusableError for more than `max_pixels`, and whatever a broken file leads it into.
     """
+    data = icons.embedded_png(data) or data
     if data.startswith(png.SIGNATURE):
         return png.completed(data, max_pixels)
     if data.startswith(jpeg.SIGNATURE):
         return data + _END
     if data.startswith(b"GIF8"):
         return _completed_gif(data, max_pixels)
-    if data[:4] == _ICO:
-        return _completed_ico(data, max_pixels)
+    if data[:4] == icons.ICO:
+        return _completed_ico(data)
     with Image.open(io.BytesIO(data)) as image:
         check_pixels(image.width, image.height, max_pixels)
         if max(image.size) > _LONGEST:
@@ -186,29 +164,9 @@ def _end_of_blocks(data: bytes, at: int, whole: bool = True) -> int:
     return at + whole
 
 
-def with_sizes(data: bytes) -> bytes:
-    """An ICO whose bitmaps have the sizes that their headers mean, by which Pillow finds their masks; others as are."""
-    icons = _icons(data) if data[:4] == _ICO and len(data) >= 6 + 16 * int.from_bytes(data[4:6], "little") else []
-    mended = bytearray(data) if icons else data
-    for at, size, start in icons:
-        cut = start + max(size, _BITMAP_SIZE) > len(data)
-        if data[start : start + 4] != _BITMAP_HEADER or cut:
-            continue
-        width, height, _, depth, _, _, _, _, colours = struct.unpack_from("<iiHHIIIII", data, start + 4)
-        palette = 4 * (colours or 1 << depth) if depth <= 8 else 0
-        meant = _BITMAP_SIZE + palette + height // 2 * 4 * (-(-width * depth // 32) + -(-width // 32))  # and its mask
-        if size != meant and _BITMAP_SIZE < meant <= len(data) - start:
-            struct.pack_into("<I", mended, at + 8, meant)
-    return bytes(mended)
-
-
-def _completed_ico(data: bytes, max_pixels: int) -> bytes:
-    for at, size, start in _icons(data):
+def _completed_ico(data: bytes) -> bytes:
+    for at, size, start in icons.entries(data):
         if start < len(data) < start + size:
-            picture = data[start:]
-            if picture.startswith(png.SIGNATURE):
-                whole = png.completed(picture, max_pixels)
-            else:  # at most 256 a side
-                whole = picture.ljust(min(size, _MOST_BYTES * 256 * 256), b"\0")
+            whole = data[start:].ljust(min(size, _MOST_BYTES * 256 * 256), b"\0")  # at most 256 a side
             data = data[: at + 8] + struct.pack("<I", len(whole)) + data[at + 12 : start] + whole
     return data
