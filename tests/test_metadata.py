@@ -132,6 +132,32 @@ def test_orientation_of_damaged_exif_is_honoured_and_of_nonsense_not():
         metadata.without_orientation(good[:-5])  # Pillow finds none to take out
 
 
+def test_of_two_orientations_the_first_counts():
+    for first, second in ((1, 6), (6, 1), (9, 6)):
+        one, other = exif_of(first), exif_of(second)
+        exif = one[:8] + struct.pack("<H", 2) + one[10:22] + other[10:22] + bytes(4)
+        picture = planes(Image.fromarray(RGB), exif=b"Exif\0\0" + exif)
+        np.testing.assert_array_equal(picture.array, np.rot90(RGB, -1) if first == 6 else RGB)
+        if first == 6:
+            assert metadata.exif_orientation(picture.exif) is None
+
+
+def test_orientations_that_are_no_integers():
+    """Rationals and floating-point numbers, as Pillow reads them."""
+    head = b"MM\0*" + struct.pack(">IH", 8, 1)
+    for kind, numbers, expected in (
+        (5, struct.pack(">II", 12, 2), 6), (5, struct.pack(">II", 13, 2), 0), (5, struct.pack(">II", 6, 0), 0),
+        (10, struct.pack(">ii", -6, -1), 6), (11, struct.pack(">f", 6), 6), (11, struct.pack(">f", 6.5), 0),
+        (11, struct.pack(">f", float("nan")), 0), (12, struct.pack(">d", 8), 8), (5, bytes(8), 0),
+    ):  # fmt: skip
+        inline = len(numbers) == 4
+        value, rest = (numbers, b"") if inline else (struct.pack(">I", 26), numbers)
+        exif = head + struct.pack(">HHI", 0x112, kind, 1) + value + bytes(4) + rest
+        assert metadata.exif_orientation(exif) == expected
+        picture = planes(Image.fromarray(RGB), exif=b"Exif\0\0" + exif)
+        assert picture.colour.shape == (np.rot90(RGB).shape if expected else RGB.shape)
+
+
 def test_orientation_of_xmp_and_of_an_old_form_of_exif():
     xmp = b'<x:xmpmeta tiff:Orientation="6"/>'
     plain = encoded(Image.fromarray(RGB))

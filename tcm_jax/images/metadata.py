@@ -11,7 +11,8 @@ from tcm_jax.images.limits import MAX_METADATA
 EXIF_PREFIX = b"Exif\0\0"  # JPEG's; the other formats, and ours, start at the TIFF header behind it
 DAMAGED_EXIF = "damaged EXIF"  # in a Pillow image's `info`: EXIF that is not kept
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
-_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF's types of integers
+# TIFF's types of numbers; a rational is two integers.
+_NUMBERS = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d"}
 
 
 class UnusableError(Exception):
@@ -49,22 +50,23 @@ def check_exif(exif: bytes) -> None:
 def exif_orientation(exif: bytes) -> int | None:
     """The orientation that EXIF, from its TIFF header on, says, however damaged the rest of it is; None if it does not.
 
-    Any integer may come back; 1 to 8 have a meaning.
+    1 to 8, or 0 for a number without a meaning. Of several the first counts, as for Pillow.
     """
     try:
         order, start, count = _directory(exif)
     except UnusableError:
         return None
-    found = None
     for at in range(start + 2, min(start + 2 + 12 * count, len(exif) - 11), 12):
         tag, kind, values = struct.unpack_from(order + "HHI", exif, at)
-        if tag != ExifTags.Base.Orientation or kind not in _INTEGERS or not values:
+        if tag != ExifTags.Base.Orientation or kind not in _NUMBERS or not values:
             continue
-        form = order + _INTEGERS[kind]
+        form = order + _NUMBERS[kind]
         place = at + 8 if values * struct.calcsize(form) <= 4 else struct.unpack_from(order + "I", exif, at + 8)[0]
         if place + struct.calcsize(form) <= len(exif):
-            (found,) = struct.unpack_from(form, exif, place)
-    return found
+            number, *below = struct.unpack_from(form, exif, place)
+            divisor = below[0] if below else 1
+            return next((turn for turn in range(1, 9) if divisor and number == turn * divisor), 0)
+    return None
 
 
 def _directory(exif: bytes) -> tuple[str, int, int]:
@@ -91,7 +93,7 @@ def orientation(info: dict[Any, Any], exif: bytes) -> int:
         xmp = as_bytes(info.get("XML:com.adobe.xmp")) or as_bytes(info.get("xmp"))
         match = _XMP_ORIENTATION.search(xmp)
         found = int(match[1]) if match else 1
-    return found if 1 <= found <= 8 else 1
+    return found or 1
 
 
 def exif_in_text(info: dict[Any, Any]) -> bytes:
