@@ -199,6 +199,21 @@ def test_the_end_that_is_missing_cannot_always_be_made_up():
                 decode_picture(data, "picture", allow_truncated=allowed)
 
 
+def test_a_png_whose_chunks_are_damaged_is_called_broken():
+    whole = png_files.write(SAMPLES, 8, RGB)
+    length = whole[:33] + b"\x7f\xff\xff\xff" + chunk(b"tEXt", b"note\0x")[4:] + whole[33:]
+    stated = rf"of the 2,147,483,647 bytes that its chunk tEXt states there are {len(length) - 41}"
+    for data, reason in (
+        (length, stated),
+        (whole[:29] + bytes(4) + whole[33:], "the checksum of its chunk IHDR is wrong"),
+        (whole[:33], "Pillow cannot read it, and gives no reason"),
+        (whole[:8] + bytes(20), r"the checksum of its chunk \\x00\\x00\\x00\\x00 is wrong"),
+    ):
+        for file in (data, struct.pack("<HHH8xII", 0, 1, 1, len(data), 22) + data):
+            with pytest.raises(ImageError, match=rf"^picture is broken: {reason}$"):
+                decode_picture(file, "picture")
+
+
 def test_what_we_write_is_read_again():
     picture = decode_picture(png_files.write(SAMPLES, 8, RGB), "picture")
     np.testing.assert_array_equal(decode_picture(encode_png(picture), "picture").array, SAMPLES)

@@ -92,7 +92,9 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS, allow_t
         elif formats.is_jpeg_xl(data) and not isinstance(error, Image.UnidentifiedImageError):
             reason = "its decoder gives no reason; the file may end early"
         elif isinstance(error, Image.UnidentifiedImageError):
-            raise ImageError(f"{name} is not a picture in a format that Pillow reads") from error
+            reason = png.damage(icons.embedded_png(data) or data)
+            if not reason:
+                raise ImageError(f"{name} is not a picture in a format that Pillow reads") from error
         raise ImageError(f"{name} is broken: {reason}") from error
 
 

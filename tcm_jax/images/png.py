@@ -177,6 +177,17 @@ def _unpack(data: bytes) -> bytes:
     return zlib.decompressobj().decompress(data, MAX_METADATA + 1)
 
 
+def damage(data: bytes) -> str:
+    """What is wrong with a PNG that Pillow does not identify, as far as its chunks tell; nothing for other files."""
+    for chunk in chunks(data):
+        name = str(chunk.kind)[2:-1]  # printable, whatever its bytes are
+        if len(chunk.data) < chunk.size:
+            return f"of the {chunk.size:,} bytes that its chunk {name} states there are {len(chunk.data):,}"
+        if not chunk.ancillary and not chunk.intact:
+            return f"the checksum of its chunk {name} is wrong"
+    return "Pillow cannot read it, and gives no reason" if data.startswith(SIGNATURE) else ""
+
+
 def ends_early(data: bytes) -> bool:
     """Whether a PNG stops before its last chunk, but after some pixels."""
     kinds = [chunk.kind for chunk in chunks(data)]
