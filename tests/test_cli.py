@@ -400,6 +400,14 @@ def test_the_limit_on_pixels(here, tcm):
     refused(tcm("decompress", "photo.tcm", "-o", "a.png", "--max-pixels", "16383"), "StreamError", "over the limit")
 
 
+@pytest.mark.parametrize("command", ["compress", "decompress", "info"])
+@pytest.mark.parametrize("limit", ["-5", "0", "1e6", "many"])
+def test_a_limit_on_pixels_that_is_none(command, limit, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "a", "--max-pixels", limit])
+    assert capsys.readouterr().err.endswith(f"argument --max-pixels: {limit} is not a whole number above 0\n")
+
+
 def test_settings_that_make_no_sense(here, tcm):
     for flags in (["--quality", "50"], ["--target-bpp", "1"], ["--target-psnr", "30"]):
         refused(tcm("compress", "photo.png", *flags), "ConfigError", "drawn-0 have one rate")

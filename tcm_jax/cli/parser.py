@@ -204,8 +204,14 @@ def _add_overwrite(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_max_pixels(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, metavar="N",
+    parser.add_argument("--max-pixels", type=_count, default=MAX_PIXELS, metavar="N",
                         help=f"refuse larger pictures; default: {MAX_PIXELS:,}")  # fmt: skip
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)
 
 
 def _positive(text: str) -> float:
