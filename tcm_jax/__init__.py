@@ -104,13 +104,14 @@ def compress(
         TcmError: a subclass says which of these cannot be used, and why.
         TypeError: an image or weights of another type.
     """
-    import numpy as np
     from PIL import Image
 
     from tcm_jax.codec.effort import Effort
+    from tcm_jax.codec.scalars import plain
     from tcm_jax.images.pictures import from_pil, read_picture, with_warning
 
-    if not isinstance(lossless, int | np.bool_) or lossless not in (0, 1):
+    lossless = plain(lossless)
+    if not isinstance(lossless, int) or lossless not in (0, 1):
         raise ConfigError(f"lossless is True or False, not {lossless!r}")
     rates = {"quality": quality is not None, "lossless": lossless, "max_error": max_error is not None}
     given = [name for name, is_given in rates.items() if is_given]

@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import photograph
@@ -176,8 +177,8 @@ def test_no_tcm_file_by_its_type(given):
 
 
 def test_arguments_of_wrong_types_and_places():
-    for given in (None, 3, [[0, 1]], b"bytes"):
-        with pytest.raises(TypeError, match=f"not {type(given).__name__}"):
+    for given in (None, 3, [[0, 1]], b"bytes", io.BytesIO(b"bytes")):
+        with pytest.raises(TypeError, match=f"also a PIL image or a path, not {type(given).__name__}$"):
             tcm_jax.compress(given)
     for weights in (3, b"a.safetensors", IMAGE):
         with pytest.raises(TypeError, match=type(weights).__name__):
@@ -234,15 +235,19 @@ def test_tiles_that_are_none(tile):
         tcm_jax.Codec(load_weights(WEIGHTS), tile=tile)
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int64, np.float32])
-def test_numbers_of_numpy(kind):
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int64, np.float32, np.array, jnp.int8, jnp.float32, jnp.array])
+def test_numbers_of_numpy_and_jax(kind):
     """Those of 8 bits hold no more than 127 or 255, and would go round."""
     codec = tcm_jax.Codec(load_weights(tune="visual"))
     assert codec.compress(IMAGE, kind(50)) == codec.compress(IMAGE, 50)
-    if kind is not np.float32:
+    if kind not in (np.float32, jnp.float32):
         assert tcm_jax.compress(IMAGE, max_error=kind(100)) == tcm_jax.compress(IMAGE, max_error=100)
         assert Effort(kind(9)).steps == 2048
     assert tcm_jax.compress(IMAGE, lossless=np.bool_(True)) == tcm_jax.compress(IMAGE, lossless=1)
+    for several in (np.array([50]), jnp.array([50]), np.bool_(True), jnp.bool_(True)):
+        for option in ("quality", "max_error", "effort"):
+            with pytest.raises(ConfigError, match="must be a"):
+                tcm_jax.compress(IMAGE, **{option: several})
 
 
 RATES = {"quality": 50, "lossless": True, "max_error": 5}

@@ -18,6 +18,7 @@ from tcm_jax.codec.effort import Effort
 from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.codec.picture_encoder import PictureEncoder
 from tcm_jax.codec.residual import plan
+from tcm_jax.codec.scalars import plain
 from tcm_jax.codec.slice_encoder import SliceEncoder
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tiled_network import TiledNetwork
@@ -155,11 +156,12 @@ class Codec(Decoder):
         if quality is None and self.weights.config.levels == 0:
             return None
         quality = DEFAULT_QUALITY if quality is None else quality
-        if not isinstance(quality, Real) or isinstance(quality, bool) or not 1 <= quality <= 100:
+        number: float = plain(quality)
+        if not isinstance(number, Real) or isinstance(number, bool) or not 1 <= number <= 100:
             raise ConfigError(f"the quality must be a number from 1 to 100, not {quality!r}")
         if self.weights.config.levels == 0:
             raise ConfigError(f"the weights {self.weights.name} have one rate; leave the quality out")
-        return round(100 * float(quality))
+        return round(100 * float(number))
 
     def _encode(
         self,

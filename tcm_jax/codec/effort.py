@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tcm_jax.codec.annealing import TUNES, iterate, schedule
+from tcm_jax.codec.scalars import plain
 from tcm_jax.codec.tiled_network import TiledNetwork, cut
 from tcm_jax.codec.tiles import Grid, Span, part, tiles
 from tcm_jax.errors import ConfigError, ImageError
@@ -44,8 +45,10 @@ class Effort:
     on_step: Callable[[int, int, float], None] | None = None
 
     def __post_init__(self):
-        if not isinstance(self.level, Integral) or isinstance(self.level, bool) or not 0 <= self.level <= HARDEST:
+        level = plain(self.level)
+        if not isinstance(level, Integral) or isinstance(level, bool) or not 0 <= level <= HARDEST:
             raise ConfigError(f"the effort must be a whole number from 0 to {HARDEST}, not {self.level!r}")
+        object.__setattr__(self, "level", int(level))
         if self.tune is not None and self.tune not in TUNES:
             raise ConfigError(f"an encoder is tuned for {', '.join(TUNES)}, not {self.tune!r}")
 
@@ -57,7 +60,7 @@ class Effort:
     @property
     def steps(self) -> int:
         """Steps of the search for each tile."""
-        return 4 << int(self.level) if self.level else 0
+        return 4 << self.level if self.level else 0
 
 
 NO_EFFORT = Effort()

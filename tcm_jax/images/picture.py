@@ -75,7 +75,9 @@ class Picture:
 def _host_array(image: Any) -> np.ndarray:
     """A uint8 array of NumPy, JAX or whatever else has `__array__`. Raises ImageError, or TypeError without it."""
     if not hasattr(image, "__array__"):
-        raise TypeError(f"a picture is a uint8 array, not {type(image).__name__}")
+        raise TypeError(
+            f"a picture is a uint8 array, for tcm_jax.compress also a PIL image or a path, not {type(image).__name__}"
+        )
     try:
         array = np.asarray(image)
     except Exception as error:  # such as an array on a device that its library does not copy from by itself

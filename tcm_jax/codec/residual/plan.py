@@ -10,6 +10,7 @@ import numpy as np
 from tcm_jax.codec.container import Container
 from tcm_jax.codec.residual.layer import Layer, encode_layer, repeats
 from tcm_jax.codec.residual.spare import block_errors, spared
+from tcm_jax.codec.scalars import plain
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.errors import ConfigError
 from tcm_jax.images.metrics import mean_squared_error
@@ -62,9 +63,10 @@ class Choice:
 
 def step_of_error(max_error: int) -> int:
     """The coarsest useful step that no sample is off by more than `max_error` with. Raises ConfigError."""
-    if not isinstance(max_error, Integral) or isinstance(max_error, bool) or not 0 <= max_error <= MOST_ERROR:
+    most = plain(max_error)
+    if not isinstance(most, Integral) or isinstance(most, bool) or not 0 <= most <= MOST_ERROR:
         raise ConfigError(f"the largest error must be a whole number from 0 to {MOST_ERROR}, not {max_error!r}")
-    return (1, 3)[max_error] if max_error < 2 else 2 * int(max_error)
+    return (1, 3)[most] if most < 2 else 2 * int(most)
 
 
 def step_of_quality(hundredths: int, lam: float) -> int:
