@@ -15,7 +15,7 @@ from golden_files import GOLDEN, WEIGHTS
 
 from tcm_jax.codec import Codec, tiled_network
 from tcm_jax.codec.programs import Program
-from tcm_jax.errors import ConfigError
+from tcm_jax.errors import ConfigError, ImageError, TcmError
 from tcm_jax.system import devices
 from tcm_jax.weights.files import load_weights
 
@@ -54,6 +54,31 @@ def test_what_a_host_has_set_changes_nothing(name, expected):
         assert codec.compress(IMAGE) == expected[0]
         np.testing.assert_array_equal(codec.decompress(expected[0]), expected[1])
         assert codec.encode(IMAGE).data == expected[0]
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.grad], ids=["jit", "vmap", "grad"])
+def test_within_a_trace(transform, expected):
+    codec = Codec(load_weights(WEIGHTS), coder="native")
+    number = np.ones(3 if transform is jax.vmap else (), np.float32)
+
+    def host(x):
+        assert Codec(load_weights(WEIGHTS), coder="native").compress(IMAGE) == expected[0]
+        np.testing.assert_array_equal(codec.decompress(expected[0]), expected[1])
+        with pytest.raises(ImageError, match=r"^this array is traced by JAX .* or through jax\.pure_callback$"):
+            codec.compress(x)
+        return x
+
+    transform(host)(number)
+
+
+@pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="JAX 0.5 needs no mesh")
+def test_within_named_axes():
+    def host(x):
+        with pytest.raises(TcmError, match=r"^JAX runs no program within jax\.vmap with an axis_name"), devices.pinned():
+            pass
+        return x
+
+    jax.vmap(host, axis_name="i")(np.ones(3, np.float32))
 
 
 def test_programs_that_are_traced_under_all_of_it(expected, monkeypatch):

@@ -80,7 +80,13 @@ def _host_array(image: Any) -> np.ndarray:
         )
     try:
         array = np.asarray(image)
-    except Exception as error:  # such as an array on a device that its library does not copy from by itself
+    except Exception as error:
+        if type(error).__name__ == "TracerArrayConversionError":  # of JAX, which need not be installed
+            raise ImageError(
+                "this array is traced by JAX and has no values yet; call this outside of jax.jit, or through "
+                "jax.pure_callback"
+            ) from error
+        # such as an array on a device that its library does not copy from by itself
         raise ImageError(f"this {type(image).__name__} cannot be made into a NumPy array: {error}") from error
     if array.dtype != np.uint8:
         raise ImageError(f"pictures are uint8 arrays, not {array.dtype}; scale other samples to 0 .. 255 first")

@@ -44,8 +44,8 @@ def default_device() -> jax.Device:
 def pinned() -> Iterator[None]:
     """Gives this thread, within the `with` block, JAX's own settings, whatever the environment or its host has set.
 
-    Raises ConfigError as `local_devices` does; TcmError in a process that was forked from one that had been here: JAX's
-    threads are lost, and it would wait for them for ever.
+    Raises ConfigError as `local_devices` does; TcmError where JAX has named axes, and in a process that was forked from
+    one that had been here: JAX's threads are lost, and it would wait for them for ever.
     """
     if not _users:
         _users.append(os.getpid())
@@ -56,11 +56,12 @@ def pinned() -> Iterator[None]:
         )
     local_devices()
     with contextlib.ExitStack() as settings:
+        settings.enter_context(jax.core.eval_context())  # a host may be within jax.jit
         for name, value in _PINNED.items():
             settings.enter_context(getattr(jax, name)(value))
         settings.enter_context(_enable_x64(False))
         if hasattr(jax, "set_mesh"):  # a host's mesh would have to hold our device, and no other
-            settings.enter_context(jax.set_mesh(jax.sharding.Mesh(np.empty((), object), ())))
+            settings.enter_context(_no_mesh())
         yield
 
 
@@ -73,6 +74,16 @@ def with_pinned(function: Callable) -> Callable:
             return function(*args, **options)
 
     return call
+
+
+def _no_mesh() -> contextlib.AbstractContextManager:
+    try:
+        return jax.set_mesh(jax.sharding.Mesh(np.empty((), object), ()))
+    except ValueError as error:
+        raise TcmError(
+            "JAX runs no program within jax.vmap with an axis_name, nor within jax.shard_map; call this outside of it, "
+            "or through jax.pure_callback"
+        ) from error
 
 
 def _enable_x64(value: bool) -> contextlib.AbstractContextManager:
