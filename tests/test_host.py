@@ -74,7 +74,10 @@ def test_within_a_trace(transform, expected):
 @pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="JAX 0.5 needs no mesh")
 def test_within_named_axes():
     def host(x):
-        with pytest.raises(TcmError, match=r"^JAX runs no program within jax\.vmap with an axis_name"), devices.pinned():
+        with (
+            pytest.raises(TcmError, match=r"^JAX runs no program within jax\.vmap with an axis_name"),
+            devices.pinned(),
+        ):
             pass
         return x
 

@@ -74,6 +74,16 @@ def test_single_files_and_patterns(memory, capsys):
     assert list(files.clashes(plan.jobs)) == ["memory://out/a.tcm"]
 
 
+def test_hidden_files_and_folders_are_left_out(memory):
+    for name in ("/in/.a.png", "/in/.hid/a.png"):
+        memory.pipe_file(name, b"hidden")
+    assert [str(path) for _, path in storage.files_below("memory://in", frozenset({".png"})).files] == [
+        name.removeprefix("in/") for name in NAMES
+    ]
+    assert [str(path) for _, path in storage.matching("memory://in/**/a.png").files] == ["a.png"]
+    assert [str(path) for _, path in storage.matching("memory://in/.h*/a.png").files] == [".hid/a.png"]
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [

@@ -6,8 +6,9 @@ import socket
 import stat
 import subprocess
 import sys
+import tarfile
 import threading
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -40,6 +41,8 @@ def folder(tmp_path) -> Path:
         write_png(place / name, np.zeros((8, 8, 3), np.uint8))
     (root / "notes.txt").write_text("no picture")
     (root / "._1.png").write_bytes(b"of another system")
+    (root / ".hid" / "deep").mkdir(parents=True)
+    write_png(root / ".hid" / "deep" / "4.png", np.zeros((8, 8, 3), np.uint8))
     (root / "a").symlink_to(root / "b" / "c")
     (root / "b" / "loop").symlink_to(root)
     (root / "b" / "self").symlink_to(root / "b" / "self")
@@ -61,6 +64,18 @@ def test_links_to_files_have_their_own_names_and_dead_ones_are_found(folder):
     (folder / "dead.png").symlink_to("nowhere")
     (folder / "dead").symlink_to("nowhere")
     assert names(folder, walk(folder, PNG)) == ["1.png", *FOUND[1:2], "dead.png", "same.png", *FOUND[2:]]
+
+
+def test_a_hidden_folder_is_entered_when_it_is_named(folder):
+    assert names(folder, walk(folder / ".hid", PNG)) == [".hid/deep/4.png"]
+    assert not walking.is_hidden(PurePath("../a/1.png"))
+
+
+def test_hidden_files_of_tar_files_are_left_out(folder):
+    with tarfile.open(folder.parent / "in.tar", "w") as archive:
+        archive.add(folder, "./in")
+    source = open_dataset(str(folder.parent / "in.tar"))
+    assert sorted(source.name(i).rpartition("/./")[2] for i in range(len(source))) == ["in/1.png", "in/b/c/2.PNG"]
 
 
 def test_special_files_are_named_and_not_opened(folder, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from typing import Any
 
 from tcm_jax.errors import ConfigError, MissingExtraError, TcmError
 from tcm_jax.system.files import temporary_name
-from tcm_jax.system.walk import special_kind, walk
+from tcm_jax.system.walk import is_hidden, special_kind, walk
 
 # A file put here appears whole or not at all. Elsewhere it is put under a temporary name, then moved.
 ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"})
@@ -95,7 +95,7 @@ def files_below(folder: str, suffixes: frozenset[str]) -> Found:
     if is_remote(folder):
         with _reached(folder, "list") as (system, root):
             below = [PurePosixPath(name).relative_to(root) for name in sorted(system.find(root))]
-        wanted = [path for path in below if path.suffix.lower() in suffixes and not path.name.startswith(".")]
+        wanted = [path for path in below if path.suffix.lower() in suffixes and not is_hidden(path)]
         return Found([(join(folder, path), path) for path in wanted])
     walked = walk(Path(folder), suffixes)
     files: list[tuple[str, PurePath]] = [(str(file), file.relative_to(folder)) for file in walked.files]
@@ -120,6 +120,7 @@ def matching(pattern: str) -> Found:
         with _reached(pattern, "list") as (system, name):
             found = sorted(file for file, about in system.glob(name, detail=True).items() if about["type"] == "file")
             below = [PurePosixPath(file).relative_to(system._strip_protocol(fixed)) for file in found]
+        below = [path for path in below if "/." in pattern or not is_hidden(path)]  # as a shell does
         return Found([(join(fixed, path), path) for path in below])
     names = _without_loops(glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob wants the folder apart)
     root = Path(fixed or ("/" if pattern.startswith("/") else "."))

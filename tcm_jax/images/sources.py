@@ -5,7 +5,7 @@ import os
 import tarfile
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from tcm_jax.errors import DataError, ImageError, TcmWarning
 from tcm_jax.images.formats import suffixes
 from tcm_jax.images.pictures import decode_image, read_image
 from tcm_jax.system.extras import require_extra
-from tcm_jax.system.walk import walk
+from tcm_jax.system.walk import is_hidden, walk
 
 
 class ImageSource(Protocol):
@@ -98,7 +98,8 @@ def _tar_entries(path: Path) -> Iterator[_Entry]:
     try:
         with tarfile.open(path, "r:") as archive:  # No compression: its members are read in place.
             for member in archive:
-                if member.isfile() and Path(member.name).suffix.lower() in wanted:
+                name = PurePosixPath(member.name)
+                if member.isfile() and name.suffix.lower() in wanted and not is_hidden(name):
                     yield _Entry(f"{path}/{member.name}", path, member.offset_data, member.size)
     except tarfile.TarError as error:
         raise DataError(f"{path} is not an uncompressed tar file ({error}); unpack it and give the folder") from error

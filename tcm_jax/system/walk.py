@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import stat
-from pathlib import Path
+from pathlib import Path, PurePath
 
 _SPECIAL = {
     stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"
@@ -26,7 +26,9 @@ class Found:
 
 
 def walk(root: Path, suffixes: frozenset[str]) -> Found:
-    """Files below `root` that end in one of `suffixes` (lower case, with dot); hidden ones (".name") are left out.
+    """Files below `root` that end in one of `suffixes` (lower case, with dot).
+
+    Hidden files and folders (".name") are left out, but for `root` itself.
 
     Links to folders are followed, but no folder is entered twice, by whatever name: loops end, and what is also there
     without a link has its own name.
@@ -47,8 +49,10 @@ def walk(root: Path, suffixes: frozenset[str]) -> Found:
             found.unreadable.append((str(folder), error.strerror or str(error)))
             continue
         for entry in entries:
+            if entry.name.startswith("."):
+                continue
             path = folder / entry.name
-            wanted = path.suffix.lower() in suffixes and not entry.name.startswith(".")
+            wanted = path.suffix.lower() in suffixes
             try:
                 mode = entry.stat().st_mode
             except OSError as error:  # a link that leads nowhere; who reads it will say so
@@ -65,6 +69,11 @@ def walk(root: Path, suffixes: frozenset[str]) -> Found:
                 found.special.append((str(path), special_kind(mode) or "no file"))
     found.files.sort()
     return found
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Whether a relative path is one of a hidden file, or leads through a hidden folder."""
+    return any(part.startswith(".") and part != ".." for part in path.parts)
 
 
 def special_kind(mode: int) -> str | None:
