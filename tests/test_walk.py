@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
-from golden_files import WEIGHTS
+from golden_files import GOLDEN, WEIGHTS
 from PIL import Image
 
 from tcm_jax import cli
@@ -189,6 +190,51 @@ def test_the_command_fails_where_a_folder_cannot_be_listed(folder, locked, capsy
     assert cli.main(["info", "in"]) == 1
     out, err = capsys.readouterr()
     assert (out.splitlines()[0].partition(",")[0], err) == ("in/1.tcm: 8x8 RGB", f"{error}\n")
+
+
+def test_the_command_reports_links_that_lead_nowhere(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    (folder / "dead.png").symlink_to("nowhere")
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "a[1].png").symlink_to("nowhere")
+    dead = [f"ImageError: cannot read in/{name}: No such file or directory\n" for name in ("dead.png", "a[1].png")]
+    loop = "ImageError: cannot read in/loop.png: Too many levels of symbolic links\n"
+    status, _, err = tcm(capsys, "compress", "in/[dl1]*.png", "-o", "out")
+    assert (status, sorted(err.splitlines(keepends=True))) == (1, sorted([dead[0], loop, "1 done, 2 failed\n"]))
+    assert tcm(capsys, "compress", "in/d*.png") == (1, "", dead[0])
+    assert tcm(capsys, "compress", "in/a[1].png") == (1, "", dead[1])
+
+
+AS_A_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+FILE, FOLDER = (
+    "StreamError: cannot read in/no/2.tcm: Permission denied\n",
+    "TcmError: cannot read in/no: Permission denied\n",
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("setpriv"), reason="root may look at everything")
+@pytest.mark.parametrize(
+    ("mode", "inputs", "error"),
+    [
+        (0o444, "in/1.tcm in/no/2.tcm", FILE),
+        (0o000, "in/1.tcm in/no/2.tcm", FILE),
+        (0o444, "i[n]/*/*.tcm in/1.tcm", FILE),
+        (0o444, "in/*/2.tcm in/1.tcm", FOLDER),
+        (0o000, "i[n]/*/*.tcm in/1.tcm", FOLDER),
+        (0o000, "in/**/*.tcm", FOLDER),
+    ],
+)
+def test_what_may_not_be_looked_at_stops_nothing(tmp_path, mode, inputs, error):
+    (tmp_path / "in" / "no").mkdir(parents=True)
+    for name in ("in/1.tcm", "in/no/2.tcm"):
+        (tmp_path / name).write_bytes((GOLDEN / "rgb.tcm").read_bytes())
+    (tmp_path / "in" / "no").chmod(mode)
+    done = subprocess.run(
+        AS_A_USER * (os.geteuid() == 0) + [sys.executable, "-m", "tcm_jax", "info", *inputs.split()], cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, error)
+    assert done.stdout.startswith("in/1.tcm: ")
 
 
 def test_every_ending_that_pillow_reads_is_one():

@@ -51,7 +51,7 @@ def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: froze
     everything = expand(inputs, suffixes)
     found = everything.files
     output = output and (STANDARD if descriptor(storage.local(output)) == 1 else storage.local(output))
-    many = len(found) + len(everything.special) > 1 or any(map(storage.is_folder, inputs))
+    many = len(found) + len(everything.special) + len(everything.unreadable) > 1 or any(map(storage.is_folder, inputs))
     into_folder = output not in (None, STANDARD) and (many or output.endswith(os.sep) or storage.is_folder(output))
     if many and output is not None and (output == STANDARD or storage.is_file(output) or is_special(output)):
         raise TcmError(f"{len(found)} files cannot all be written to {output}; give -o a folder")
@@ -114,17 +114,17 @@ def _expand(argument: str, suffixes: frozenset[str], alone: bool) -> storage.Fou
         return storage.Found([(STANDARD, PurePath("stdin"))])
     if storage.is_folder(argument):
         found = storage.files_below(argument, suffixes)
-        if alone and found.unreadable and not found.files:
-            raise TcmError("cannot read {}: {}".format(*found.unreadable[0]))
-        if not found.files and not found.special and not found.unreadable:
-            raise TcmError(f"{argument} holds no files to work on ({', '.join(sorted(suffixes))})")
-        return found
-    if glob.has_magic(argument) and not storage.is_file(argument):
+        nothing = f"{argument} holds no files to work on ({', '.join(sorted(suffixes))})"
+    elif glob.has_magic(argument) and not (os.path.lexists(argument) or storage.is_file(argument)):
         found = storage.matching(argument)
-        if not found.files and not found.special:
-            raise TcmError(f"no file matches {argument}")
-        return found
-    return storage.Found([(argument, PurePath(PurePath(argument).name))])
+        nothing = f"no file matches {argument}"
+    else:
+        return storage.Found([(argument, PurePath(PurePath(argument).name))])
+    if alone and found.unreadable and not found.files:
+        raise TcmError("cannot read {}: {}".format(*found.unreadable[0]))
+    if not found.files and not found.special and not found.unreadable:
+        raise TcmError(nothing)
+    return found
 
 
 def check_absent(output: str) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 import glob
 import itertools
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
@@ -63,7 +64,7 @@ def with_suffix(path: str, suffix: str) -> str:
 def is_folder(path: str) -> bool:
     """Whether there is a folder at `path`, or a URL means one by the slash at its end."""
     if not is_remote(path):
-        return Path(path).is_dir()
+        return stat.S_ISDIR(_mode(path))
     with _reached(path, "look at") as (system, name):
         return path.endswith("/") or system.isdir(name)
 
@@ -71,14 +72,14 @@ def is_folder(path: str) -> bool:
 def is_file(path: str) -> bool:
     """Whether there is a file at `path`."""
     if not is_remote(path):
-        return Path(path).is_file()
+        return stat.S_ISREG(_mode(path))
     with _reached(path, "look at") as (system, name):
         return system.isfile(name)
 
 
 def existing(paths: list[str]) -> set[str]:
     """Those of `paths` that exist; of a bucket every folder is listed once, as asking for each file takes too long."""
-    found = {path for path in paths if not is_remote(path) and Path(path).exists()}
+    found = {path for path in paths if not is_remote(path) and _mode(path)}
     remote = sorted((path for path in paths if is_remote(path)), key=_parent)
     for folder, group in itertools.groupby(remote, key=_parent):
         with _reached(folder, "list") as (system, name):
@@ -106,10 +107,15 @@ def special(path: str) -> str | None:
     """What is there if it is neither file nor folder, such as "a FIFO"; pipes that a shell hands over are files."""
     if is_remote(path) or path.startswith(("/dev/", "/proc/")):
         return None
+    return special_kind(_mode(path))
+
+
+def _mode(path: str | Path) -> int:
+    """The `st_mode` of a local path, 0 where it cannot be had: to read or to write it says why."""
     try:
-        return special_kind(Path(path).stat().st_mode)
-    except OSError:
-        return None
+        return Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return 0
 
 
 def matching(pattern: str) -> Found:
@@ -124,8 +130,28 @@ def matching(pattern: str) -> Found:
         return Found([(join(fixed, path), path) for path in below])
     names = _without_loops(glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob wants the folder apart)
     root = Path(fixed or ("/" if pattern.startswith("/") else "."))
-    files: list[tuple[str, PurePath]] = [(str(name), name.relative_to(root)) for name in names if name.is_file()]
-    return Found(files, [(str(name), kind) for name in names if (kind := special(str(name)))])
+    modes = {name: _mode(name) for name in names}
+    files: list[tuple[str, PurePath]] = [
+        (str(name), name.relative_to(root))
+        for name, mode in modes.items()
+        if not mode or stat.S_ISREG(mode)  # links that lead nowhere, too: to read them says so
+    ]
+    kinds = [(str(name), kind) for name, mode in modes.items() if (kind := special_kind(mode))]
+    return Found(files, kinds, _unreadable_folders(pattern))
+
+
+def _unreadable_folders(pattern: str) -> list[tuple[str, str]]:
+    """(folder, why) of those that a pattern leads into and that cannot be read, over which `glob` says nothing."""
+    parts, found = pattern.split("/"), {}
+    first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    for i, part in enumerate(parts[first:], first):
+        top = "/".join(parts[:i]) + "/" * (i > 0)
+        for folder in _without_loops(glob.glob(top, recursive=True) if top else ["."]):  # noqa: PTH207
+            try:
+                os.scandir(folder).close() if glob.has_magic(part) else os.stat(f"{folder}/.")  # noqa: PTH116
+            except OSError as error:
+                found[str(folder)] = error.strerror or str(error)
+    return list(found.items())
 
 
 def _without_loops(names: list[str]) -> list[Path]:
