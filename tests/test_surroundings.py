@@ -107,10 +107,23 @@ def test_a_program_works_or_says_why_not(here, cache, program, surroundings):
         assert "ConfigError: JAX has no device to compute on: " in done.stderr
     if surroundings == "no truth value" and program in COMPUTE:
         assert "ConfigError: JAX does not start: invalid truth value 'maybe' for environment" in done.stderr
-    if surroundings == "full stdout" and program in ("compress", "decompress", "info"):
+    if surroundings == "full stdout" and program in ("compress", "decompress", "info", "help", "version"):
         assert done.returncode == 1
         assert "No space left on device" in done.stderr
     assert not [path for path in here.iterdir() if path.suffix == ".tmp"]
+
+
+HELPS = ["-m tcm_jax --help", "-m tcm_jax compress --help", "-m tcm_jax evaluate --help", "-m tcm_jax --version",
+         f"{ROOT}/evaluate.py --help"]  # fmt: skip
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", HELPS)
+def test_help_that_cannot_be_written_is_an_error(command, unbuffered):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", f"{sys.executable} {command} > /dev/full"], env=environment,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "TcmError: No space left on device\n")
 
 
 def python(work: str, streams: str) -> subprocess.CompletedProcess:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from tcm_jax.images.limits import MAX_PIXELS
+from tcm_jax.system.arguments import Parser
 
 DESCRIPTION = "Pictures to .tcm files and back, with a learned codec."
 EXAMPLES = """examples:
@@ -41,7 +42,7 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
 
     Each command sets `run`, "module:function", which `main` imports and calls with the parsed arguments.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tcm", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
@@ -75,7 +76,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_) -> None:
         from importlib.metadata import version  # takes longer than the rest of this file
 
-        print(f"tcm_jax {version('tcm_jax')}")
+        print(f"tcm_jax {version('tcm_jax')}", flush=True)
         parser.exit()
 
 

@@ -14,6 +14,7 @@ from tcm_jax.evaluation.codecs import OTHER_CODECS, other_codec
 from tcm_jax.evaluation.console import escape, show
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
+from tcm_jax.system.arguments import Parser
 from tcm_jax.system.devices import local_devices
 from tcm_jax.system.names import say
 from tcm_jax.system.process import tune_process
@@ -171,7 +172,7 @@ def _say_rates(args: argparse.Namespace, console: Any) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs `evaluate.py`; returns the exit status: 1 after one line for a user's error, 130 for Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__)
+    parser = Parser(prog="evaluate.py", description=__doc__)
     add_arguments(parser)
     status = outcome(lambda: run(parser.parse_args(argv)))
     if status == INTERRUPTED:

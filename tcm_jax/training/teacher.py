@@ -24,6 +24,7 @@ from tcm_jax.errors import ConfigError, ImageError, TcmWarning
 from tcm_jax.images.datasets import open_dataset
 from tcm_jax.images.sources import middle
 from tcm_jax.system import signals
+from tcm_jax.system.arguments import Parser
 from tcm_jax.system.files import atomic_write
 from tcm_jax.system.process import tune_process
 from tcm_jax.training.open_weights import open_weights
@@ -58,7 +59,7 @@ def refined(codec: Codec, picture: np.ndarray, quality: float, effort: Effort) -
 
 def main() -> int:
     """Parses the command line, searches, writes; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures")
     parser.add_argument("out", type=Path)
     parser.add_argument("--qualities", type=_qualities, default=[20.0, 55.0, 80.0], help="from 1 to 100")
