@@ -314,3 +314,13 @@ def test_the_command_prints_and_writes(folder, tmp_path, capsys, disguise):
     printed = capsys.readouterr().out
     assert "BD-rate for PSNR against JPEG 4:2:0 (pchip)" in printed
     assert max(map(len, printed.splitlines()[:20])) <= 80
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout")
+def test_on_standard_output_the_report_is_alone(folder, tmp_path, capfd, disguise, monkeypatch):
+    monkeypatch.setattr(evaluation, "_write_report", lambda args, *_: args.report)
+    argv = ["--data", str(folder), "--output", str(tmp_path / "out"), "--qualities", "30", "--report", "/dev/stdout"]
+    assert evaluation.main(argv) == 0
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.endswith("results.md, /dev/stdout\n")

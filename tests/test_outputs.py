@@ -218,6 +218,9 @@ def test_lists_and_standard_input_by_name(picture, capfd):
     assert json.loads(capfd.readouterr().out)["output"] == os.devnull
     assert cli.main(["compress", "gone.png", "--weights", str(WEIGHTS), "--manifest", "/dev/stdout"]) == 1
     assert json.loads(capfd.readouterr().out)["input"] == "gone.png"
+    argv = ["a.png", "gone.png", "-o", "out", "--manifest", "/dev/stdout"]
+    assert cli.main(["compress", *argv, "--weights", str(WEIGHTS)]) == 1
+    assert json.loads(capfd.readouterr().out)["input"] == "gone.png"
     assert cli.main(["compress", "a.png", "a.png", "-o", os.devnull]) == 1
     assert "give -o a folder" in capfd.readouterr().err
     assert cli.main(["compress", "/dev/fd/9999"]) == 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tcm_jax.cli import files
 from tcm_jax.cli.files import STANDARD, Job, Plan, clashes
 from tcm_jax.errors import TcmError
+from tcm_jax.system.files import descriptor
 from tcm_jax.system.names import say
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def run(
         names = " and ".join(job.source for job in same)
         failures.append({"input": names, "error": f"TcmError: {names} would all be written to {target}"})
     jobs = [job for job in plan.jobs if not any(job in same for same in clashing.values())]
-    out = sys.stderr if any(job.target == STANDARD for job in jobs) else sys.stdout
+    taken = any(job.target == STANDARD for job in jobs) or (manifest and descriptor(manifest) == 1)
+    out = sys.stderr if taken else sys.stdout
     with _progress(len(jobs), plan.many and not as_json) as advance:
         for record in engine(jobs) if jobs else ():
             advance(record)

@@ -16,6 +16,7 @@ from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
 from tcm_jax.system.arguments import Parser
 from tcm_jax.system.devices import local_devices
+from tcm_jax.system.files import descriptor
 from tcm_jax.system.names import say
 from tcm_jax.system.process import tune_process
 from tcm_jax.system.signals import INTERRUPTED, outcome
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         dataset(spec)
     points = operating_points(args.weights, args.codecs, args.qualities, args.coder, args.efforts, args.tune)
     results.make_folder(args.output)  # Before the work, not after an hour of it.
-    console = Console()
+    console = Console(stderr=args.report is not None and descriptor(args.report) == 1)
     _say_rates(args, console)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
