@@ -170,9 +170,11 @@ def tune_process() -> None:
 
 
 def _read(data: File) -> bytes:
+    from tcm_jax.system.files import read_file
+
     try:
         if isinstance(data, str | PathLike):
-            return Path(data).read_bytes()
+            return read_file(data)
         if hasattr(data, "read"):
             data = data.read()
     except (OSError, ValueError) as error:  # ValueError: a closed file, a path with a zero byte

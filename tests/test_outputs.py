@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 from conftest import photograph
-from golden_files import WEIGHTS
+from golden_files import GOLDEN, WEIGHTS
 
+import tcm_jax
 from tcm_jax import cli
 from tcm_jax.cli import batch
 from tcm_jax.cli.files import Job, Plan, plan
-from tcm_jax.errors import TcmError
+from tcm_jax.errors import ImageError, StreamError, TcmError
 from tcm_jax.images.pictures import write_png
 from tcm_jax.system import files, signals
 from tcm_jax.system.files import atomic_write, descriptor
@@ -231,6 +232,35 @@ def test_lists_and_standard_input_by_name(picture, capfd):
 def test_standard_streams_by_name_are_those_of_a_dash():
     for inputs, output in ((["/dev/stdin"], None), (["-"], "/dev/stdout"), (["/dev/fd/0"], "/dev/fd/1")):
         assert plan(inputs, output, False, frozenset({".png"}), ".tcm").jobs == [Job("-", "-")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="devices as Linux has them")
+def test_devices_are_not_read(capfd, monkeypatch):
+    device = "this is a device, and no file"
+    for name in ("/dev/null", "/dev/full", "/dev/zero"):
+        assert cli.main(["compress", name, "-o", "a.tcm", "--weights", str(WEIGHTS)]) == 1
+        assert capfd.readouterr().err == f"ImageError: cannot read {name}: {device}\n"
+    assert cli.main(["info", "/dev/zero"]) == 1
+    assert capfd.readouterr().err == f"StreamError: cannot read /dev/zero: {device}\n"
+    with pytest.raises(ImageError, match=f"^cannot read /dev/zero: {device}$"):
+        tcm_jax.compress("/dev/zero")
+    with pytest.raises(StreamError, match=f"^cannot read /dev/zero: {device}$"):
+        tcm_jax.decompress("/dev/zero")
+    with Path("/dev/zero").open() as endless:
+        monkeypatch.setattr(sys, "stdin", endless)
+        assert cli.main(["info", "-"]) == 1
+    assert capfd.readouterr().err == f"StreamError: cannot read standard input: {device}\n"
+
+
+def test_pipes_and_terminals_are_read(here):
+    done = shell(f"cat {GOLDEN}/rgb.tcm | $tcm info /dev/stdin && $tcm info <(cat {GOLDEN}/rgb.tcm)")
+    assert (done.returncode, done.stderr) == (0, b"")
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "wb", buffering=0) as keyboard, os.fdopen(theirs, "rb") as terminal:
+        keyboard.write(b"no file\n\x04")
+        done = subprocess.run([sys.executable, "-m", "tcm_jax", "info", "-"], stdin=terminal, capture_output=True,
+                              env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, b"StreamError: standard input: this is not a .tcm file\n")
 
 
 def test_decompress_says_first_what_a_file_is(picture, capfd):

@@ -1,14 +1,16 @@
 """Which files a command reads and writes."""
 
+import contextlib
 import dataclasses
 import glob
+import io
 import os
 from pathlib import Path, PurePath
 
 from tcm_jax.cli import storage
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.system import signals
-from tcm_jax.system.files import atomic_write, descriptor, is_special
+from tcm_jax.system.files import atomic_write, descriptor, is_special, read_file, refuse_device
 
 STANDARD = "-"
 _EMPTY = "the name of a file is empty; a variable of the shell may be unset"
@@ -138,9 +140,18 @@ def read(source: str, error: type[TcmError]) -> bytes:
     if storage.is_remote(source):
         return storage.read(source, error)
     try:
-        return signals.standard("stdin").read() if source == STANDARD else Path(source).read_bytes()
+        return _read_standard() if source == STANDARD else read_file(source)
     except OSError as problem:
-        raise error(f"cannot read {source}: {problem.strerror or problem}") from problem
+        name = "standard input" if source == STANDARD else source
+        raise error(f"cannot read {name}: {problem.strerror or problem}") from problem
+
+
+def _read_standard() -> bytes:
+    stream = signals.standard("stdin")
+    with contextlib.suppress(io.UnsupportedOperation):  # of a stream in memory
+        if not stream.isatty():
+            refuse_device(os.fstat(stream.fileno()))
+    return stream.read()
 
 
 def write(target: str, data: bytes, many: bool) -> None:

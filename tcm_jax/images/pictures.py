@@ -19,7 +19,7 @@ from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.metadata import EXIF_PREFIX, UnusableError
 from tcm_jax.images.picture import Picture
 from tcm_jax.images.samples import planes
-from tcm_jax.system.files import atomic_write
+from tcm_jax.system.files import atomic_write, read_file
 
 _PNG_LEVEL = 4  # of zlib: half the time of its 6, for 2 to 6 % more bytes of photographs
 _PNG_PROFILE = 1 << 20  # bytes; Pillow refuses a PNG with a longer one (PngImagePlugin.MAX_TEXT_CHUNK)
@@ -56,7 +56,7 @@ def read_picture(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Pictu
     Pillow's limit against decompression bombs).
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         raise ImageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     return decode_picture(data, str(path), max_pixels)

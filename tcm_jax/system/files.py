@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -10,6 +11,7 @@ import threading
 from pathlib import Path
 
 from tcm_jax.errors import TcmError
+from tcm_jax.system.walk import DEVICE, special_kind
 
 writing = threading.RLock()  # held while a file is written, so that a program that must end at once can wait for that
 _OPEN_FILES = re.compile(r"/dev/fd|/proc/(\d+)(/task/\d+)?/fd")
@@ -37,6 +39,18 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
     except OSError as error:
         reason = "no such folder" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
         raise TcmError(f"cannot write {path}: {reason}") from error
+
+
+def read_file(path: str | os.PathLike) -> bytes:
+    """The bytes of a file or a pipe. Raises OSError, also for a device, which may never end."""
+    refuse_device(Path(path).stat())
+    return Path(path).read_bytes()
+
+
+def refuse_device(status: os.stat_result) -> None:
+    """Raises OSError for a device."""
+    if special_kind(status.st_mode) == DEVICE:
+        raise OSError(errno.ENODEV, f"this is {DEVICE}, and no file")
 
 
 def descriptor(path: str | os.PathLike) -> int | None:

@@ -5,9 +5,8 @@ import os
 import stat
 from pathlib import Path, PurePath
 
-_SPECIAL = {
-    stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"
-}  # fmt: skip
+DEVICE = "a device"
+_SPECIAL = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: DEVICE, stat.S_IFBLK: DEVICE}
 
 
 @dataclasses.dataclass
@@ -77,5 +76,5 @@ def is_hidden(path: PurePath) -> bool:
 
 
 def special_kind(mode: int) -> str | None:
-    """ "a FIFO", "a socket" or "a device" by `st_mode`; None for files and folders."""
+    """ "a FIFO", "a socket" or DEVICE by `st_mode`; None for files and folders."""
     return _SPECIAL.get(stat.S_IFMT(mode))
