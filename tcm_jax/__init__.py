@@ -13,7 +13,7 @@ unless `tune_process` is called.
 from __future__ import annotations
 
 import functools
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
 
@@ -188,11 +188,12 @@ def _read(data: File) -> bytes:
 
 
 def _codec(weights: str | PathLike[str] | None, tune: str | None = None) -> Codec:
+    from tcm_jax.system.names import file_path
     from tcm_jax.weights.embedded import embedded_for
 
     if weights is None:
         return _opened(embedded_for(tune), None)
-    path = Path(weights).absolute()
+    path = file_path(fspath(weights)).absolute()
     try:
         status = path.stat()
     except (OSError, ValueError):  # to load them says what is wrong

@@ -15,10 +15,11 @@ import pytest
 from conftest import drawn_weights, photograph
 from PIL import Image, ImageCms
 
+import tcm_jax
 from tcm_jax import cli
 from tcm_jax.codec import Codec
 from tcm_jax.codec.container import parse
-from tcm_jax.errors import WeightsError
+from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.images.pictures import decode_image, read_image, write_png
 from tcm_jax.weights import files, pytorch
 
@@ -127,6 +128,27 @@ def test_files_that_cannot_be_used(here, tcm):
     assert names(here) == ["empty", "photo.png", "text.tcm"]
 
 
+EMPTY = ["compress a --weights @", "compress a --manifest @", "decompress @", "decompress a --weights @", "info @",
+         "page @", "page a -o @", "page a --weights @", "viewer -o @", "viewer --weights @", "convert @ b",
+         "convert a @", "export-onnx @", "export-onnx a --weights @", "evaluate --weights @", "evaluate --output @",
+         "evaluate --report @", "evaluate --data @", "analyze bits @", "analyze bits a -o @",
+         "analyze bits a --weights @"]  # fmt: skip
+
+
+@pytest.mark.parametrize("argv", EMPTY)
+def test_empty_names_are_refused_before_the_work(here, capsys, argv):
+    assert cli.main([word.replace("@", "") for word in argv.split()]) == 1
+    assert re.fullmatch(r"ConfigError: the name of (a file|the data set) is empty; .*\n", capsys.readouterr().err)
+    assert names(here) == ["photo.png"]
+
+
+def test_empty_names_in_python():
+    for call in (lambda: tcm_jax.compress(photograph(8, 8), weights=""), lambda: tcm_jax.decompress(b"", weights=""),
+                 lambda: files.load_weights("")):  # fmt: skip
+        with pytest.raises(ConfigError, match=r"^the name of a file is empty"):
+            call()
+
+
 def test_a_file_of_other_weights(here, tcm, tiny_config):
     assert tcm("compress", "photo.png")[0] == 0
     files.save_weights(here / "other.safetensors", drawn_weights(tiny_config, seed=1))
@@ -190,6 +212,22 @@ def test_evaluate(here, tcm):
     images = result["sets"][0]["curves"][0]["points"][0]["images"]
     assert [(row["name"], row["width"], row["height"]) for row in images] == [("photo.png", 60, 40)]
     refused(tcm("evaluate", "--data", "nowhere"), "DataError", "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["compress", "a", "--tile", "abc"], "--tile: 'abc' is no number of pixels such as 512, nor auto"),
+        (["compress", "a", "--target-bpp", "abc"], "--target-bpp: abc is not a finite number above 0"),
+        (["convert", "a", "b", "--lambda", "nan"], "--lambda: nan is not a finite number above 0"),
+        (["evaluate", "--efforts", "nan"], "--efforts: 'nan' is no list of numbers such as 10,50,90"),
+        (["evaluate", "--qualities", "10,inf"], "--qualities: '10,inf' is no list of numbers such as 10,50,90"),
+    ],
+)
+def test_a_value_that_is_no_number_is_a_sentence(argv, message, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(argv)
+    assert capsys.readouterr().err.endswith(f"error: argument {message}\n")
 
 
 @pytest.mark.parametrize("argv", [[], ["compress"], ["shrink", "a"], ["compress", "a", "--coder", "cabac"]])

@@ -11,9 +11,9 @@ from tcm_jax.cli import storage
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.system import signals
 from tcm_jax.system.files import atomic_write, descriptor, is_special, read_file, refuse_device
+from tcm_jax.system.names import file_name
 
 STANDARD = "-"
-_EMPTY = "the name of a file is empty; a variable of the shell may be unset"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +47,8 @@ def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: froze
     TcmError for names that are empty, for inputs that do not exist, for one output of several files and for a single
     output that exists.
     """
-    if output == "":
-        raise ConfigError(_EMPTY)
+    if output is not None:
+        file_name(output)
     inputs = [STANDARD if descriptor(path) == 0 else path for path in map(storage.local, inputs)]
     everything = expand(inputs, suffixes)
     found = everything.files
@@ -99,10 +99,8 @@ def expand(arguments: list[str], suffixes: frozenset[str]) -> storage.Found:
 
     Of several arguments a FIFO is not waited for: a shell's pattern may have named it.
     """
-    if "" in arguments:
-        raise ConfigError(_EMPTY)
     found = storage.Found([])
-    for argument in map(storage.local, arguments):
+    for argument in map(storage.local, map(file_name, arguments)):
         kind = storage.special(argument) if len(arguments) > 1 else None
         one = storage.Found([], [(argument, kind)]) if kind else _expand(argument, suffixes, len(arguments) == 1)
         found.files.extend(one.files)

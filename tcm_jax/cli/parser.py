@@ -1,10 +1,10 @@
 """The command line's grammar. Importing it loads little but argparse, so that help comes at once."""
 
 import argparse
-from pathlib import Path
 
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.system.arguments import Parser
+from tcm_jax.system.names import file_name, file_path
 
 DESCRIPTION = "Pictures to .tcm files and back, with a learned codec."
 EXAMPLES = """examples:
@@ -121,23 +121,23 @@ def _add_decompress(parser: argparse.ArgumentParser) -> None:
 
 def _add_files(parser: argparse.ArgumentParser, source: str, target: str) -> None:
     parser.add_argument("inputs", nargs="+", metavar="IN", help=source)
-    parser.add_argument("-o", "--output", metavar="OUT", help=target)
+    parser.add_argument("-o", "--output", type=file_name, metavar="OUT", help=target)
     _add_weights(parser)
     _add_overwrite(parser)
 
 
 def _add_page(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", help=".tcm file, or - for stdin")
-    parser.add_argument("-o", "--output", metavar="OUT", help="an .html file, or - for stdout; default: beside the "
-                        "file, with .html")  # fmt: skip
+    parser.add_argument("input", type=file_name, metavar="IN", help=".tcm file, or - for stdin")
+    parser.add_argument("-o", "--output", type=file_name, metavar="OUT", help="an .html file, or - for stdout; "
+                        "default: beside the file, with .html")  # fmt: skip
     _add_weights(parser, "the embedded model that wrote the file")
     _add_overwrite(parser)
     parser.set_defaults(run="tcm_jax.cli.page:page")
 
 
 def _add_viewer(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", metavar="OUT", default="viewer.html", help="an .html file, or - for stdout; "
-                        "default: viewer.html")  # fmt: skip
+    parser.add_argument("-o", "--output", type=file_name, metavar="OUT", default="viewer.html", help="an .html file, "
+                        "or - for stdout; default: viewer.html")  # fmt: skip
     _add_weights(parser)
     _add_model(parser)
     _add_overwrite(parser)
@@ -153,8 +153,8 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
                         "default: 2")  # fmt: skip
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="ray: on the cluster that "
                         "RAY_ADDRESS names, or one made of this machine; docs/usage.md")  # fmt: skip
-    parser.add_argument("--manifest", metavar="FILE", help="where to list the files that failed: one JSON object a "
-                        "line, input and error")  # fmt: skip
+    parser.add_argument("--manifest", type=file_name, metavar="FILE", help="where to list the files that failed: "
+                        "one JSON object a line, input and error")  # fmt: skip
     _add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a file on stdout")
     parser.add_argument("--verbose", action="store_true", help="seconds of each stage, on stderr")
@@ -162,7 +162,10 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
 
 def _side(text: str) -> int | None:
     """The side in pixels that `text` names, or None for `auto`."""
-    return None if text == "auto" else int(text)
+    try:
+        return None if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels such as 512, nor auto") from None
 
 
 def _add_info(parser: argparse.ArgumentParser) -> None:
@@ -173,8 +176,8 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", type=Path, metavar="IN.pth.tar")
-    parser.add_argument("output", type=Path, metavar="OUT.safetensors")
+    parser.add_argument("input", type=file_path, metavar="IN.pth.tar")
+    parser.add_argument("output", type=file_path, metavar="OUT.safetensors")
     parser.add_argument("--lambda", dest="lam", type=_positive, metavar="L", help="what the weights were trained with: "
                         "efforts need it")  # fmt: skip
     parser.add_argument("--distortion", choices=("mse", "ms_ssim"), default="mse", help="what that lambda weighs; "
@@ -184,7 +187,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_export_onnx(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", type=Path, metavar="FOLDER", help="where to write the programs and model.json")
+    parser.add_argument("output", type=file_path, metavar="FOLDER", help="where to write the programs and model.json")
     _add_weights(parser)
     _add_model(parser)
     _add_overwrite(parser)
@@ -192,8 +195,8 @@ def _add_export_onnx(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_weights(parser: argparse.ArgumentParser, default: str = "the embedded model") -> None:
-    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file, a folder of checkpoints or a "
-                        f"reference .pth.tar; default: {default}")  # fmt: skip
+    parser.add_argument("--weights", type=file_name, metavar="FILE", help="a .safetensors file, a folder of "
+                        f"checkpoints or a reference .pth.tar; default: {default}")  # fmt: skip
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """Rate and quality of models, other codecs and published curves on real pictures: tables, CSV, JSON, and a report."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
 from tcm_jax.system.arguments import Parser
 from tcm_jax.system.devices import local_devices
 from tcm_jax.system.files import descriptor
-from tcm_jax.system.names import say
+from tcm_jax.system.names import file_name, file_path, say
 from tcm_jax.system.process import tune_process
 from tcm_jax.system.signals import INTERRUPTED, outcome
 from tcm_jax.training.open_weights import open_weights
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `evaluate.py` and `tcm evaluate`."""
     parser.add_argument("--data", nargs="+", default=["samples"], metavar="SET", help="samples (four photographs of "
                         "scikit-image; the default), a folder, kodak, or tfds:NAME[:SPLIT]")  # fmt: skip
-    parser.add_argument("--weights", nargs="+", metavar="FILE", help="a "
+    parser.add_argument("--weights", type=file_name, nargs="+", metavar="FILE", help="a "
                         ".safetensors file, a folder of checkpoints or a reference .pth.tar; each a point; default: "
                         "the embedded model of --tune")  # fmt: skip
     parser.add_argument("--qualities", type=_numbers, metavar="Q,Q,...", help="1 to 100, of variable-rate weights and "
@@ -45,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"other codecs to measure: {', '.join(OTHER_CODECS)}")  # fmt: skip
     parser.add_argument("--anchor", default="vtm", help="of the BD-rates: a published curve or a codec (default: vtm)")
     parser.add_argument("--interpolation", choices=bdrate.INTERPOLATIONS, default="pchip", help="of the BD-rates")
-    parser.add_argument("--output", type=Path, default=Path("results"),
+    parser.add_argument("--output", type=file_path, default=Path("results"),
                         help="folder for results.csv, .json and .md, and for what was measured so far")  # fmt: skip
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="also write one HTML page with all of it")
+    parser.add_argument("--report", type=file_path, metavar="FILE.html", help="also write one HTML page with all of it")
     parser.add_argument("--report-pictures", type=int, default=24, metavar="N",
                         help="pictures of each data set in the report (default: 24)")  # fmt: skip
     parser.add_argument("--processes", type=int, default=1, help="worker processes; they share the devices out")
@@ -60,9 +61,12 @@ def _names(text: str) -> list[str]:
 
 def _numbers(text: str) -> list[float]:
     try:
-        return [float(number) for number in text.split(",")]
+        numbers = [float(number) for number in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 10,50,90") from None
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 10,50,90")
+    return numbers
 
 
 def operating_points(

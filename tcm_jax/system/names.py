@@ -6,7 +6,10 @@ made here.
 """
 
 import re
+from pathlib import Path
 from typing import TextIO
+
+from tcm_jax.errors import ConfigError
 
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # these would also leave their line
@@ -30,6 +33,18 @@ def say(text: object, stream: TextIO | None) -> None:
     """
     if stream is not None:
         print(printable(text, getattr(stream, "encoding", None)), file=stream, flush=True)
+
+
+def file_name(text: str) -> str:
+    """`text`, which names a file or a folder. Raises ConfigError for an empty one."""
+    if not text:
+        raise ConfigError("the name of a file is empty; a variable of the shell may be unset")
+    return text
+
+
+def file_path(text: str) -> Path:
+    """The path of a name. Raises ConfigError for an empty one, which would be the current folder."""
+    return Path(file_name(text))
 
 
 def _code(match: re.Match) -> str:

@@ -26,6 +26,7 @@ from tcm_jax.images.sources import middle
 from tcm_jax.system import signals
 from tcm_jax.system.arguments import Parser
 from tcm_jax.system.files import atomic_write
+from tcm_jax.system.names import file_name, file_path
 from tcm_jax.system.process import tune_process
 from tcm_jax.training.open_weights import open_weights
 
@@ -61,11 +62,11 @@ def main() -> int:
     """Parses the command line, searches, writes; returns the exit status."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures")
-    parser.add_argument("out", type=Path)
+    parser.add_argument("out", type=file_path)
     parser.add_argument("--qualities", type=_qualities, default=[20.0, 55.0, 80.0], help="from 1 to 100")
     parser.add_argument("--effort", type=int, default=5, choices=range(1, 10), help="1 to 9")
     parser.add_argument("--crop", type=int, default=256, help="pixels a side of the middle that is taken, at most")
-    parser.add_argument("--weights", help="as tcm compress takes them; default: the embedded model")
+    parser.add_argument("--weights", type=file_name, help="as tcm compress takes them; default: the embedded model")
     flags = parser.parse_args()
     if flags.crop < 1:
         raise ConfigError(f"--crop is {flags.crop}; it must be at least 1")

@@ -15,6 +15,7 @@ from tcm_jax.model.config import ModelConfig
 from tcm_jax.system import cache, program_cache
 from tcm_jax.system.devices import with_pinned
 from tcm_jax.system.files import atomic_write
+from tcm_jax.system.names import file_path
 from tcm_jax.system.walk import special_kind
 from tcm_jax.weights.embedded import embedded_for
 from tcm_jax.weights.number_types import packed, rounded, unpacked
@@ -64,7 +65,7 @@ def load_weights(path: str | os.PathLike | None = None, tune: str | None = None)
 
     Raises WeightsError for a file that is missing, damaged, from another program, or does not fit its configuration.
     """
-    path = embedded_for(tune) if path is None else Path(path)
+    path = embedded_for(tune) if path is None else file_path(os.fspath(path))
     arrays, header = _read(path)
     if header.get("format") != FORMAT:
         raise WeightsError(f"{path} is a safetensors file, but not one that tcm_jax {FORMAT.split()[1]} wrote")

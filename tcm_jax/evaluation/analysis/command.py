@@ -24,7 +24,7 @@ from tcm_jax.model.initialization import init_params
 from tcm_jax.system.cache import cache_folder
 from tcm_jax.system.devices import local_devices
 from tcm_jax.system.files import atomic_write, descriptor, is_special
-from tcm_jax.system.names import say
+from tcm_jax.system.names import file_name, file_path, say
 from tcm_jax.system.process import tune_process
 from tcm_jax.training.open_weights import open_weights
 from tcm_jax.weights.files import make_weights
@@ -43,11 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `tcm analyze`."""
     kinds = "; ".join(f"{name}: {text}" for name, text in KINDS.items())
     parser.add_argument("kind", choices=list(KINDS), help=kinds)
-    parser.add_argument("picture", type=Path, nargs="?", help="not for complexity")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="PNG (complexity: JSON); its numbers go "
+    parser.add_argument("picture", type=file_path, nargs="?", help="not for complexity")
+    parser.add_argument("-o", "--output", type=file_path, metavar="FILE", help="PNG (complexity: JSON); its numbers go "
                         "beside it with the ending .json; default: KIND.png")  # fmt: skip
-    parser.add_argument("--weights", nargs="+", default=[None], metavar="FILE", help="several are shown beside each "
-                        "other; default: the embedded model")  # fmt: skip
+    parser.add_argument("--weights", type=file_name, nargs="+", default=[None], metavar="FILE", help="several are "
+                        "shown beside each other; default: the embedded model")  # fmt: skip
     parser.add_argument("--quality", type=float, help="of variable-rate weights, 1 to 100 (default: 55)")
     parser.add_argument("--point", type=int, nargs=2, metavar=("X", "Y"), help="of a receptive field, in pixels; "
                         "default: the middle (the paper has 70 700 of kodim04)")  # fmt: skip
