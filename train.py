@@ -11,7 +11,7 @@ from pathlib import Path
 from tcm_jax.errors import ConfigError, MissingExtraError, Preempted
 from tcm_jax.system import signals
 from tcm_jax.system.extras import require_extra
-from tcm_jax.system.names import say
+from tcm_jax.system.names import file_name, say
 
 NEEDS = ("train", "train.py needs what the codec does without")
 try:
@@ -128,6 +128,13 @@ def parse(argv: list[str]) -> list[str]:
         raise ConfigError(f"the configuration has no field {' '.join(text.split())}") from error
     if CONFIG.value is None:
         raise ConfigError("no configuration: give --config configs/tcm_small.py, or another file of configs/")
+    for name in (WORKDIR.value, EXPORT.value):
+        if name is not None:
+            file_name(name)
+    if DRY_RUN.value and EXPORT.value:
+        raise ConfigError("give one of --dry_run and --export, not both")
+    if not EXPORT.value and (alone := [flag.name for flag in (STEP, DTYPE, FIT_TABLES) if flag.present]):
+        raise ConfigError(f"--{alone[0]} is for --export FILE, which is not given")
     if not isinstance(CONFIG.value, ConfigDict):
         raise ConfigError("cannot read the file given as --config; the configurations are in configs/")
     return rest

@@ -15,6 +15,9 @@ from tcm_jax.training.config import model_config
 ROOT = Path(__file__).parent.parent
 
 
+GONE = ["--config", "configs/smoke.py", "--config.data.source=folder:gone"]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -24,6 +27,12 @@ ROOT = Path(__file__).parent.parent
         (["--config", "configs/smoke.py", "--config.lamda=1"], "ConfigError: the configuration has no field 'lamda'"),
         (["--config", "configs/smoke.py", "--config.steps=-1"], "ConfigError: steps is -1; it must be at least 1"),
         (["--config", "configs/smoke.py", "--num_processes=2"], "--coordinator, --num_processes and --process_id"),
+        ([*GONE, "--step=best"], "ConfigError: --step is for --export FILE, which is not given"),
+        ([*GONE, "--fit_tables=3"], "ConfigError: --fit_tables is for --export FILE, which is not given"),
+        ([*GONE, "--dtype=int8", "--dry_run"], "ConfigError: --dtype is for --export FILE, which is not given"),
+        ([*GONE, "--export=a", "--dry_run"], "ConfigError: give one of --dry_run and --export, not both"),
+        ([*GONE, "--export="], "ConfigError: the name of a file is empty; a variable of the shell may be unset"),
+        ([*GONE, "--workdir="], "ConfigError: the name of a file is empty; a variable of the shell may be unset"),
     ],
 )
 def test_wrong_flags_are_one_sentence(flags, message):
