@@ -138,12 +138,14 @@ class DecodingNetwork(abc.ABC):
 
 
 def pieces_of(size: tuple[int, int], sides: tuple[int, int], halo: int) -> Iterator[tuple[Span, Span]]:
-    """Tiles of g_a and g_s: what one takes is given back before the next, or fragments of it stay."""
+    """Tiles of g_a and g_s: what one takes is given back before the next, or fragments of it stay, and at the end."""
     covering = list(tiles(size, sides, halo))
     for tile in covering:
         if len(covering) > 1:
             give_back_freed_memory()
         yield tile
+    if len(covering) > 1:
+        give_back_freed_memory()
 
 
 def size_of(grid: Grid, stride: int = LATENT_STRIDE) -> tuple[int, int]:
