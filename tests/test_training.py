@@ -243,6 +243,7 @@ def test_a_run_that_does_not_get_on_ends(config, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*frames after the first:tcm_jax.errors.TcmWarning")
+@pytest.mark.slow
 def test_a_folder_of_horrors_trains(config, tmp_path, caplog):
     folder = tmp_path / "pictures"
     folder.mkdir()
