@@ -161,7 +161,7 @@ def test_other_arrays_are_refused(tiny_codec, image):
 
 
 def test_what_is_no_array_is_a_type_error(tiny_codec):
-    with pytest.raises(TypeError, match="a picture is a uint8 array, .* not list"):
+    with pytest.raises(TypeError, match=r"a picture is a uint8 array, .* not list"):
         tiny_codec.compress([[[0, 0, 0]]])
 
 
