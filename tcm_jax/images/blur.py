@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,13 @@ def blurred_across(x: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     windows = _windows(x.reshape(-1, columns, channels))
     blurred = jnp.matmul(windows.reshape(*windows.shape[:2], -1), _band(channels), precision="highest")
     return blurred.reshape(*rows, -1, channels)[:, :, : columns - TAPS + 1]
+
+
+def each(blur: Callable, maps: list[jax.Array | np.ndarray]) -> list[jax.Array | np.ndarray]:
+    """`blur` of maps of one shape: of JAX arrays as one, which compiles in less time; of NumPy's one by one."""
+    if not any(isinstance(x, jax.Array) for x in maps):
+        return [blur(x) for x in maps]
+    return jnp.split(blur(jnp.concatenate(maps)), len(maps))
 
 
 def _sums(x, axis):

@@ -4,9 +4,6 @@ import contextlib
 import io
 import struct
 
-from PIL.IcnsImagePlugin import IcnsFile
-from PIL.IcoImagePlugin import IcoFile
-
 from tcm_jax.images import png
 
 ICO, CUR, ICNS = b"\0\0\1\0", b"\0\0\2\0", b"icns"
@@ -25,8 +22,12 @@ def embedded_png(data: bytes) -> bytes:
     start = len(data)
     with contextlib.suppress(struct.error, IndexError, SyntaxError):  # what Pillow raises for broken ones
         if data[:4] == ICO:
+            from PIL.IcoImagePlugin import IcoFile  # few pictures are icons
+
             start = IcoFile(io.BytesIO(data)).entry[0].offset
         elif data[:4] == ICNS:
+            from PIL.IcnsImagePlugin import IcnsFile
+
             file = IcnsFile(io.BytesIO(data))
             kind, _ = file.SIZES[file.bestsize()][0]
             start, _ = file.dct.get(kind, (start, 0))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.errors import ImageError
-from tcm_jax.images.blur import TAPS, blurred_across, blurred_down
+from tcm_jax.images.blur import TAPS, blurred_across, blurred_down, each
 
 # Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment" (2003).
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -51,7 +51,7 @@ def ms_ssim(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray) -> jax.Array |
     product = 1.0
     for scale, weight in enumerate(_WEIGHTS):
         last = scale == len(_WEIGHTS) - 1
-        similarity = _similarity(a, b, last, xp)
+        similarity = _similarity(a, b, with_luminance=last)
         # The gradient of 0 ** weight is infinite: take the power of another number there.
         positive = similarity > 0
         product *= xp.where(positive, xp.where(positive, similarity, 1.0) ** weight, 0.0)
@@ -86,10 +86,10 @@ def squared_error_of_ms_ssim(value: float | jax.Array | np.ndarray) -> float | j
     return 255**2 * 0.02 * (1 - value)
 
 
-def _similarity(a, b, with_luminance: bool, xp):
+def _similarity(a, b, with_luminance: bool):
     """Mean contrast-structure similarity, times luminance if asked for: [B, H, W, C] -> [B, C]."""
-    blurred = blurred_across(blurred_down(xp.concatenate([a, b, a * a, b * b, a * b])))
-    mean_a, mean_b, square_a, square_b, product = xp.split(blurred, 5)
+    maps = [a, b, a * a, b * b, a * b]
+    mean_a, mean_b, square_a, square_b, product = each(lambda x: blurred_across(blurred_down(x)), maps)
     variance_a, variance_b = square_a - mean_a * mean_a, square_b - mean_b * mean_b
     covariance = product - mean_a * mean_b
     similarity = (2 * covariance + _C2) / (variance_a + variance_b + _C2)

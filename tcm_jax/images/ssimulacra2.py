@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.images.blur import TAPS, blurred_across, blurred_down
+from tcm_jax.images.blur import TAPS, blurred_across, blurred_down, each
 from tcm_jax.images.metrics import library_of
 
 MIN_SIDE = 8  # pixels a side below which a scale, and so a picture, is not measured
@@ -116,8 +116,8 @@ def _errors(a, b, xp):
 
     The SSIM's loss is written with the difference of the pictures, which float32 keeps where they hardly differ.
     """
-    blurred = _blurred(xp.concatenate([a, b, a * a + b * b, (a - b) ** 2]), xp)
-    mean_a, mean_b, squares, differences = xp.split(blurred, 4)
+    maps = [a, b, a * a + b * b, (a - b) ** 2]
+    mean_a, mean_b, squares, differences = each(functools.partial(_blurred, xp=xp), maps)
     apart = (mean_a - mean_b) ** 2
     structure = (differences - apart) / (squares - mean_a**2 - mean_b**2 + _C2)
     loss = xp.maximum(apart + structure - apart * structure, 0.0)

@@ -46,7 +46,6 @@ def register() -> list:
     return [table, handler]
 
 
-@functools.cache
 def add_gradients() -> None:
     """Makes the kernels of gradients, which `register` leaves out; without them a call of theirs has no function."""
     table = register()[0]
