@@ -56,7 +56,9 @@ def test_a_failure_is_told_once_and_the_codec_works(monkeypatch, tiny_weights):
     with pytest.warns(RuntimeWarning) as warned:
         encoded = codec.encode(picture)
         np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
-    assert len(warned) == 1
+    assert (
+        sum(warning.category is RuntimeWarning for warning in warned) == 1
+    )  # matplotlib, first imported here, may warn
 
 
 @pytest.mark.parametrize(
