@@ -23,7 +23,7 @@ from tcm_jax.model.layers.gdn import GDN
 from tcm_jax.model.layers.swatten import SWAtten
 from tcm_jax.model.layers.swin import SwinBlock
 from tcm_jax.model.layers.tcm_block import TCMBlock
-from tcm_jax.ops import cpu_gradients, kernels
+from tcm_jax.ops import kernels
 
 
 class Normalized(nn.Module):
@@ -186,26 +186,6 @@ def test_attention_weights_far_apart():
     expected = by_xla(module)(params, x)
     size = float(jnp.abs(expected).max())
     np.testing.assert_allclose(by_kernels(module)(params, x), expected, rtol=0, atol=2e-5 * size)
-
-
-@pytest.mark.parametrize("size", [(2, 16, 16, 32), (1, 17, 19, 24)])
-def test_training_goes_through_their_convolutions(size):
-    """Forward and the input's gradient; the kernel's gradient is XLA's."""
-    rng = np.random.default_rng(0)
-    x, kernel = rng.standard_normal(size, np.float32), rng.standard_normal((3, 3, size[3], 40), np.float32) / 17
-    gradient = rng.standard_normal((*size[:3], 40), np.float32)
-
-    def both(x, kernel, gradient):
-        y, pull_back = jax.vjp(lambda x, kernel: cpu_gradients.convolve(x, kernel, 1, target), x, kernel)
-        return y, *pull_back(gradient)
-
-    target = ops.Target("cpu")
-    expected = jax.jit(lambda *args: both(*args))(x, kernel, gradient)
-    target = ops.Target("cpu", "training")
-    program = jax.jit(both).lower(x, kernel, gradient)
-    assert program.as_text().count("@tcm_jax_winograd") == 2
-    for ours, theirs in zip(program.compile()(x, kernel, gradient), expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * float(jnp.abs(theirs).max()))
 
 
 @pytest.mark.parametrize("module, channels", [(TCMBlock(8, 8, True), 32), (Conv1x1(1024), 512)], ids=["short", "long"])

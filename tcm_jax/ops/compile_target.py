@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from tcm_jax.ops import kernels
 
-KERNELS = ("none", "codec", "training")  # which of ours: none; all, with gradients of maps; 3x3 convolutions, with all
+KERNELS = ("none", "codec", "training")  # which of ours: none; all, with gradients of maps; those with all gradients
 # Names of `precision`, and what JAX calls the products. TPUs take tf32 as three products of bfloat16.
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 
@@ -64,8 +64,8 @@ def search_target(platform: str) -> Target:
 
 
 def training_target(platform: str, mesh: Mesh | None = None) -> Target:
-    """What a training step is traced for: on CPUs the kernels for convolutions, where XLA takes them."""
-    return Target(platform, "training" if platform == "cpu" and kernels.available() else "none", mesh)
+    """What a training step is traced for: on CPUs the kernels that have all gradients, where XLA takes them."""
+    return Target(platform, "training" if platform == "cpu" and kernels.gradients_available() else "none", mesh)
 
 
 def current() -> Target:

@@ -8,6 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 
 from tcm_jax.ops import kernels
@@ -16,6 +17,7 @@ from tcm_jax.ops.compile_target import Target
 LARGE_MAP = 2048  # positions of a map from which XLA's gradient of its kernel is slow
 LARGE_KERNEL = 1 << 14  # channels in times out from which it is slow for any map
 LEAST_MAP, LEAST_CHANNELS = 256, 16  # positions and channels from which the CPU kernels' convolution is faster
+LEAST_WINDOWS = 32  # of a batch, from which their Swin block is
 BLOCK = 1 << 16  # values of a map whose part of a kernel's gradient is taken at once, small enough for the cache
 
 
@@ -37,18 +39,23 @@ product.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _product_backward)
 def convolve(x: jax.Array, kernel: jax.Array, stride: int, target: Target) -> jax.Array:
     """Map [B, H, W, C] and kernel [3, 3, C, features] to [B, ceil(H/stride), ceil(W/stride), features]; zero padding 1.
 
-    The kernel's gradient over a large map is taken by matrix products, a few rows at a time, and that of a large kernel
-    or of stride 2 by one for each of its nine elements. In training's target our kernel convolves, and takes the
-    gradient of `x`, where it is faster.
+    In training's target our kernels convolve, and take the gradient of `x`, where they are faster, and the gradient of
+    `kernel`. Elsewhere that is taken by matrix products over a large map, a few rows at a time, and for a large kernel
+    or stride 2, one for each of its nine elements.
     """
     return _forward(x, kernel, stride, target)
 
 
 def _forward(x, kernel, stride, target):
     large = x[0, :, :, 0].size >= LEAST_MAP and x.shape[-1] >= LEAST_CHANNELS
-    wanted = target.kernels == "training" and stride == 1 and x.dtype == jnp.float32
+    by_kernel = by_training_kernel(x, target) and stride == 1 and large
+    return _convolve_shards(x, kernel, target.mesh) if by_kernel else _convolve(x, kernel, stride)
+
+
+def by_training_kernel(x: jax.Array, target: Target) -> bool:
+    """Whether a map [B, H, W, C] goes through training's kernels: of float32, equal parts of it on each device."""
     divides = target.mesh is None or len(x) % target.mesh.size == 0
-    return _convolve_shards(x, kernel, target.mesh) if wanted and large and divides else _convolve(x, kernel, stride)
+    return target.kernels == "training" and x.dtype == jnp.float32 and divides
 
 
 def _convolve(x, kernel, stride):
@@ -57,15 +64,38 @@ def _convolve(x, kernel, stride):
 
 
 def _convolve_shards(x, kernel, mesh):
-    """Convolves by our kernel, which knows one device: each device of the mesh has its part of the batch."""
+    """Convolves by our kernel."""
 
     def convolve_part(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return kernels.convolve(x, kernel, jnp.zeros(kernel.shape[3], x.dtype), 1.0)
 
-    if mesh is None or mesh.size == 1:
-        return convolve_part(x, kernel)
-    batch = PartitionSpec(mesh.axis_names)
-    return _shard_map(convolve_part, mesh=mesh, in_specs=(batch, PartitionSpec()), out_specs=batch)(x, kernel)
+    return _in_shards(convolve_part, mesh, (True, False), True)(x, kernel)
+
+
+def _kernel_gradient(x, gradient, stride, mesh):
+    """The kernel's gradient by our kernel."""
+
+    def gradient_of_part(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        part = kernels.convolution_kernel_gradient(x, gradient, stride)
+        return jax.lax.psum(part, mesh.axis_names) if _several(mesh) else part
+
+    return _in_shards(gradient_of_part, mesh, (True, True), False)(x, gradient)
+
+
+def _in_shards(function, mesh, inputs, outputs):
+    """`function` for each device of the mesh and its part of the batch, since our kernels know one device.
+
+    inputs, outputs: which of them, or trees of them, are batches; others are the same everywhere.
+    """
+    if not _several(mesh):
+        return function
+    batch, everywhere = PartitionSpec(mesh.axis_names), PartitionSpec()
+    inputs, outputs = jax.tree.map(lambda is_batch: batch if is_batch else everywhere, (inputs, outputs))
+    return _shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs)
+
+
+def _several(mesh):
+    return mesh is not None and mesh.size > 1
 
 
 def _shard_map(function, **sizes):
@@ -82,6 +112,8 @@ def _backward(stride, target, residuals, gradient):
         dx = _forward(gradient, kernel[::-1, ::-1].swapaxes(2, 3), stride, target)
     else:
         (dx,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
+    if by_training_kernel(x, target):
+        return dx, _kernel_gradient(x, gradient, stride, target.mesh)
     large_map = gradient[0, :, :, 0].size >= LARGE_MAP
     if large_map or kernel[0, 0].size >= LARGE_KERNEL:
         in_blocks = large_map and stride == 1
@@ -90,6 +122,42 @@ def _backward(stride, target, residuals, gradient):
 
 
 convolve.defvjp(lambda x, kernel, stride, target: (_forward(x, kernel, stride, target), (x, kernel)), _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
+def swin_block(
+    x: jax.Array,
+    bias: jax.Array,
+    masks: np.ndarray,
+    layers: list[jax.Array],
+    window: int,
+    head_dim: int,
+    shifted: bool,
+    target: Target,
+) -> jax.Array:
+    """`kernels.swin_block` with the biases `bias` [heads, n, n] + `masks` [1 or 4, 1, n, n], in training's target."""
+
+    def block_of_part(x: jax.Array, bias: jax.Array, masks: jax.Array, layers: list[jax.Array]) -> jax.Array:
+        return kernels.swin_block(x, bias + masks, layers, window, head_dim, shifted)
+
+    return _in_shards(block_of_part, target.mesh, (True, False, False, False), True)(x, bias, masks, layers)
+
+
+def _swin_forward(x, bias, masks, layers, *options):
+    return swin_block(x, bias, masks, layers, *options), (x, bias, masks, layers)
+
+
+def _swin_backward(window, head_dim, shifted, target, kept, gradient):
+    def gradients_of_part(gradient, x, bias, masks, layers):
+        dx, *others = kernels.swin_block_gradients(x, gradient, bias + masks, layers, window, head_dim, shifted)
+        return dx, jax.lax.psum(others, target.mesh.axis_names) if _several(target.mesh) else others
+
+    inputs = (True, True, False, False, False)
+    dx, (of_bias, of_layers) = _in_shards(gradients_of_part, target.mesh, inputs, (True, False))(gradient, *kept)
+    return dx, of_bias, None, of_layers
+
+
+swin_block.defvjp(_swin_forward, _swin_backward)
 
 
 def _by_elements(x, gradient, stride):

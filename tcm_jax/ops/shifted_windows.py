@@ -35,9 +35,10 @@ class SwinWeights(NamedTuple):
 def swin_block(x: jax.Array, weights: SwinWeights, window: int, shifted: bool) -> jax.Array:
     """Attention in windows, then an MLP, each after a layer norm and with a skip: [B, H, W, C], shape kept."""
     target = current()
-    if target.by_kernel(x):
-        return _by_kernel(x, weights, window, shifted)
     batch, height, width, channels = x.shape
+    trained = cpu_gradients.by_training_kernel(x, target)
+    if target.by_kernel(x) or (trained and batch * height * width >= cpu_gradients.LEAST_WINDOWS * window**2):
+        return _by_kernel(x, weights, window, shifted, target)
     rows, half = height // window, window // 2
     if shifted:
         x = _rolled(x, half)
@@ -150,13 +151,16 @@ def _apart(columns, last_row, window):
     return (last_row[:, None, None, None] & row_mask) | (last_column & column_mask)
 
 
-def _by_kernel(x, weights, window, shifted):
+def _by_kernel(x, weights, window, shifted, target):
     """The block on a whole map by our kernel, which takes a bias for each sort of window."""
-    biases = position_bias(weights.positions)[None]
+    bias, masks = position_bias(weights.positions), np.zeros((1, 1, window**2, window**2), np.float32)
     if shifted:
         row_mask, column_mask = shift_masks(window)
         masks = np.stack([row_mask & False, column_mask, row_mask, row_mask | column_mask])[:, None]
-        biases = biases + jnp.where(masks, MASKED, 0.0)
+        masks = np.where(masks, np.float32(MASKED), np.float32(0))
     w = weights
-    flat = [part for pair in (w.norm1, w.qkv, w.projection, w.norm2, w.widen, w.narrow) for part in pair]
-    return map_gradients.swin_block(x, biases, flat, window, x.shape[-1] // len(w.positions), shifted)
+    layers = [part for pair in (w.norm1, w.qkv, w.projection, w.norm2, w.widen, w.narrow) for part in pair]
+    sizes = window, x.shape[-1] // len(w.positions), shifted
+    if target.by_kernel(x):
+        return map_gradients.swin_block(x, bias + masks, layers, *sizes)
+    return cpu_gradients.swin_block(x, bias, masks, layers, *sizes, target)

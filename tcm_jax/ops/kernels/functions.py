@@ -84,11 +84,12 @@ def gelu(x):
 
 
 @internal
-def gelu_slope(x):
-    """The derivative of `gelu`, of a vector."""
+def gelu_and_slope(x):
+    """(`gelu`, its derivative) of a vector."""
     half, minus_half = everywhere(float32(0.5)), everywhere(float32(-0.5))
     density = exp(minus_half * x * x) * everywhere(float32(1 / math.sqrt(2 * math.pi)))
-    return fused(x, density, fused(half, _erf(x * everywhere(float32(math.sqrt(0.5)))), half))
+    share = fused(half, _erf(x * everywhere(float32(math.sqrt(0.5)))), half)
+    return x * share, fused(x, density, share)
 
 
 @internal

@@ -14,7 +14,7 @@ from tcm_jax.system.machine_code import INTEGER
 from tcm_jax.system.object_code import address
 
 KERNELS = {
-    "winograd_kernel": "winograd.transform_kernel",  # what `prepare` says stands before the kernel that wants it
+    "winograd_kernel": "winograd.transform_kernel",  # what is done before another, by `prepare`, stands before it
     "winograd": "winograd.convolve",
     "strided": "strided.convolve",
     "product": "dense.product",
@@ -22,8 +22,13 @@ KERNELS = {
     "pointwise": "functions.apply",
     "swin": "swin.block",
     "swin_gradient": "swin_gradient.block",
+    "swin_gradients": "swin_sums.add_parts",
+    "kernel_gradient_sums": "kernel_gradient.add_products",
+    "kernel_gradient": "kernel_gradient.add_groups",
 }  # functions by their modules here, which import Numba
-GRADIENTS = ("swin_gradient",)  # those that `add_gradients` makes: most processes need none
+GRADIENTS = tuple(
+    name for name in KERNELS if "gradient" in name
+)  # those that `add_gradients` makes: most processes need none
 NUMBERS = {name: number for number, name in enumerate(KERNELS, 1)}  # places in the table of functions, after `task`
 TABLE = "tcm_jax_functions"  # symbol of the table of the addresses of C functions
 

@@ -151,8 +151,8 @@ def handle(frame):
     if not xla.asked_for_version(frame):
         table, kernel = _table(), 8 * xla.attribute(frame, _KERNEL_OF_CALL)
         task, prepare = load(table), xla.attribute(frame, _PREPARE_OF_CALL)
-        if prepare:
-            run_parts(frame, load(table + kernel - 8), task, prepare, 0)
         parts, scratch = xla.attribute(frame, _PARTS_OF_CALL), xla.attribute(frame, _SCRATCH_OF_CALL)
+        if prepare:
+            run_parts(frame, load(table + kernel - 8), task, prepare, scratch)
         run_parts(frame, load(table + kernel), task, parts, scratch)
     return 0

@@ -1,7 +1,7 @@
-"""The gradient of a Swin block with respect to its map, window after window, as `swin.py` computes the block.
+"""Gradients of a Swin block, window after window, as `swin.py` computes the block: of its map, and of its parameters.
 
-Everything that the gradient needs of a window is computed again from its values. Gradients of queries, keys and values
-are [channels, positions], so that a head's are rows, as in `swin.py`.
+Everything that they need of a window is computed again from its values. Gradients of queries, keys and values are
+[channels, positions], so that a head's are rows, as in `swin.py`.
 """
 
 import math
@@ -9,14 +9,11 @@ from typing import NamedTuple
 
 from numba import float32
 
+from tcm_jax.ops.kernels import swin
 from tcm_jax.ops.kernels.emit import clear, copy, filled, internal, store, tile
-from tcm_jax.ops.kernels.functions import gelu_slope
+from tcm_jax.ops.kernels.functions import gelu_and_slope
 from tcm_jax.ops.kernels.machine import COLUMNS, LANES, ROWS, STEP
 from tcm_jax.ops.kernels.swin import (
-    HEAD_DIM,
-    SHIFTED,
-    WINDOW,
-    WINDOWS,
     add,
     attend,
     corner_of,
@@ -26,8 +23,19 @@ from tcm_jax.ops.kernels.swin import (
     product,
     sum_of,
 )
+from tcm_jax.ops.kernels.swin_sums import add_embedding, add_norm, add_product, add_rows, no_sums, sums_at
 from tcm_jax.ops.kernels.vectors import everywhere, fused, get, put, total, transpose
-from tcm_jax.ops.kernels.xla import argument, attribute, first_argument, result
+from tcm_jax.ops.kernels.xla import argument, attribute, first_argument, places, result
+
+HEAD_DIM, PARAMETERS, SHIFTED, WINDOW, WINDOWS = places("head_dim", "parameters", "shifted", "window", "windows")
+LEAST_PARTS, MOST_PARTS = 4, 32  # if parameters have gradients: each has sums of its own
+
+
+def windows_of_part(windows: int, parameters: bool) -> int:
+    """How many of all windows a part does."""
+    if not parameters:
+        return swin.WINDOWS
+    return -(-windows // min(max(windows // swin.WINDOWS, LEAST_PARTS), MOST_PARTS))
 
 
 def scratch_bytes(channels: int, window: int, heads: int) -> int:
@@ -40,27 +48,29 @@ def scratch_bytes(channels: int, window: int, heads: int) -> int:
 
 @internal
 def _gelu_gradient(x, gradient, size):
-    """`gradient` times the slope of GELU at x."""
+    """`gradient` times the slope of GELU at x, which becomes GELU of x."""
     for at in range(0, 4 * size, STEP):
-        put(gelu_slope(get(x + at)) * get(gradient + at), gradient + at)
+        value, slope = gelu_and_slope(get(x + at))
+        put(value, x + at)
+        put(slope * get(gradient + at), gradient + at)
 
 
 @internal
-def _layer_norm_gradient(x, gradient, rows, channels, stride, scale, sums, target):
+def _layer_norm_gradient(x, gradient, rows, channels, stride, scale, work, sums, target):
     """Adds to `target` the gradient of a layer norm of `x`, whose result has `gradient`; all [rows, stride].
 
-    What is beyond the channels is 0 in `gradient` and `scale`, and becomes so in `target`. `x` and `gradient` change.
+    Those of scale and bias are added to `sums` [2, stride], unless that is 0. What is beyond the channels is 0 in
+    `gradient` and `scale`, and becomes so in `target`. `x` changes, into its deviations from each row's mean.
     """
     weight = float32(1 / channels)
     for row in range(0, 4 * rows * stride, 4 * stride):
-        mean = sum_of(x + row, stride, float32(0), False, sums) * weight
+        mean = sum_of(x + row, stride, float32(0), False, work) * weight
         wide, along, across = everywhere(float32(0)), everywhere(float32(0)), everywhere(float32(0))
         for at in range(row, row + 4 * stride, STEP):
             put(get(x + at) - everywhere(mean), x + at)
         clear(x + row + 4 * channels, 4 * (stride - channels))
         for at in range(0, 4 * stride, STEP):
             deviation, slope = get(x + row + at), get(gradient + row + at) * get(scale + at)
-            put(slope, gradient + row + at)
             wide = fused(deviation, deviation, wide)
             along = along + slope
             across = fused(deviation, slope, across)
@@ -68,9 +78,11 @@ def _layer_norm_gradient(x, gradient, rows, channels, stride, scale, sums, targe
         factor = float32(1 / math.sqrt(variance + float32(1e-5)))
         mean_slope = everywhere(total(along) * weight)
         share = everywhere(total(across) * weight * factor * factor)
-        for at in range(row, row + 4 * stride, STEP):
-            slope = get(gradient + at) - mean_slope - get(x + at) * share
-            put(fused(slope, everywhere(factor), get(target + at)), target + at)
+        for at in range(0, 4 * stride, STEP):
+            slope = get(gradient + row + at) * get(scale + at) - mean_slope - get(x + row + at) * share
+            put(fused(slope, everywhere(factor), get(target + row + at)), target + row + at)
+        if sums:
+            add_norm(x + row, factor, gradient + row, stride, sums)
         clear(target + row + 4 * channels, 4 * (stride - channels))
 
 
@@ -167,10 +179,11 @@ def _rows(taps, a, a_row, a_inner, b, rows, inner, columns, zeros, c):
 
 
 @internal
-def _attention_gradient(m, stride, count, channels, head_dim):
+def _attention_gradient(m, positions, stride, count, channels, head_dim):
     """Those of queries, keys and values from that of what `attend` gives, `m.attended`; rows of `m.qkv` have `stride`.
 
-    A head's rows beyond its own are the next one's, and overwritten.
+    A head's rows beyond its own are the next one's, and overwritten. Those of the scores are added to `positions`
+    [heads, keys, columns], unless that is 0.
     """
     columns, heads = filled(count), channels // head_dim
     keys, values, turned = m.qkv + 4 * channels, m.qkv + 8 * channels, m.work + 4 * columns * columns
@@ -182,6 +195,8 @@ def _attention_gradient(m, stride, count, channels, head_dim):
         _rows(m.taps, m.attended + first, columns, 1, turned, head_dim, count, columns, m.zeros, m.of_v + first)
         _rows(m.taps, values + 4 * at, stride, 1, m.attended + first, count, head_dim, columns, m.zeros, m.work)
         _gradient_of_scores(shares, m.work, count, columns)
+        if positions:
+            add(positions + 4 * head * columns * columns, count * columns, m.work)
         _rows(m.taps, keys + 4 * at, 1, stride, m.work, head_dim, count, columns, m.zeros, m.of_q + first)
         _turned(m.work, count, count, columns, turned, columns)
         _rows(m.taps, m.q + first, columns, 1, turned, head_dim, count, columns, m.zeros, m.of_k + first)
@@ -221,43 +236,61 @@ def _again(frame, m, sort, count, channels, head_dim):
 
 
 @internal
-def _back(frame, m, count, channels, head_dim):
-    """Makes `m.gradient` that of x, by what `_again` has left."""
+def _back(frame, m, sums, count, channels, head_dim):
+    """Makes `m.gradient` that of x, by what `_again` has left; adds those of parameters to `sums`, if wanted."""
     stride, of_qkv, of_wide, room = filled(channels), filled(3 * channels), filled(4 * channels), filled(count)
-    of_qkv_kernel, of_linear, of_widen, of_narrow = (
-        argument(frame, 12), argument(frame, 13), argument(frame, 14), argument(frame, 15)
-    )  # fmt: skip
-    product(m.taps, m.gradient, stride, 1, count, channels, of_narrow, m.zeros, 4 * channels, m.slopes, of_wide)
+    to_qkv, linear, widen, narrow = argument(frame, 12), argument(frame, 13), argument(frame, 14), argument(frame, 15)
+    wanted = sums.norm1 != 0
+    product(m.taps, m.gradient, stride, 1, count, channels, narrow, m.zeros, 4 * channels, m.slopes, of_wide)
     _gelu_gradient(m.wide, m.slopes, count * of_wide)
-    product(m.taps, m.slopes, of_wide, 1, count, 4 * channels, of_widen, m.zeros, channels, m.normed, stride)
-    _layer_norm_gradient(m.between, m.normed, count, channels, stride, argument(frame, 8), m.work, m.gradient)
-    product(m.taps, m.gradient, stride, 1, count, channels, of_linear, m.zeros, channels, m.normed, stride)
+    if wanted:
+        add_product(m.taps, m.wide, 1, of_wide, 4 * channels, m.gradient, count, stride, sums.narrow)
+        add_rows(m.gradient, count, stride, sums.narrow_bias)
+        add_product(m.taps, m.normed, 1, stride, channels, m.slopes, count, of_wide, sums.widen)
+        add_rows(m.slopes, count, of_wide, sums.widen_bias)
+    product(m.taps, m.slopes, of_wide, 1, count, 4 * channels, widen, m.zeros, channels, m.normed, stride)
+    norm1, norm2 = argument(frame, 2), argument(frame, 8)
+    _layer_norm_gradient(m.between, m.normed, count, channels, stride, norm2, m.work, sums.norm2, m.gradient)
+    if wanted:
+        add_product(m.taps, m.attended, room, 1, channels, m.gradient, count, stride, sums.linear)
+        add_rows(m.gradient, count, stride, sums.linear_bias)
+    product(m.taps, m.gradient, stride, 1, count, channels, linear, m.zeros, channels, m.normed, stride)
     _turned(m.normed, count, channels, stride, m.attended, room)
-    _attention_gradient(m, of_qkv, count, channels, head_dim)
-    _embedding_gradient(m, count, channels, of_qkv_kernel)
-    _layer_norm_gradient(m.values, m.normed, count, channels, stride, argument(frame, 2), m.work, m.gradient)
+    _attention_gradient(m, sums.positions, of_qkv, count, channels, head_dim)
+    if wanted:
+        layer_norm(m.values, count, channels, stride, norm1, argument(frame, 3), m.work, m.normed)
+        add_embedding(m, sums, count, channels)
+    _embedding_gradient(m, count, channels, to_qkv)
+    _layer_norm_gradient(m.values, m.normed, count, channels, stride, norm1, m.work, sums.norm1, m.gradient)
 
 
 def block(frame, part, scratch):
-    """Gradient of the Swin block for part of the windows of a map.
+    """Gradients of the Swin block for part of the windows of a map.
 
     Arguments: as those of `swin.block` up to the bias of the MLP's first layer (0 to 11); 12 to 15 are the transposed
     kernels of the embedding, the linear layer and both layers of the MLP; 16 is the gradient of the block's result.
-    Result: the gradient of x. Attributes: those of `swin.block`.
+    Results: the gradient of x; if those of parameters are wanted, what `add_parts` makes of all parts' `Sums`, and
+    these. Attributes: those of `swin.block`; parameters, whether they are wanted, 0 or 1; windows, of a part.
     """
     x, dx, dy = first_argument(frame), result(frame, 0), argument(frame, 16)
     window, head_dim, shifted = attribute(frame, WINDOW), attribute(frame, HEAD_DIM), attribute(frame, SHIFTED) != 0
-    channels, windows = x.channels, x.batch * (x.height // window) * (x.width // window)
-    count, stride = window * window, filled(channels)
-    m = _memory(scratch, channels, filled(count), channels // head_dim)
-    for i in range(part * WINDOWS, min((part + 1) * WINDOWS, windows)):
+    channels, windows, of_part = (
+        x.channels,
+        x.batch * (x.height // window) * (x.width // window),
+        attribute(frame, WINDOWS),
+    )
+    count, stride, heads = window * window, filled(channels), channels // head_dim
+    m, sums = _memory(scratch, channels, filled(count), heads), no_sums()
+    if attribute(frame, PARAMETERS):
+        sums = sums_at(result(frame, 2), part, channels, filled(count), heads)
+    for i in range(part * of_part, min((part + 1) * of_part, windows)):
         corner, sort = corner_of(x, i, window, shifted)
         for place in range(count):
             at = pixel(x, corner, window, place)
             copy(m.values + 4 * place * stride, x.address + at, 4 * channels)
             copy(m.gradient + 4 * place * stride, dy + at, 4 * channels)
         _again(frame, m, sort, count, channels, head_dim)
-        _back(frame, m, count, channels, head_dim)
+        _back(frame, m, sums, count, channels, head_dim)
         for place in range(count):
             copy(dx + pixel(x, corner, window, place), m.gradient + 4 * place * stride, 4 * channels)
     return 0
