@@ -51,7 +51,7 @@ def galleries(
             def make(name=name, image=image):
                 on_progress(name)
                 codec = _codec(point.weights, point.coder)
-                return _entry(codec, point, [OTHER_CODECS[name] for name in codecs], _shown(image))
+                return _entry(codec, point, [OTHER_CODECS[name] for name in codecs], _middle_shown(image))
 
             entries.append({"name": name, **kept_json(file, make, lambda entry: entry.keys() == set(_SHOWN))})
         found[short_name(spec)] = entries
@@ -63,7 +63,7 @@ def _codec(weights: str | None, coder: str) -> Codec:
     return Codec(loaded_weights(weights), coder=coder)
 
 
-def _shown(image: np.ndarray) -> np.ndarray:
+def _middle_shown(image: np.ndarray) -> np.ndarray:
     """At most SHOWN_PIXELS of a picture, from its middle."""
     return image if image.shape[0] * image.shape[1] <= SHOWN_PIXELS else middle(image, int(SHOWN_PIXELS**0.5))
 
