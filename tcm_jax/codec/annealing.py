@@ -24,7 +24,7 @@ _B1, _B2, _EPSILON = 0.9, 0.99, 1e-12  # Adam's; gradients of a loss of one pixe
 _FRACTION = 1e-5  # nearer to an integer the logarithms are cut
 
 
-def schedule(step: int, steps: int) -> dict[str, np.ndarray]:
+def schedule(step: int, steps: int) -> dict[str, np.float32]:
     """{"temperature", "rate"} of step 0 .. steps - 1, float32 scalars."""
     share = step / max(steps - 1, 1)
     temperature = HOTTEST * (COLDEST / HOTTEST) ** share
@@ -69,7 +69,8 @@ def iterate(config, params, tune, details, tile, state, settings, level):
 def _loss(network, y, tile, settings, level, tune, details):
     config, noise = network.config, _noise(settings, y.shape)
     free = tile["free"]
-    decoded, snapped, coded = [], [], []
+    decoded: list[jax.Array] = []
+    snapped, coded = [], []
     means, scales = tile["means"][None], tile["scales"][None]
     parts = (jnp.split(x[None], config.num_slices, axis=-1) for x in (y, noise))
     for i, (part, noise_part) in enumerate(zip(*parts, strict=True)):
@@ -100,7 +101,8 @@ def _loss(network, y, tile, settings, level, tune, details):
 def _with_details(network, x, x_hat, coded, level, details):
     """(picture with the detail slices that code what `x_hat` misses, their symbols and scales), straight through."""
     symbols, sigmas = (jnp.concatenate(parts, axis=-1) for parts in zip(*coded, strict=True))
-    decoded, found = [], []
+    decoded: list[jax.Array] = []
+    found = []
     for i, coefficients in enumerate(network.detail.analysis(x - x_hat, level)[:details]):
         sigma = network.detail_scales(i, symbols, sigmas, decoded, level)
         decoded.append(ops.ste_round(coefficients))

@@ -116,7 +116,7 @@ class DecodingNetwork(abc.ABC):
                 grid[rows.kept(LATENT_STRIDE)] = kept
         return list(whole)
 
-    def second_step(self, i: int, symbols: np.ndarray, mu: Grid, sigma: Grid, side: int) -> list[Grid]:
+    def second_step(self, i: int, symbols: Grid, mu: Grid, sigma: Grid, side: int) -> list[Grid]:
         """[mu, sigma] of slice `i` from symbols (int32) of which a checkerboard's black fields are known."""
 
         def function(*grids):
@@ -124,7 +124,7 @@ class DecodingNetwork(abc.ABC):
 
         return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (symbols, mu, sigma)], 2, side)
 
-    def slice_latents(self, i: int, symbols: np.ndarray, mu: Grid, support: Grid, side: int) -> Grid:
+    def slice_latents(self, i: int, symbols: Grid, mu: Grid, support: Grid, side: int) -> Grid:
         """Decoded slice `i` from its symbols (int32)."""
 
         def function(*grids):

@@ -27,7 +27,7 @@ SIDE, HALO, SEEN = 768, 128, 64  # pixels: of a tile, around its own latents, an
 SEED = 0
 _TRAINED_FOR = {"mse": "psnr", "ms_ssim": "ms-ssim", "visual": "visual"}
 # lambda times the distortion of weights trained for something else, as lambda times the squared error of 8 bits
-_UNITS = {"mse": 1.0, "visual": 1.0, "ms_ssim": 1 / squared_error_of_ms_ssim(0.0)}
+_UNITS = {"mse": 1.0, "visual": 1.0, "ms_ssim": 1 / float(squared_error_of_ms_ssim(0.0))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Effort:
 
     def __post_init__(self):
         level = plain(self.level)
-        if not isinstance(level, Integral) or isinstance(level, bool) or not 0 <= level <= HARDEST:
+        if not isinstance(level, Integral) or isinstance(level, bool) or not 0 <= int(level) <= HARDEST:
             raise ConfigError(f"the effort must be a whole number from 0 to {HARDEST}, not {self.level!r}")
         object.__setattr__(self, "level", int(level))
         if self.tune is not None and self.tune not in TUNES:

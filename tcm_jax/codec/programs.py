@@ -95,7 +95,7 @@ class Program:
             compiled = jax.jit(function).lower(params.leaves, *grids).compile()
             return Executable(range(len(params.leaves)), compiled)
         try:
-            return _load(cache.read(path), device)
+            return _load(cache.read(path) or b"", device)
         except Exception:  # not there, or damaged
             return _make_and_keep(path, device, function, params, grids)
 
@@ -142,11 +142,12 @@ def _without_jax_cache() -> Iterator[None]:
     The setting is the whole process's. It is touched only where JAX has a cache, and that is then one of ours
     (`program_cache.folder_of_programs`).
     """
-    if not jax.config.jax_compilation_cache_dir:
+    settings: Any = jax.config  # its types name no setting
+    if not settings.jax_compilation_cache_dir:
         yield
         return
     with _compiling:
-        seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+        seconds = settings.jax_persistent_cache_min_compile_time_secs
         jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
         try:
             yield
@@ -167,12 +168,13 @@ def _reduced(function: Callable[..., Any], leaves: list[Any], grids: Any) -> tup
         every = [None] * count
         for i, leaf in zip(used, leaves, strict=True):
             every[i] = leaf
-        return jax.tree.structure(result).unflatten(jaxpr_as_fun(closed)(*every, *jax.tree.leaves(grids)))
+        results = jaxpr_as_fun(closed)(*every, *jax.tree.leaves(grids))
+        return jax.tree.unflatten(jax.tree.structure(result), results)
 
     return used, kept_program
 
 
 def _load(data: bytes, device: jax.Device) -> Executable:
     """A kept program. Like all of the cache folder, it is trusted: machine code is in it."""
-    used, *program = pickle.loads(zlib.decompress(data))
-    return Executable(used, deserialize_and_load(*program, execution_devices=[device]))
+    used, program, arguments, results = pickle.loads(zlib.decompress(data))
+    return Executable(used, deserialize_and_load(program, arguments, results, execution_devices=[device]))

@@ -126,8 +126,10 @@ class SliceEncoder(SliceCoder):
             first = fields_of_steps(self.weights.config, symbols.shape)[0]
             writer.write(symbols[first], np.asarray(sigma)[first])
             for tiles in held.add(rows, (symbols, mu, sigma, *support)):
-                grids = self.network.second_step(i, *held.cut(tiles.start, tiles.stop)[:3], tile)
+                seen, mu, sigma = held.cut(tiles.start, tiles.stop)[:3]
+                grids = self.network.second_step(i, seen, mu, sigma, tile)
                 mu, sigma = (tiles.cut_to_kept(grid, LATENT_STRIDE) for grid in grids)
+                del seen
                 symbols = _rounded(y[tiles.kept(LATENT_STRIDE)] - np.asarray(mu))
                 yield tiles, symbols, mu, np.asarray(sigma), held.cut(tiles.first, tiles.last)[3:]
 

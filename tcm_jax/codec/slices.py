@@ -54,7 +54,7 @@ def highest_plain(config: ModelConfig) -> int:
     return 100 + math.floor(9900 * last / (config.levels - 1))
 
 
-def gain_level(quality: int, levels: int) -> float:
+def gain_level(quality: float, levels: int) -> float:
     """Gain level of a quality in hundredths: 1 and 100 are the first and the last."""
     return (quality - 100) / 9900 * (levels - 1)
 

@@ -54,7 +54,8 @@ def bd_rate(
     points = [values for curve in curves for values in curve]
     percent = bjontegaard.bd_rate(*points, method=interpolation, require_matching_points=False, min_overlap=0)
     whole = max(c[1][-1] for c in curves) - min(c[1][0] for c in curves)
-    return BdRate(float(percent), *(len(c[0]) for c in curves), low, high, (high - low) / whole, interpolation)
+    counts = len(curves[0][0]), len(curves[1][0])
+    return BdRate(float(percent), *counts, low, high, (high - low) / whole, interpolation)
 
 
 def rising(rates: Sequence[float], qualities: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

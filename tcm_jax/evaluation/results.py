@@ -59,7 +59,7 @@ def _curves(measured: dict[Point, list[dict[str, Any]]]) -> list[dict[str, Any]]
         rows = [entry["row"] for entry in entries]
         if point.codec == "tcm":
             weights = loaded_weights(point.weights)
-            key = (weights.identity if weights.config.levels else weights.config, point.effort, point.tune)
+            key: Any = (weights.identity if weights.config.levels else weights.config, point.effort, point.tune)
             name = model_name(point)
             model = {**weights.metadata, "name": name, "identity": weights.identity}
             fresh = {"name": name, "label": name, "kind": "tcm", "settings": "docs/format.md"}
@@ -97,7 +97,7 @@ def bd_rates(one: dict[str, Any], anchor: str, interpolation: str) -> list[dict[
         for name, (label, rates, qualities) in curves.items():
             if name == chosen[0]:
                 continue
-            row = {"metric": title, "curve": name, "label": label, "anchor": chosen[1][0]}
+            row: dict[str, Any] = {"metric": title, "curve": name, "label": label, "anchor": chosen[1][0]}
             delta = bdrate.bd_rate(chosen[1][1:], (rates, qualities), interpolation)
             at = bdrate.rate_at(chosen[1][1:], qualities[0]) if len(rates) == 1 else None
             row["rate_difference"] = None if at is None else 100 * (rates[0] / at - 1)

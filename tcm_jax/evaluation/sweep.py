@@ -75,7 +75,8 @@ class Rows:
 
     def file(self, point: Point, image: np.ndarray) -> Path:
         """Where the row of a picture at a point is, or would be."""
-        key = [coder_key(point.codec, point.weights), point.quality, *image.shape, hashlib.sha256(image).hexdigest()]
+        digest = hashlib.sha256(image.data).hexdigest()
+        key = [coder_key(point.codec, point.weights), point.quality, *image.shape, digest]
         key += [point.effort, point.tune] if point.effort else []
         return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:40]}.json"
 
@@ -255,6 +256,7 @@ def _measure(job: _Job, image: np.ndarray) -> tuple[dict[str, Any], float]:
         return _meter(point.weights, point.coder).measure(
             job.name, image, point.quality, Effort(point.effort, point.tune)
         )
+    assert point.quality is not None  # None is of weights alone
     return measure_other(other_codec(point.codec), job.name, image, round(point.quality)), 0.0
 
 

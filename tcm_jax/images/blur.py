@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def blurred_across(x: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     return blurred.reshape(*rows, -1, channels)[:, :, : columns - TAPS + 1]
 
 
-def each(blur: Callable, maps: list[jax.Array | np.ndarray]) -> list[jax.Array | np.ndarray]:
+def each(blur: Callable, maps: list[jax.Array | np.ndarray]) -> Sequence[jax.Array | np.ndarray]:
     """`blur` of maps of one shape: of JAX arrays as one, which compiles in less time; of NumPy's one by one."""
     if not any(isinstance(x, jax.Array) for x in maps):
         return [blur(x) for x in maps]

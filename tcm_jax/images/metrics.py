@@ -48,7 +48,7 @@ def ms_ssim(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray) -> jax.Array |
     Raises ImageError if the shapes differ or a side is shorter than `MS_SSIM_MIN_SIDE`.
     """
     xp = library_of(a, b, "MS-SSIM", MS_SSIM_MIN_SIDE)
-    product = 1.0
+    product: Any = 1.0
     for scale, weight in enumerate(_WEIGHTS):
         last = scale == len(_WEIGHTS) - 1
         similarity = _similarity(a, b, with_luminance=last)

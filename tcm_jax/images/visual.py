@@ -1,6 +1,7 @@
 """The mixture of errors that networks and encoders are tuned for the eye by; its weights are this project's own."""
 
 import jax
+import numpy as np
 
 from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, squared_error_of_ms_ssim
 from tcm_jax.images.ssimulacra2 import squared_error_of_score, ssimulacra2
@@ -8,7 +9,7 @@ from tcm_jax.images.ssimulacra2 import squared_error_of_score, ssimulacra2
 SQUARED, SIMILARITY, SCORE = 0.4, 0.2, 0.4  # how much the squared error, MS-SSIM and SSIMULACRA 2 count
 
 
-def visual_error(x: jax.Array, x_hat: jax.Array) -> jax.Array:
+def visual_error(x: jax.Array | np.ndarray, x_hat: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     """Originals and pictures [B, H, W, 3] in [0, 1] to a mean squared error of 8 bits, float32 [B], differentiable.
 
     MS-SSIM and SSIMULACRA 2 are turned into the squared error that goes with them on photographs. Pictures too small

@@ -4,6 +4,8 @@ He et al., Checkerboard Context Model for Efficient Learned Image Compression (C
 means and scales that a slice has without it, so that a network begins as it was.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,7 @@ class Checkerboard(nn.Module):
     channels: int
 
     def setup(self):
-        layers = [Conv3x3(self.width), ops.gelu, Conv3x3(self.width), ops.gelu, Conv1x1(2 * self.channels)]
+        layers: list[Any] = [Conv3x3(self.width), ops.gelu, Conv3x3(self.width), ops.gelu, Conv1x1(2 * self.channels)]
         self.network = nn.Sequential(layers)
 
     def __call__(self, symbols: jax.Array, mu: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -81,7 +81,7 @@ class TCM(nn.Module):
 
     def _up(self, stages, window: int, features: int, attention: bool = False) -> nn.Sequential:
         """g_s, h_mean_s or h_scale_s: the mirror image of `_down`, by sub-pixel convolutions."""
-        layers = [self._attention()] if attention else []
+        layers: list[nn.Module] = [self._attention()] if attention else []
         for i, (width, depth, head_dim) in enumerate(stages):
             layers += [ResidualBlockUpsample(width), *self._blocks(depth, head_dim, window)]
             if attention and i == 1:
@@ -190,7 +190,8 @@ class TCM(nn.Module):
 
     def _detail(self, missing: jax.Array, latents: dict[str, Any], noise, level) -> tuple[jax.Array, dict[str, Any]]:
         """(what the detail slices add to the picture, their intermediates)."""
-        decoded, scales, likelihoods = [], [], []
+        decoded: list[jax.Array] = []
+        scales, likelihoods = [], []
         for i, coefficients in enumerate(self.detail.analysis(missing, level)):
             coded = self.detail.coded(i, level)
             sigma = self.detail_scales(i, latents["symbols"], latents["scales"], decoded, level)
@@ -220,15 +221,16 @@ class TCM(nn.Module):
         medians = self.medians()
         z_hat = ops.ste_round(z - medians) + medians
         latent_means, latent_scales = self.hyper_synthesis(z_hat, level)
-        means, scales, decoded = [], [], []
+        decoded: list[jax.Array] = []
+        mus, sigmas = [], []
         for i, y_slice in enumerate(jnp.split(y, self.config.num_slices, axis=-1)):
             mu, sigma, support = self.slice_params(i, latent_means, latent_scales, decoded)
             if self.config.checkerboard_width:
                 mu, sigma = self.second_step(i, ops.ste_round(y_slice - mu), mu, sigma)
             decoded.append(self.slice_latents(i, ops.ste_round(y_slice - mu), mu, support))
-            means.append(mu)
-            scales.append(sigma)
-        means, scales = jnp.concatenate(means, axis=-1), jnp.concatenate(scales, axis=-1)
+            mus.append(mu)
+            sigmas.append(sigma)
+        means, scales = jnp.concatenate(mus, axis=-1), jnp.concatenate(sigmas, axis=-1)
         y_hat = jnp.concatenate(decoded, axis=-1)
         symbols = jnp.round(y - means)
         residual = symbols if noise is None else y - means + noise["y"]

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +100,8 @@ def precision(name: str | None) -> Iterator[None]:
 
 
 def _default_platform() -> str:
-    device = jax.config.jax_default_device
+    settings: Any = jax.config  # its types name no setting
+    device = settings.jax_default_device
     if device is None:
         return jax.default_backend()
     return device if isinstance(device, str) else device.platform

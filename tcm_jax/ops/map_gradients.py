@@ -74,7 +74,7 @@ def _strided_backward(maps, parameters, y, gradient, slope):
 
 
 _convolve_strided = _differentiable(
-    lambda maps, parameters, slope: kernels.convolve_strided(*maps, *parameters, slope), _strided_backward
+    lambda maps, parameters, *options: kernels.convolve_strided(*maps, *parameters, *options), _strided_backward
 )
 
 
@@ -84,8 +84,8 @@ def convolve_strided(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: fl
 
 
 def _product_forward(maps, parameters, outputs):
-    xs, residual = maps
-    return kernels.product(xs, *parameters, residual, outputs)
+    (xs, residual), (kernel, bias) = maps, parameters
+    return kernels.product(xs, kernel, bias, residual, outputs)
 
 
 def _product_backward(maps, parameters, _, gradients, outputs):
@@ -114,9 +114,12 @@ def _gdn_backward(maps, parameters, _, gradient, inverse):
     return gradient * scale + x * through, gradient
 
 
-_gdn = _differentiable(
-    lambda maps, parameters, inverse: kernels.gdn(maps[0], *parameters, maps[1], inverse), _gdn_backward
-)
+def _gdn_forward(maps, parameters, inverse):
+    (x, residual), (gamma, beta) = maps, parameters
+    return kernels.gdn(x, gamma, beta, residual, inverse)
+
+
+_gdn = _differentiable(_gdn_forward, _gdn_backward)
 
 
 def gdn(x: jax.Array, gamma: jax.Array, beta: jax.Array, residual: jax.Array, inverse: bool) -> jax.Array:
@@ -133,7 +136,8 @@ def pointwise(kernel: Callable[..., jax.Array], plain: Callable[..., jax.Array])
 
 
 def _swin_backward(maps, parameters, _, gradient, *options):
-    return (kernels.swin_block_gradient(*maps, gradient, *parameters, *options),)
+    (x,) = maps
+    return (kernels.swin_block_gradient(x, gradient, *parameters, *options),)
 
 
 _swin_block = _differentiable(

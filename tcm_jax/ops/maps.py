@@ -1,7 +1,12 @@
 """Array functions without parameters: bounds, rounding and sub-pixel shuffling. All maps are NHWC."""
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+_Map = TypeVar("_Map", jax.Array, np.ndarray)
 
 
 @jax.custom_vjp
@@ -42,7 +47,7 @@ def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * factor, width * factor, depth)
 
 
-def pixel_unshuffle(x: jax.Array, factor: int = 2) -> jax.Array:
+def pixel_unshuffle(x: _Map, factor: int = 2) -> _Map:
     """Space to depth, the inverse of `pixel_shuffle`: [B, f*H, f*W, C] to [B, H, W, f*f*C], (row, column, C)."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // factor, factor, width // factor, factor, channels)

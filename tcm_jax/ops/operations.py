@@ -5,6 +5,7 @@ reference: the others compute the same up to the order of sums.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ def conv3x3(
 
 def conv1x1(
     xs: Sequence[jax.Array], kernel: jax.Array, bias: jax.Array, *, residual: jax.Array | None = None, halves=False
-) -> jax.Array | list[jax.Array]:
+) -> Any:
     """1x1 convolution of maps [..., C] side by side, plus `residual`: [..., features], or its two halves.
 
     `kernel` [all C, features].

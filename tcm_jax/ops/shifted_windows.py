@@ -63,7 +63,7 @@ def _rolled(x: jax.Array, by: int) -> jax.Array:
     """
     for axis in (1, 2):
         at = by if by > 0 else x.shape[axis] + by
-        parts = [jax.lax.slice_in_dim(x, *ends, axis=axis) for ends in ((at, None), (0, at))]
+        parts = [jax.lax.slice_in_dim(x, start, stop, axis=axis) for start, stop in ((at, None), (0, at))]
         x = jnp.concatenate(parts, axis=axis)
     return x
 

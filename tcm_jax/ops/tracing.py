@@ -24,7 +24,7 @@ def _apply(block: Any, wanted: Target, params: Any, x: jax.Array) -> jax.Array:
         return block.apply({"params": params}, x)
 
 
-def rematerialized(function: Callable[[Any, jax.Array], jax.Array], params: Any, x: jax.Array) -> jax.Array:
+def rematerialized(function: Callable[[Any, jax.Array], Any], params: Any, x: jax.Array) -> jax.Array:
     """`function(params, x)`, of which only `params` and `x` are kept: its gradient computes it again."""
     return _rematerialized_on_cpu(function, params, x) if current().on_cpu else jax.checkpoint(function)(params, x)
 

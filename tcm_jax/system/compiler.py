@@ -12,20 +12,21 @@ from numba import config, njit, types
 from tcm_jax.system.machine_code import ENTRY, RAISED, Array, target_machine
 
 # No wrappers, as only C and each other call them; no reference counts and no exceptions, which need Numba's library.
-_OPTIONS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy", "_nrt": False}
+_OPTIONS: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "error_model": "numpy", "_nrt": False}
 # What every process has. Others are Numba's, and there where it has been imported.
 _EVERYWHERE = {"free", "malloc", "memcpy", "memset", "sqrt", "sqrtf", "tcm_jax_functions"}
 
 
 def object_code(module: str, name: str, arguments: tuple[Any, ...]) -> tuple[bytes, bool]:
     """(object code of a function of a module, whether it needs something that a process without Numba lacks)."""
-    disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
+    settings: Any = config  # its types name no setting
+    disabled, settings.DISABLE_JIT = settings.DISABLE_JIT, 0
     try:
         names = _namespace(module)
         signature = types.int64(*(_numba_type(argument) for argument in arguments))
         compiled = njit(signature, **_OPTIONS)(_among(names, inspect.unwrap(names[name])))
     finally:
-        config.DISABLE_JIT = disabled
+        settings.DISABLE_JIT = disabled
     code = _with_entry(compiled.inspect_llvm(signature.args), arguments)
     values = (*code.functions, *code.global_variables)
     missing = {value.name for value in values if value.is_declaration and not value.name.startswith("llvm.")}
@@ -36,7 +37,7 @@ def _namespace(module: str) -> dict[str, Any]:
     """A module's names, where callees, from the modules that it imports them from, are Numba's functions."""
     names = dict(vars(importlib.import_module(module)))
     for key, value in list(names.items()):
-        if hasattr(value, "inline") and isinstance(value, FunctionType):
+        if isinstance(value, FunctionType) and hasattr(value, "inline"):
             if value.__module__ == module:
                 names[key] = njit(inline=value.inline, **_OPTIONS)(_among(names, value))
             else:

@@ -30,7 +30,8 @@ def local_devices() -> list[jax.Device]:
     try:
         return jax.local_devices()
     except (RuntimeError, AssertionError) as error:  # the latter for cuda where no CUDA is installed
-        reason = (str(error).strip().splitlines() or [f"JAX_PLATFORMS is {jax.config.jax_platforms}"])[0]
+        settings: Any = jax.config  # its types name no setting
+        reason = (str(error).strip().splitlines() or [f"JAX_PLATFORMS is {settings.jax_platforms}"])[0]
         raise ConfigError(f"JAX has no device to compute on: {reason}") from error
 
 
@@ -89,6 +90,7 @@ def _no_mesh() -> contextlib.AbstractContextManager:
 def _enable_x64(value: bool) -> contextlib.AbstractContextManager:
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(value)
-    from jax.experimental import enable_x64  # JAX 0.5
+    from jax import experimental
 
-    return enable_x64(value)
+    old: Any = experimental  # of JAX 0.5: newer types do not have it
+    return old.enable_x64(value)

@@ -25,7 +25,8 @@ class Array(NamedTuple):
     @property
     def c_types(self) -> list[type]:
         """C types of reference count, owner, number of items, bytes of an item, address, shape and strides."""
-        return [ctypes.c_void_p] * 2 + [ctypes.c_ssize_t] * 2 + [ctypes.c_void_p] + [ctypes.c_ssize_t] * 2 * self.ndim
+        pointer, size = ctypes.c_void_p, ctypes.c_ssize_t
+        return [pointer, pointer, size, size, pointer, *[size] * 2 * self.ndim]
 
     def words(self, array: Any) -> list[int | None]:
         """What C gets of an array; raises TypeError for one of another kind."""

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 _MADV_HUGEPAGE, _HUGE_PAGE = 14, 2**21  # of Linux; the size on x86-64 and most others
@@ -54,8 +55,9 @@ def _beside_accelerators() -> bool:
     """Whether JAX has something installed for other devices and may use it; its devices are not asked for."""
     import jax
 
-    if jax.config.jax_platforms:
-        return jax.config.jax_platforms.split(",")[0] != "cpu"
+    settings: Any = jax.config  # its types name no setting
+    if settings.jax_platforms:
+        return settings.jax_platforms.split(",")[0] != "cpu"
     return any(importlib.util.find_spec(name) is not None for name in ("jax_plugins", "libtpu"))
 
 

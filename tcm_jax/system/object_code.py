@@ -77,7 +77,9 @@ def address(module: str, name: str, arguments: tuple[Any, ...]) -> int:
 @functools.cache
 def _address(module: str, name: str, arguments: tuple[Any, ...]) -> int:
     folder, spec = cache_folder(), importlib.util.find_spec(module)
-    path = folder and folder / "objects" / f"{module}.{name}-{_version(Path(spec.origin).parent)}"
+    path = None
+    if folder and spec and spec.origin:
+        path = folder / "objects" / f"{module}.{name}-{_version(Path(spec.origin).parent)}"
     code = path and read(path)
     if not code:
         code, needs_numba = _compiled(module, name, arguments)

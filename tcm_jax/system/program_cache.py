@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jaxlib
@@ -39,7 +40,8 @@ def folder_of_programs() -> Path | None:
     In a host program whose JAX has a cache of its own they are that cache's: what comes out of it cannot be kept again,
     and to keep them from it is to switch it off for the whole process, which is the host's.
     """
-    jax_cache = jax.config.jax_compilation_cache_dir
+    settings: Any = jax.config  # its types name no setting
+    jax_cache = settings.jax_compilation_cache_dir
     if jax.__version_info__ < (0, 6, 2):  # they cannot load a program for one device of several
         return None
     if jax_cache and not _tuned:

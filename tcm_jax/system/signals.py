@@ -26,7 +26,8 @@ def prepare() -> None:
     (JAX has one): it is sent again.
     """
     _open_closed_streams()
-    for stream in (sys.stdout, sys.stderr):
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    for stream in streams:
         stream.reconfigure(errors="backslashreplace")  # of libraries, too
     sys.unraisablehook = _send_again
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -63,7 +64,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _send_again(dropped: Any) -> None:
     """Sends a signal again whose exception Python dropped; serves as `sys.unraisablehook`."""
     if isinstance(dropped.exc_value, KeyboardInterrupt):
-        number = signal.SIGINT
+        number: int = signal.SIGINT
     elif isinstance(dropped.exc_value, SystemExit) and isinstance(dropped.exc_value.code, int):
         number = dropped.exc_value.code - 128
     else:
@@ -84,7 +85,8 @@ def _interrupt_main(number: int) -> None:
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:
-        _thread.interrupt_main(number)
+        interrupt: Any = _thread.interrupt_main  # typed for `Signals` alone
+        interrupt(number)
 
 
 def standard(name: str) -> BinaryIO:

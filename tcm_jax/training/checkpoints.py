@@ -46,8 +46,8 @@ class RunCheckpoints:
 
     def best(self) -> int | None:
         """Step of the checkpoint with the lowest validation loss, if any was saved with one."""
-        losses = {step: self._losses.get(step) for step in self.steps()}
-        return min((step for step in losses if losses[step] is not None), key=losses.get, default=None)
+        losses = {step: loss for step in self.steps() if (loss := self._losses.get(step)) is not None}
+        return min(losses, key=losses.__getitem__, default=None)
 
     def _read_loss(self, step: int) -> float | None:
         args = self._ocp.args
@@ -171,7 +171,7 @@ def _first_line(error: Exception) -> str:
 
 def checksum(tree: Any) -> int:
     """Sum of the CRC-32 of all arrays of `tree`: it does not depend on what kind of containers hold them."""
-    return sum(zlib.crc32(np.ascontiguousarray(leaf)) for leaf in jax.tree.leaves(tree))
+    return sum(zlib.crc32(np.ascontiguousarray(leaf).data) for leaf in jax.tree.leaves(tree))
 
 
 def load_run(folder: Path, step: int | str | None = None) -> tuple[dict[str, Any], int]:
@@ -184,7 +184,8 @@ def load_run(folder: Path, step: int | str | None = None) -> tuple[dict[str, Any
         steps = checkpoints.steps()
         if not steps:
             raise WeightsError(f"{folder} holds no Orbax checkpoint")
-        chosen = {None: steps[-1], "best": checkpoints.best()}.get(step, step)
+        named: dict[Any, Any] = {None: steps[-1], "best": checkpoints.best()}
+        chosen: Any = named.get(step, step)
         if chosen not in steps:
             what = "validated checkpoint" if step == "best" else f"checkpoint {step}"
             raise WeightsError(f"{folder} holds no {what}, only {', '.join(map(str, steps))}")

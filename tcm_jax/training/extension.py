@@ -66,9 +66,10 @@ def missing_blocks(old: dict[str, Any], model: ModelConfig, levels: int, crops: 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _missing(network: TCM, params: dict[str, Any], pictures: jax.Array, level: float) -> jax.Array:
-    x, level = pictures.astype(jnp.float32) / 255, jnp.full(len(pictures), level)
-    y = network.apply({"params": params}, x, level, method="analysis")
-    return ops.pixel_unshuffle(x - network.apply({"params": params}, y, level, method="synthesis"), LATENT_STRIDE)
+    x, levels = pictures.astype(jnp.float32) / 255, jnp.full(len(pictures), level)
+    y = network.apply({"params": params}, x, levels, method="analysis")
+    x_hat: Any = network.apply({"params": params}, y, levels, method="synthesis")
+    return ops.pixel_unshuffle(x - x_hat, LATENT_STRIDE)
 
 
 def _detail(

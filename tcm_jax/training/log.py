@@ -120,8 +120,8 @@ class RunLog:
             "images_per_second": self._interval_steps * self._config.data.batch_size / seconds,
             "data_wait": self._waiting / seconds,
         }
-        if self._flops:
-            row["flop_utilization"] = self._flops / row["step_seconds"] / (peak_flops() * jax.device_count())
+        if self._flops and (peak := peak_flops()):
+            row["flop_utilization"] = self._flops / row["step_seconds"] / (peak * jax.device_count())
         return row
 
     def write_validation(self, step: int, row: dict[str, float], pictures: list[np.ndarray]) -> None:

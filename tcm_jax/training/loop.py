@@ -145,7 +145,7 @@ class _Run:
 
     def _save(self, done: int, run_log: RunLog, validated: bool) -> None:
         loss = None
-        if validated:
+        if validated and self.validation_pictures is not None:
             params = averaged(self.state.ema, self.config)
             weights = files.make_weights(model_config(self.config), params, {"name": self.config.name})
             row, pictures = validate(weights, self.validation_pictures, self.config)

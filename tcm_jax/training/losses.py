@@ -1,34 +1,39 @@
 """The rate-distortion loss (Eq. 1 and 2 of the paper; Sec. 4.1 for its first two distortions)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tcm_jax.images import metrics
 from tcm_jax.images.visual import visual_error
 
+Pictures = jax.Array | np.ndarray
+
 
 def bits_per_pixel(likelihoods: list[jax.Array], pixels: int) -> jax.Array:
     """Information content of `likelihoods` [B, h, w, C] in bits, over `pixels` of a picture: float32 [B]."""
-    return -sum(jnp.log2(likelihood).sum((1, 2, 3)) for likelihood in likelihoods) / pixels
+    bits: Any = -sum(jnp.log2(likelihood).sum((1, 2, 3)) for likelihood in likelihoods)
+    return bits / pixels
 
 
-def _mse(x_hat: jax.Array, x: jax.Array) -> jax.Array:
+def _mse(x_hat: Pictures, x: Pictures) -> Pictures:
     return 255**2 * ((x_hat - x) ** 2).mean((1, 2, 3))
 
 
-def _ms_ssim(x_hat: jax.Array, x: jax.Array) -> jax.Array:
+def _ms_ssim(x_hat: Pictures, x: Pictures) -> Pictures:
     return 1 - metrics.ms_ssim(x_hat, x)
 
 
-def _visual(x_hat: jax.Array, x: jax.Array) -> jax.Array:
+def _visual(x_hat: Pictures, x: Pictures) -> Pictures:
     """In units of the squared error, so that lambdas are those of "mse"."""
     return visual_error(x, x_hat)
 
 
 # By name: pictures [B, H, W, 3] and originals in [0, 1], JAX or NumPy arrays, to the distortion of each, float32 [B].
-DISTORTIONS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+DISTORTIONS: dict[str, Callable[[Pictures, Pictures], Pictures]] = {
     "mse": _mse,
     "ms_ssim": _ms_ssim,
     "visual": _visual,

@@ -17,14 +17,14 @@ def open_weights(path: str | None, tune: str | None = None) -> Weights:
     """
     if path is None or not (Path(path).is_dir() or Path(path).suffix in {".tar", ".pth", ".pt"}):
         return files.load_weights(path, tune)
-    path = Path(path)
-    if not path.is_dir():
+    place = Path(path)
+    if not place.is_dir():
         from tcm_jax.weights import pytorch
 
-        return files.make_weights(*pytorch.convert(path), {"name": path.name})
-    config_file = next((file for folder in (path, path.parent) if (file := folder / "config.json").exists()), None)
+        return files.make_weights(*pytorch.convert(place), {"name": place.name})
+    config_file = next((file for folder in (place, place.parent) if (file := folder / "config.json").exists()), None)
     if config_file is None:
-        raise WeightsError(f"{path} has no config.json in it or beside it; give the folder that train.py wrote")
+        raise WeightsError(f"{place} has no config.json in it or beside it; give the folder that train.py wrote")
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
         name, model = config["name"], ModelConfig.from_dict(config["model"])
@@ -33,5 +33,5 @@ def open_weights(path: str | None, tune: str | None = None) -> Weights:
     from tcm_jax.training import checkpoints
     from tcm_jax.training.vectors import to_params
 
-    vectors, step = checkpoints.load_run(path)
+    vectors, step = checkpoints.load_run(place)
     return files.make_weights(model, to_params(vectors, model), {"name": name, "steps": str(step)})

@@ -27,7 +27,7 @@ class Side(NamedTuple):
 class SoapState(NamedTuple):
     """State of `soap`: Adam's moments of its vector, and the sides of its matrices."""
 
-    count: jax.Array  # int32 scalar, updates done
+    count: jax.Array  # type: ignore[assignment] # int32 scalar, updates done; tuples have a method `count`
     mu: optax.Updates  # moving average of the gradients
     nu: optax.Updates  # moving average of the squared gradients, of a matrix in its bases
     sides: dict[str, dict[str, Side]]  # by "ROWSxCOLUMNS", then "rows" and "columns"
@@ -83,7 +83,8 @@ def soap(
 
 def _matrices(shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[tuple[int, int], list[int]], int]:
     """(where the matrices of each shape that has a basis start in the vector, the vector's length)."""
-    starts, at = {}, 0
+    starts: dict[tuple[int, int], list[int]] = {}
+    at = 0
     for name, shape in shapes.items():
         if name.endswith("kernel"):
             matrix = (int(np.prod(shape[:-1])), shape[-1])

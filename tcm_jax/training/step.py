@@ -24,7 +24,7 @@ TRANSFORMS = ("g_a", "g_s", "gain_y", "inverse_gain_y", "lrp_transforms")  # wha
 # What a step's key is folded with. Not 0 or 1: `split` may give the keys of those.
 _LEVEL_KEY, _DETAIL_KEY = 2, 3
 # What XLA is told besides, by platform.
-COMPILER_OPTIONS = {
+COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     # As fast as LLVM's level 3, and compiled in about nine tenths of the time.
     "cpu": {"xla_backend_optimization_level": 2},
     # Triton's split-K products abort the process that compiles a gradient (openxla/xla#47381; XLA of JAX 0.10.2).
@@ -95,8 +95,8 @@ def make_loss(config: ml_collections.ConfigDict) -> Callable:
 def _rate_alone(model: TCM, params: dict[str, Any], x: jax.Array, noise, level) -> tuple[jax.Array, dict[str, Any]]:
     """(bits per pixel, metrics) with no gradient for TRANSFORMS; only the first picture is synthesized."""
     params = {k: jax.lax.stop_gradient(v) if k.startswith(TRANSFORMS) else v for k, v in params.items()}
-    out = model.apply({"params": params}, x, noise, level, method="latents")
-    x_hat = model.apply({"params": params}, out["y_hat"][:1], level[:1], method="synthesis")
+    out: Any = model.apply({"params": params}, x, noise, level, method="latents")
+    x_hat: Any = model.apply({"params": params}, out["y_hat"][:1], level[:1], method="synthesis")
     bpp = jnp.mean(losses.bits_per_pixel([out["likelihood_y"], out["likelihood_z"]], x.shape[1] * x.shape[2]))
     mse = jnp.mean((x_hat - x[:1]) ** 2)
     return bpp, {"loss": bpp, "bpp": bpp, "mse": mse, "psnr": -10 * jnp.log10(mse)}

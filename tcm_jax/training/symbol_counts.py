@@ -25,7 +25,7 @@ def symbol_counts(config: ModelConfig, params: dict[str, Any], batches: Iterable
     def coded(params, pictures, level):
         x = pictures.astype(jnp.float32) / 255
         if not config.detail_channels:
-            latents = model.apply({"params": params}, x, level=level, method="latents")
+            latents: Any = model.apply({"params": params}, x, level=level, method="latents")
             return [(latents["symbols"], latents["scales"])]
         _, latents = model.apply({"params": params}, x, level=level)
         return [(latents[f"{kind}symbols"], latents[f"{kind}scales"]) for kind in ("", "detail_")]
@@ -34,7 +34,7 @@ def symbol_counts(config: ModelConfig, params: dict[str, Any], batches: Iterable
     for batch in batches:
         level = (seen + np.arange(len(batch))) % max(config.levels, 1)
         maps = [tuple(map(np.asarray, pair)) for pair in coded(params, batch, level.astype(np.float32))]
-        for i, at in enumerate(level):
+        for i, at in enumerate(level.tolist()):
             channels = config.latent_channels, config.detail_slices(at) * config.detail_slice_channels
             for (symbols, scales), used in zip(maps, channels, strict=False):
                 counts += _counted(symbols[i, ..., :used], scales[i, ..., :used], shape)

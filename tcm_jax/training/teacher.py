@@ -12,6 +12,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -45,7 +46,9 @@ def refined(codec: Codec, picture: np.ndarray, quality: float, effort: Effort) -
     if not (codec.weights.config.levels and 1 <= quality <= 100 and effort.steps):
         raise ConfigError(NO_TEACHER)
     slices, hundredths = codec.slice_encoder, round(100 * quality)
-    improve, found = slices.improvement(picture, hundredths, effort), {}
+    improve, level = slices.improvement(picture, hundredths, effort), slices.level(hundredths)
+    assert improve is not None and level is not None  # of such weights and efforts
+    found: dict[str, np.ndarray] = {}
 
     def record(y: list[np.ndarray], context: list[Grid]) -> None:
         found["y"] = np.concatenate(y, axis=-1)
@@ -55,7 +58,7 @@ def refined(codec: Codec, picture: np.ndarray, quality: float, effort: Effort) -
     slices.encode(
         picture, hundredths, codec.guard_band, tile=0, transform_tile=codec.tile, measured=Measured(), improve=record
     )
-    return {"picture": picture, "level": slices.level(hundredths), **found}
+    return {"picture": picture, "level": level, **found}
 
 
 def main() -> int:
@@ -91,7 +94,8 @@ def main() -> int:
             continue
         for quality, path in missing.items():
             buffer = io.BytesIO()
-            np.savez_compressed(buffer, **refined(codec, picture, quality, Effort(flags.effort)))
+            arrays: dict[str, Any] = refined(codec, picture, quality, Effort(flags.effort))
+            np.savez_compressed(buffer, **arrays)
             atomic_write(path, buffer.getvalue())
     return 0
 

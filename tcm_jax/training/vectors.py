@@ -24,7 +24,7 @@ def _group(name: str) -> str:
 
 def to_vectors(params: dict[str, Any]) -> Vectors:
     """Nested parameters (NumPy or JAX arrays) as vectors; the quantiles, which have an Adam of their own, apart."""
-    groups = {"main": [], "quantiles": []}
+    groups: dict[str, list[Any]] = {"main": [], "quantiles": []}
     for name, value in sorted(flatten_dict(params, sep="/").items()):
         groups[_group(name)].append(value.ravel())
     # JAX would compile the concatenation of so many arrays.
@@ -35,7 +35,7 @@ def to_vectors(params: dict[str, Any]) -> Vectors:
 
 def to_params(vectors: Vectors, config: ModelConfig) -> dict[str, Any]:
     """Vectors as the nested parameters of the network of `config`; differentiable, and may be jitted."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for group, vector in vectors.items():
         shapes = group_shapes(config, group)
         ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes.values()])

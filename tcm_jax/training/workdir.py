@@ -13,11 +13,6 @@ from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.system.files import atomic_write
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 _OF_A_RUN = ("model", "distortion", "lam", "level_lams", "optimizer")  # fields that stay as they were
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some file systems answer: they go without
 
@@ -42,7 +37,9 @@ def hold_workdir(workdir: Path, config: ml_collections.ConfigDict) -> Iterator[N
 
 
 def _lock(lock, workdir: Path) -> None:
-    if fcntl is None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,7 +23,7 @@ def rounded(name: str, value: np.ndarray, dtype) -> np.ndarray:
 
 def packed(flat: Mapping[str, np.ndarray], dtype) -> dict[str, np.ndarray]:
     """Arrays to store for float32 parameters that `rounded` gave for `dtype`, in C order."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, value in flat.items():
         if _in_int8(name, dtype):
             scale = _scale(value)

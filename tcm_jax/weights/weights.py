@@ -15,7 +15,7 @@ from tcm_jax.model.config import ModelConfig
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested parameters by their paths, components joined by "/"."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in params.items():
         flat |= flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

@@ -24,6 +24,8 @@ def _elementwise(kind: str, graph: Graph, equation: Any, values: list[Value]) ->
 
 def _leaky_relu(graph: Graph, equation: Any, values: list[Value]) -> Value:
     x, slope = values
+    if slope.array is None:
+        raise NotImplementedError("a slope that is not known")
     return Value(x.shape, graph.op("LeakyRelu", graph.name(x), alpha=float(slope.array)))
 
 

@@ -40,7 +40,10 @@ def _run(graph: Graph, closed: Any, values: Sequence[Value]) -> list[Value]:
     known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *values), strict=True))
 
     def read(atom: Any) -> Value:
-        return Value.of(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else known[atom]
+        if not isinstance(atom, Literal):
+            return known[atom]
+        kind: Any = atom.aval  # JAX's type for it has no dtype
+        return Value.of(np.asarray(atom.val, kind.dtype))
 
     uses = Counter(id(atom) for atom in (*(atom for eqn in jaxpr.eqns for atom in eqn.invars), *jaxpr.outvars))
     for equation in jaxpr.eqns:

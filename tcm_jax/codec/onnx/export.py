@@ -141,7 +141,7 @@ def _converted(weights: Weights, exported: _Exported) -> tuple[Any, list[str]]:
     traced = exported.program.traced(ops.Target("onnx"), weights.config, parameters, exported.static)
 
     def function(leaves, *grids):
-        return traced(leaves, *structure.unflatten(grids))
+        return traced(leaves, *jax.tree.unflatten(structure, grids))
 
     scope = SymbolicScope()
     sides = [symbolic_shape(side, scope=scope)[0] for side in ("h", "w")]

@@ -199,7 +199,8 @@ def _palette(picture: np.ndarray) -> np.ndarray:
 
 
 def _decode_patterns(data: bytes, picture: np.ndarray, with_hat: bool) -> np.ndarray:
-    reader, palette = _reader(data, 5), []
+    reader = _reader(data, 5)
+    palette: list[int] = []
     colours = reader.varint()
     if colours > 256:
         raise StreamError(_ALTERED + "has too many colours")

@@ -64,7 +64,7 @@ class Choice:
 def step_of_error(max_error: int) -> int:
     """The coarsest useful step that no sample is off by more than `max_error` with. Raises ConfigError."""
     most = plain(max_error)
-    if not isinstance(most, Integral) or isinstance(most, bool) or not 0 <= most <= MOST_ERROR:
+    if not isinstance(most, Integral) or isinstance(most, bool) or not 0 <= int(most) <= MOST_ERROR:
         raise ConfigError(f"the largest error must be a whole number from 0 to {MOST_ERROR}, not {max_error!r}")
     return (1, 3)[most] if most < 2 else 2 * int(most)
 

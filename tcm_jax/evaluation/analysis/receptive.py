@@ -1,6 +1,7 @@
 """Effective receptive fields: how much a latent or an output pixel hangs on every pixel of the picture (Sec. 4.5)."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,11 @@ THRESHOLDS = (0.01, 0.0001)  # the paper's
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _gradient(model: TCM, of: str, params, picture, level, row, column):
     def output(x):
-        y = model.apply({"params": params}, x, level, method="analysis")
+        y: Any = model.apply({"params": params}, x, level, method="analysis")
         if of == "latent":
             return y[0, row // LATENT_STRIDE, column // LATENT_STRIDE].sum()
-        return model.apply({"params": params}, y, level, method="synthesis")[0, row, column].sum()
+        decoded: Any = model.apply({"params": params}, y, level, method="synthesis")
+        return decoded[0, row, column].sum()
 
     return jax.grad(output)(picture[None].astype(jnp.float32) / 255)[0]
 

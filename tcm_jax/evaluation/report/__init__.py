@@ -76,5 +76,6 @@ def _extra(mean: dict[str, Any], others: list[dict[str, Any]], key: str) -> floa
     pairs = [(m["bpp"], m[key]) for m in others if m[key] is not None and math.isfinite(m[key]) and not m["failed"]]
     if not pairs or mean[key] is None:
         return None
-    rate = bdrate.rate_at(tuple(zip(*pairs, strict=True)), mean[key])
+    rates, qualities = zip(*pairs, strict=True)
+    rate = bdrate.rate_at((rates, qualities), mean[key])
     return None if rate is None else 100 * (rate / mean["bpp"] - 1)

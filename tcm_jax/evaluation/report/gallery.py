@@ -45,7 +45,7 @@ def galleries(
         pictures, entries = dataset(spec), []
         for index, name in list(enumerate(short_names(pictures)))[:limit]:
             image = pictures[index]
-            digest = hashlib.sha256(json.dumps([*key, hashlib.sha256(image).hexdigest(), *image.shape]).encode())
+            digest = hashlib.sha256(json.dumps([*key, hashlib.sha256(image.data).hexdigest(), *image.shape]).encode())
             file = folder / f"shown-{digest.hexdigest()[:40]}.json"
 
             def make(name=name, image=image):

@@ -1,5 +1,7 @@
 """Residual blocks of the transforms (RBS and RBU of Fig. 4 of the paper), and the residual unit of SWAtten."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 
@@ -54,7 +56,7 @@ class ResidualUnit(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        free = {"parent": None}  # adopted, and so named, by the Sequential
+        free: dict[str, Any] = {"parent": None}  # adopted, and so named, by the Sequential
         squeeze, middle, expand = (
             Conv1x1(channels // 2, **free),
             Conv3x3(channels // 2, **free),

@@ -71,7 +71,8 @@ def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, fac
         x, kernel = jnp.pad(x, [(0, 0)] * 3 + [(0, missing)]), jnp.pad(kernel, [(0, 0)] * 2 + [(0, missing), (0, 0)])
     if factor > 1 and kernel.shape[3] // factor**2 % LANES:  # the kernel shuffles whole vectors
         return pixel_shuffle(convolve(x, kernel, bias, slope), factor)
-    out_columns = 2 if jax.config.jax_default_matmul_precision == "highest" else 4
+    settings: Any = jax.config  # its types name no setting
+    out_columns = 2 if settings.jax_default_matmul_precision == "highest" else 4
     batch, height, width, channels = x.shape
     features, bias = kernel.shape[3] // factor**2, _filled(bias)
     kernel = jnp.pad(kernel, [(0, 0)] * 3 + [(0, -kernel.shape[3] % LANES)])  # read by whole vectors
