@@ -47,9 +47,9 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, target: Target) -> ja
 
 
 def _forward(x, kernel, stride, target):
-    large = x[0, :, :, 0].size >= LEAST_MAP and x.shape[-1] >= LEAST_CHANNELS
-    by_kernel = by_training_kernel(x, target) and stride == 1 and large
-    return _convolve_shards(x, kernel, target.mesh) if by_kernel else _convolve(x, kernel, stride)
+    large = x[0, :, :, 0].size >= LEAST_MAP and (stride == 2 or x.shape[-1] >= LEAST_CHANNELS)
+    by_kernel = by_training_kernel(x, target) and large
+    return _convolve_shards(x, kernel, stride, target.mesh) if by_kernel else _convolve(x, kernel, stride)
 
 
 def by_training_kernel(x: jax.Array, target: Target) -> bool:
@@ -63,11 +63,12 @@ def _convolve(x, kernel, stride):
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=numbers)
 
 
-def _convolve_shards(x, kernel, mesh):
-    """Convolves by our kernel."""
+def _convolve_shards(x, kernel, stride, mesh):
+    """Convolves by our kernels."""
 
     def convolve_part(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return kernels.convolve(x, kernel, jnp.zeros(kernel.shape[3], x.dtype), 1.0)
+        convolve = kernels.convolve if stride == 1 else kernels.convolve_strided
+        return convolve(x, kernel, jnp.zeros(kernel.shape[3], x.dtype), 1.0)
 
     return _in_shards(convolve_part, mesh, (True, False), True)(x, kernel)
 

@@ -108,13 +108,16 @@ def convolution_kernel_gradient(x: jax.Array, gradient: jax.Array, stride: int) 
     from tcm_jax.ops.kernels import kernel_gradient
 
     (*size, features), channels = gradient.shape, x.shape[3]
-    groups, of_part = kernel_gradient.division(*size, channels, features)
+    groups, of_part = kernel_gradient.division(*size, channels, features, stride)
     parts = -(-channels // of_part)
-    shapes = (9, channels, features), (groups, parts, 9, of_part, kernel_gradient.filled(features))
+    shapes = (
+        (9, channels, features),
+        (groups, parts, 3, kernel_gradient.points(stride), of_part, kernel_gradient.filled(features)),
+    )
     results = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in shapes]
     sizes = {"stride": stride, "groups": groups, "channels": of_part}
     scratch = kernel_gradient.scratch_bytes(*size[1:], of_part, stride)
-    total, _ = _call("kernel_gradient", results, (x, gradient), 9, scratch, groups * parts, **sizes)
+    total, _ = _call("kernel_gradient", results, (x, gradient), 3, scratch, groups * parts, **sizes)
     return total.reshape(3, 3, channels, features)
 
 

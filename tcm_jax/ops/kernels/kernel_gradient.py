@@ -1,99 +1,192 @@
-"""The gradient of a 3x3 convolution's kernel: for each element of it, products of the map's channels and the result's.
+"""The gradient of a 3x3 convolution's kernel: products of the map's channels and of the gradient of the result.
+
+With stride 1 the three elements of a kernel's row are found by Winograd's F(3, 4) with the points 0, 1, -1, 2, -2 and
+infinity (Lavin and Gray 2016), six products where there were twelve; with stride 2 each is a sum of products.
 
 A part takes some of the map's channels and some blocks of the result, a few rows of a picture each; all parts of the
-same blocks are a group. What is read of a block is packed, so that it stays in a first-level cache.
+same blocks are a group. What a block reads is packed, so that it stays in a first-level cache.
 """
 
 from typing import NamedTuple
 
+from numba import float32
 from numba.extending import register_jitable
 
 from tcm_jax.ops.kernels.emit import clear, copy, filled, internal, store, tile
 from tcm_jax.ops.kernels.machine import COLUMNS, LANES, ROWS, STEP
-from tcm_jax.ops.kernels.vectors import get, put
+from tcm_jax.ops.kernels.vectors import everywhere, fused, get, put
 from tcm_jax.ops.kernels.xla import argument, argument_size, attribute, first_argument, places, result, result_size
 
-POSITIONS = 128  # of a block, if a row has not more
-PARTS, SUMS = 16, 1 << 20  # wanted parts, and floats of all groups' sums from which there is one
+STEPS = 128  # of a sum over a block, if a row has not more
+PARTS, SUMS = 16, 1 << 21  # wanted parts, and floats of all groups' sums from which there is one
 _CHANNELS, _GROUPS, _STRIDE = places("channels", "groups", "stride")
 
 
-def division(batch: int, height: int, width: int, channels: int, features: int) -> tuple[int, int]:
+@register_jitable
+def points(stride):
+    """How many sums there are for a row of the kernel."""
+    return 6 if stride == 1 else 3
+
+
+@register_jitable
+def _steps(width, stride):
+    """Of a sum over a row of the result: four positions each with stride 1."""
+    return -(-width // 4) if stride == 1 else width
+
+
+@register_jitable
+def _rows_at_once(height, width, stride):
+    return min(height, max(1, STEPS // _steps(width, stride)))
+
+
+def division(batch: int, height: int, width: int, channels: int, features: int, stride: int) -> tuple[int, int]:
     """(groups, channels of a part) for so large a result; the latter are a multiple of LANES."""
     units = -(-channels // LANES)
-    blocks = batch * -(-height // _rows_at_once(height, width))
-    groups = max(1, min(SUMS // (9 * units * LANES * filled(features)), PARTS, blocks))
+    blocks = batch * -(-height // _rows_at_once(height, width, stride))
+    size = 3 * points(stride) * units * LANES * filled(features)
+    groups = max(1, min(SUMS // size, PARTS, blocks))
     return groups, LANES * -(-units // min(units, -(-PARTS // groups)))
 
 
 def scratch_bytes(height: int, width: int, channels: int, stride: int) -> int:
     """Bytes of memory that a part of `add_products` wants, of so many channels; of the result's size."""
-    rows = _rows_at_once(height, width)
-    packed = channels * (stride * (rows - 1) + 3) * (stride * (width - 1) + 3)
-    return 4 * (packed + COLUMNS * (rows * width + ROWS + 1)) + 8 * rows
-
-
-@register_jitable
-def _rows_at_once(height, width):
-    return min(height, max(1, POSITIONS // width))
+    rows, steps = _rows_at_once(height, width, stride), _steps(width, stride)
+    packed = channels * (stride * (rows - 1) + 3) * points(stride) * steps
+    line = LANES * (4 * steps + 3)
+    return 4 * (packed + line + COLUMNS * (6 * rows * steps + ROWS + 1 + 4)) + 8 * rows
 
 
 class _Block(NamedTuple):
-    """Some rows of the result, and what they meet of the map, packed: [channels / LANES, rows, columns, LANES]."""
+    """Some rows of the result, and addresses in a part's scratch memory."""
 
     picture: int
     row: int  # the first
     count: int
-    packed: int  # address
-    rows: int  # of `packed`, which begin one above
-    columns: int
+    rows: int  # of the map, which begin one above
+    steps: int
+    packed: int  # the map: [channels / LANES, rows, points, steps, LANES]
+    panel: int  # COLUMNS of the result's gradient: [points, count, steps, COLUMNS]; with stride 2 for all points
+    line: int  # a row of the map: [4 steps + 3, LANES]
+    four: int  # four positions of a panel
+    zeros: int  # [COLUMNS]
+    products: int  # [ROWS, COLUMNS]
+    taps: int  # addresses
+
+
+@internal
+def _block_at(scratch, i, height, width, stride):
+    """Block number `i`."""
+    at_once, steps = _rows_at_once(height, width, stride), _steps(width, stride)
+    of_picture = -(-height // at_once)
+    row = i % of_picture * at_once
+    count = min(at_once, height - row)
+    products = scratch + 4 * COLUMNS
+    four = products + 4 * ROWS * COLUMNS
+    line = four + 16 * COLUMNS
+    panel = line + 4 * LANES * (4 * steps + 3)
+    taps = panel + 24 * COLUMNS * at_once * steps
+    packed, rows = taps + 8 * at_once, stride * (count - 1) + 3
+    return _Block(i // of_picture, row, count, rows, steps, packed, panel, line, four, scratch, products, taps)
+
+
+@internal
+def _transform_inputs(x, y, stride):
+    """Six vectors one after the other at x to the six points, at y and by `stride` bytes further each."""
+    d0, d1, d2 = get(x), get(x + STEP), get(x + 2 * STEP)
+    d3, d4, d5 = get(x + 3 * STEP), get(x + 4 * STEP), get(x + 5 * STEP)
+    two, four, five = everywhere(float32(2)), everywhere(float32(4)), everywhere(float32(-5))
+    minus_two, minus_four = everywhere(float32(-2)), everywhere(float32(-4))
+    even, odd, even2, odd2 = fused(minus_four, d2, d4), fused(minus_four, d1, d3), d4 - d2, d3 - d1
+    put(fused(four, d0, fused(five, d2, d4)), y)
+    put(even + odd, y + stride)
+    put(even - odd, y + 2 * stride)
+    put(fused(two, odd2, even2), y + 3 * stride)
+    put(fused(minus_two, odd2, even2), y + 4 * stride)
+    put(fused(four, d1, fused(five, d3, d5)), y + 5 * stride)
+
+
+@internal
+def _transform_gradients(x, y, stride):
+    """Four vectors, COLUMNS apart, to the six points, as `_transform_inputs`."""
+    g0, g1, g2, g3 = get(x), get(x + 4 * COLUMNS), get(x + 8 * COLUMNS), get(x + 12 * COLUMNS)
+    even, odd = g0 + g2, g1 + g3
+    even2, odd2 = fused(everywhere(float32(4)), g2, g0), everywhere(float32(2)) * fused(everywhere(float32(4)), g3, g1)
+    sixth, part = everywhere(float32(-1 / 6)), everywhere(float32(1 / 24))
+    put(everywhere(float32(1 / 4)) * g0, y)
+    put(sixth * (even + odd), y + stride)
+    put(sixth * (even - odd), y + 2 * stride)
+    put(part * (even2 + odd2), y + 3 * stride)
+    put(part * (even2 - odd2), y + 4 * stride)
+    put(g3, y + 5 * stride)
 
 
 @internal
 def _pack(x, block, stride, first_channel, channels):
-    """The map's channels from the first on, those beyond its own being anything; beyond its borders are zeros."""
-    clear(block.packed, 4 * channels * block.rows * block.columns)
-    above = stride * block.row - 1
-    columns = min(x.width, block.columns - 1)
+    """The map's channels from the first on; zeros beyond its borders, anything beyond its channels."""
+    of_point = 4 * block.steps * LANES
     for unit in range(0, min(channels, x.channels - first_channel), LANES):
         count = min(LANES, x.channels - first_channel - unit)
-        for row in range(max(0, -above), min(block.rows, x.height - above)):
-            source = ((block.picture * x.height + above + row) * x.width) * x.channels + first_channel + unit
-            source, to = x.address + 4 * source, unit * block.rows + LANES * row
-            to = block.packed + 4 * (to * block.columns + LANES)
-            for column in range(columns):
-                at, target = source + 4 * column * x.channels, to + 4 * column * LANES
-                if count == LANES:
-                    put(get(at), target)
+        for i in range(block.rows):
+            row = stride * block.row - 1 + i
+            clear(block.line, 4 * LANES * (4 * block.steps + 3))
+            if 0 <= row < x.height:
+                source = ((block.picture * x.height + row) * x.width * x.channels) + first_channel + unit
+                for column in range(x.width):
+                    at, target = x.address + 4 * (source + column * x.channels), block.line + STEP * (column + 1)
+                    if count == LANES:
+                        put(get(at), target)
+                    else:
+                        copy(target, at, 4 * count)
+            to = block.packed + (unit // LANES * block.rows + i) * points(stride) * of_point
+            for step in range(block.steps):
+                if stride == 1:
+                    _transform_inputs(block.line + 4 * STEP * step, to + STEP * step, of_point)
                 else:
-                    copy(target, at, 4 * count)
+                    for point in range(3):
+                        put(get(block.line + STEP * (2 * step + point)), to + point * of_point + STEP * step)
 
 
 @internal
-def _pack_columns(gradient, positions, features, column, to):
-    """A panel of the result's gradient [positions, features], filled up with zeros: to [positions, COLUMNS]."""
-    count = min(COLUMNS, features - column)
-    if count < COLUMNS:
-        clear(to, 4 * positions * COLUMNS)
-    for position in range(positions):
-        copy(to + 4 * position * COLUMNS, gradient + 4 * (position * features + column), 4 * count)
+def _pack_columns(gradient, block, stride, width, features, column):
+    """A panel of the result's gradient [count, width, features] from a column on, filled up with zeros."""
+    count, of_step = min(COLUMNS, features - column), 4 if stride == 1 else 1
+    of_point = 4 * block.count * block.steps * COLUMNS
+    clear(block.four, 16 * COLUMNS)
+    for row in range(block.count):
+        for step in range(block.steps):
+            to = block.panel + 4 * (row * block.steps + step) * COLUMNS
+            for i in range(of_step):
+                position = of_step * step + i
+                if position < width:
+                    source = gradient + 4 * ((row * width + position) * features + column)
+                    copy(block.four + 4 * COLUMNS * i, source, 4 * count)
+                else:
+                    clear(block.four + 4 * COLUMNS * i, 4 * COLUMNS)
+            for at in range(0, 4 * COLUMNS, STEP):
+                if stride == 1:
+                    _transform_gradients(block.four + at, to + at, of_point)
+                else:
+                    put(get(block.four + at), to + at)
 
 
 @internal
-def _add(block, taps, zeros, panel, width, stride, channels, sums, features):
-    """Adds to `sums` [9, channels of the part, features] the products of a block and a panel of its gradient.
+def _add(block, stride, channels, of_part, sums, features):
+    """Adds to `sums` [3, points, channels of a part, features] the products of a block and a panel of its gradient.
 
-    `zeros` [COLUMNS] are followed by room for a tile: a block's products are summed alone first, which rounds less.
+    A block's are summed alone first, which rounds less.
     """
-    products = zeros + 4 * COLUMNS
-    for unit in range(0, channels[1], LANES):
-        for element in range(9):
-            for channel in range(0, min(LANES, channels[1] - unit), ROWS):
-                for i in range(block.count):
-                    at = unit * block.rows + LANES * (stride * i + element // 3)
-                    store(taps + 8 * i, block.packed + 4 * (at * block.columns + LANES * (element % 3) + channel))
-                to = sums + 4 * (element * channels[0] + unit + channel) * features
-                tile(taps, block.count, 1, stride * LANES, panel, COLUMNS, width, zeros, 0, products, COLUMNS)
+    of_row, of_point = block.steps * LANES * points(stride), block.steps * LANES
+    for unit in range(0, channels, LANES):
+        for i in range(3 * points(stride)):
+            point = i % points(stride)
+            panel = block.panel + 4 * (point if stride == 1 else 0) * block.count * block.steps * COLUMNS
+            for channel in range(0, min(LANES, channels - unit), ROWS):
+                for row in range(block.count):
+                    at = (unit // LANES * block.rows + stride * row + i // points(stride)) * of_row
+                    store(block.taps + 8 * row, block.packed + 4 * (at + point * of_point + channel))
+                products, zeros = block.products, block.zeros
+                tile(block.taps, block.count, 1, LANES, panel, COLUMNS, block.steps, zeros, 0, products, COLUMNS)
+                to = sums + 4 * (i * of_part + unit + channel) * features
                 for row in range(ROWS):
                     for at in range(0, 4 * COLUMNS, STEP):
                         place = to + 4 * row * features + at
@@ -104,52 +197,70 @@ def add_products(frame, part, scratch):
     """Part of a kernel's gradient, before `add_groups`.
 
     Arguments: the map [batch, height, width, C], the gradient of the result [batch, h, w, features]. Results: the
-    kernel's gradient [9, C, features]; sums [groups, parts of a group, 9, channels, filled features], which are made
-    here. Attributes: the convolution's stride, groups, and channels of a part.
+    kernel's gradient [9, C, features]; sums [groups, parts of a group, 3, points, channels, filled features], which are
+    made here. Attributes: the convolution's stride, groups, and channels of a part.
     """
     x, gradient, sums = first_argument(frame), argument(frame, 1), result(frame, 1)
     height, width, features = argument_size(frame, 1, 1), argument_size(frame, 1, 2), argument_size(frame, 1, 3)
-    groups, channels, stride = attribute(frame, _GROUPS), attribute(frame, _CHANNELS), attribute(frame, _STRIDE)
-    parts, size = -(-x.channels // channels), 9 * channels * filled(features)
-    group, first_channel = part // parts, part % parts * channels
-    of_both = (channels, min(channels, x.channels - first_channel))
+    groups, of_part, stride = attribute(frame, _GROUPS), attribute(frame, _CHANNELS), attribute(frame, _STRIDE)
+    parts, size = -(-x.channels // of_part), 3 * points(stride) * of_part * filled(features)
+    group, first_channel = part // parts, part % parts * of_part
     sums += 4 * part * size
     clear(sums, 4 * size)
-    at_once, columns = _rows_at_once(height, width), stride * (width - 1) + 3
-    of_picture = -(-height // at_once)
-    blocks = x.batch * of_picture
-    of_group = -(-blocks // groups)
-    zeros, panel = scratch, scratch + 4 * COLUMNS * (ROWS + 1)
-    clear(zeros, 4 * COLUMNS)
-    taps = panel + 4 * COLUMNS * at_once * width
-    packed = taps + 8 * at_once
+    clear(scratch, 4 * COLUMNS)
+    blocks = x.batch * -(-height // _rows_at_once(height, width, stride))
+    of_group, channels = -(-blocks // groups), min(of_part, x.channels - first_channel)
     for i in range(group * of_group, min(blocks, (group + 1) * of_group)):
-        row = i % of_picture * at_once
-        count = min(at_once, height - row)
-        block = _Block(i // of_picture, row, count, packed, stride * (count - 1) + 3, columns)
-        _pack(x, block, stride, first_channel, channels)
-        start = gradient + 4 * (block.picture * height + row) * width * features
+        block = _block_at(scratch, i, height, width, stride)
+        _pack(x, block, stride, first_channel, of_part)
+        start = gradient + 4 * (block.picture * height + block.row) * width * features
         for column in range(0, features, COLUMNS):
-            _pack_columns(start, count * width, features, column, panel)
-            _add(block, taps, zeros, panel, width, stride, of_both, sums + 4 * column, filled(features))
+            _pack_columns(start, block, stride, width, features, column)
+            _add(block, stride, channels, of_part, sums + 4 * column, filled(features))
     return 0
 
 
+@internal
+def _sum_of_groups(sums, groups, of_group):
+    value = get(sums)
+    for group in range(1, groups):
+        value = value + get(sums + 4 * group * of_group)
+    return value
+
+
+@internal
+def _put(value, target, count, scratch):
+    """Puts the first `count` floats of a vector at an address."""
+    if count >= LANES:
+        put(value, target)
+    else:
+        put(value, scratch)
+        copy(target, scratch, 4 * count)
+
+
 def add_groups(frame, part, scratch):
-    """Sums of all groups, for one of the nine elements of the kernel's gradient, after `add_products`."""
-    channels, features, of_part = result_size(frame, 0, 1), result_size(frame, 0, 2), attribute(frame, _CHANNELS)
-    row, parts = filled(features), -(-channels // of_part)
-    of_group = parts * 9 * of_part * row
+    """Sums of all groups to one of the kernel's rows, after `add_products`."""
+    channels, features, stride = result_size(frame, 0, 1), result_size(frame, 0, 2), attribute(frame, _STRIDE)
+    groups, of_part, wide = attribute(frame, _GROUPS), attribute(frame, _CHANNELS), filled(features)
+    of_point = 4 * of_part * wide
+    of_group = -(-channels // of_part) * 3 * points(stride) * of_part * wide
+    two, four = everywhere(float32(2)), everywhere(float32(4))
     for channel in range(channels):
-        source = ((channel // of_part * 9 + part) * of_part + channel % of_part) * row
-        source, target = result(frame, 1) + 4 * source, result(frame, 0) + 4 * (part * channels + channel) * features
+        row = (channel // of_part * 3 + part) * points(stride) * of_part + channel % of_part
         for column in range(0, features, LANES):
-            value = get(source + 4 * column)
-            for group in range(1, attribute(frame, _GROUPS)):
-                value = value + get(source + 4 * (group * of_group + column))
-            if column + LANES <= features:
-                put(value, target + 4 * column)
-            else:
-                put(value, scratch)
-                copy(target + 4 * column, scratch, 4 * (features - column))
+            at = result(frame, 1) + 4 * (row * wide + column)
+            m0 = _sum_of_groups(at, groups, of_group)
+            m1 = _sum_of_groups(at + of_point, groups, of_group)
+            m2 = _sum_of_groups(at + 2 * of_point, groups, of_group)
+            if stride == 1:
+                m3 = _sum_of_groups(at + 3 * of_point, groups, of_group)
+                m4 = _sum_of_groups(at + 4 * of_point, groups, of_group)
+                m5 = _sum_of_groups(at + 5 * of_point, groups, of_group)
+                even, odd, even2, odd2 = m1 + m2, m1 - m2, m3 + m4, m3 - m4
+                m0, m1, m2 = m0 + even + even2, fused(two, odd2, odd), fused(four, even2, even) + m5
+            target = result(frame, 0) + 4 * ((3 * part * channels + channel) * features + column)
+            of_element = 4 * channels * features
+            _put(m0, target, features - column, scratch)
+            _put(m1, target + of_element, features - column, scratch)
+            _put(m2, target + 2 * of_element, features - column, scratch)
     return 0
