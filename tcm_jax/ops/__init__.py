@@ -1,8 +1,8 @@
 """What computes an operation: the one place that knows of devices, of gradients made for them, and of our kernels.
 
 Layers call these functions, and whoever compiles says for what (`target`). See compile_target.py; operations.py and
-shifted_windows.py for the operations; cpu_gradients.py for gradients made for CPUs; kernels/ for what the codec runs
-on CPUs, and map_gradients.py for its gradients; tracing.py for how blocks are traced.
+shifted_windows.py for the operations; cpu_gradients.py for gradients made for CPUs; kernels/ for what CPUs
+run, and map_gradients.py for the codec's gradients; tracing.py for how blocks are traced.
 """
 
 from tcm_jax.ops.compile_target import (
