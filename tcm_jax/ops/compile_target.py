@@ -18,7 +18,8 @@ from jax.sharding import Mesh
 
 from tcm_jax.ops import kernels
 
-KERNELS = ("none", "codec", "training")  # which of ours: none; all, with gradients of maps; those with all gradients
+# Which of our kernels: none; all, with gradients of maps; those with all gradients, which are first derivatives.
+KERNELS = ("none", "codec", "training")
 # Names of `precision`, and what JAX calls the products. TPUs take tf32 as three products of bfloat16.
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 
@@ -66,7 +67,7 @@ def search_target(platform: str) -> Target:
 
 def training_target(platform: str, mesh: Mesh | None = None) -> Target:
     """What a training step is traced for: on CPUs the kernels that have all gradients, where XLA takes them."""
-    return Target(platform, "training" if platform == "cpu" and kernels.gradients_available() else "none", mesh)
+    return Target(platform, "training" if platform == "cpu" and kernels.training_available() else "none", mesh)
 
 
 def current() -> Target:
@@ -77,7 +78,7 @@ def current() -> Target:
 
 @contextlib.contextmanager
 def target(wanted: Target) -> Iterator[None]:
-    """What is traced within, by this thread, is for `wanted`; kernels must be `available`."""
+    """What is traced within, by this thread, is for `wanted`, whose kernels are there (see the functions above)."""
     before = getattr(_state, "target", None)
     _state.target = wanted
     try:

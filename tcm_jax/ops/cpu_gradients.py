@@ -16,8 +16,8 @@ from tcm_jax.ops.compile_target import Target
 
 LARGE_MAP = 2048  # positions of a map from which XLA's gradient of its kernel is slow
 LARGE_KERNEL = 1 << 14  # channels in times out from which it is slow for any map
-LEAST_MAP, LEAST_CHANNELS = 256, 16  # positions and channels from which the CPU kernels' convolution is faster
-LEAST_WINDOWS = 32  # of a batch, from which their Swin block is
+LEAST_MAP, LEAST_CHANNELS = 256, 16  # positions, and with stride 1 channels, from which our convolution is faster
+LEAST_WINDOWS = 32  # of a device's pictures, from which our Swin block is
 BLOCK = 1 << 16  # values of a map whose part of a kernel's gradient is taken at once, small enough for the cache
 
 
@@ -123,6 +123,14 @@ def _backward(stride, target, residuals, gradient):
 
 
 convolve.defvjp(lambda x, kernel, stride, target: (_forward(x, kernel, stride, target), (x, kernel)), _backward)
+
+
+def swin_by_kernel(x: jax.Array, window: int, target: Target) -> bool:
+    """Whether a Swin block of a map goes through training's kernels."""
+    if not by_training_kernel(x, target):
+        return False
+    devices = target.mesh.size if target.mesh else 1
+    return x[..., 0].size >= LEAST_WINDOWS * window**2 * devices
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))

@@ -36,8 +36,7 @@ def swin_block(x: jax.Array, weights: SwinWeights, window: int, shifted: bool) -
     """Attention in windows, then an MLP, each after a layer norm and with a skip: [B, H, W, C], shape kept."""
     target = current()
     batch, height, width, channels = x.shape
-    trained = cpu_gradients.by_training_kernel(x, target)
-    if target.by_kernel(x) or (trained and batch * height * width >= cpu_gradients.LEAST_WINDOWS * window**2):
+    if target.by_kernel(x) or cpu_gradients.swin_by_kernel(x, window, target):
         return _by_kernel(x, weights, window, shifted, target)
     rows, half = height // window, window // 2
     if shifted:

@@ -171,7 +171,7 @@ def _first_line(error: Exception) -> str:
 
 def checksum(tree: Any) -> int:
     """Sum of the CRC-32 of all arrays of `tree`: it does not depend on what kind of containers hold them."""
-    return sum(zlib.crc32(np.ascontiguousarray(leaf).data) for leaf in jax.tree.leaves(tree))
+    return sum(zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data) for leaf in jax.tree.leaves(tree))
 
 
 def load_run(folder: Path, step: int | str | None = None) -> tuple[dict[str, Any], int]:

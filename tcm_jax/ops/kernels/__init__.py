@@ -1,8 +1,9 @@
 """Kernels for CPUs, as JAX functions: what the codec's programs spend their time on, in vectors of this machine.
 
-XLA leaves half of a CPU's speed unused in them (docs/performance.md). Alone they have no gradients (map_gradients.py
-adds those of maps), and a call knows one device, so that they are used only in a `Target` for them. llvmlite, which
-loads them, is imported by then; Numba, which makes them, where a call is traced.
+XLA leaves half of a CPU's speed unused in them (docs/performance.md). JAX knows no gradients of theirs: ours are
+kernels too, which map_gradients.py gives to searches and cpu_gradients.py to training. A call knows one device. So they
+are used only in a `Target` for them. llvmlite, which loads them, is imported by then; Numba, which makes them, where a
+call is traced.
 """
 
 import functools
@@ -33,8 +34,14 @@ def available() -> bool:
 
 @functools.cache
 def gradients_available() -> bool:
-    """As `available`, of the kernels with gradients of maps (map_gradients.py): few processes need those."""
-    return available() and _made("add_gradients")
+    """As `available`, with gradients of maps, for searches (map_gradients.py)."""
+    return available() and _made("add_search")
+
+
+@functools.cache
+def training_available() -> bool:
+    """As `available`, with all gradients of convolutions and Swin blocks, for training (cpu_gradients.py)."""
+    return available() and _made("add_training")
 
 
 def _made(what: str) -> bool:
@@ -117,7 +124,8 @@ def convolution_kernel_gradient(x: jax.Array, gradient: jax.Array, stride: int) 
     results = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in shapes]
     sizes = {"stride": stride, "groups": groups, "channels": of_part}
     scratch = kernel_gradient.scratch_bytes(*size[1:], of_part, stride)
-    total, _ = _call("kernel_gradient", results, (x, gradient), 3, scratch, groups * parts, **sizes)
+    rows = kernel_gradient.parts(channels)
+    total, _ = _call("kernel_gradient", results, (x, gradient), rows, scratch, groups * parts, **sizes)
     return total.reshape(3, 3, channels, features)
 
 
@@ -244,8 +252,6 @@ def _swin_gradients(parameters, x, gradient, biases, layers, window, head_dim, s
     """[gradient of x] and, if those of parameters are wanted, `swin_sums.Sums` of all windows [size] and of parts."""
     from tcm_jax.ops.kernels import swin_gradient, swin_sums
 
-    if not gradients_available():
-        raise RuntimeError("the kernels of gradients cannot be made; trace for another target")
     turned = [_packed(layer.T) for layer in layers if layer.ndim == 2]
     biases, layers = _arranged(biases, layers)
     batch, height, width, channels = x.shape
@@ -275,6 +281,8 @@ def _call(name: str, results: Any, arguments: Iterable[jax.Array], parts: int, s
     """
     from tcm_jax.ops.kernels import handlers
 
+    if not handlers.made(name):
+        raise RuntimeError(f"the kernel {name} was not made; ask `search_target` or `training_target` for the target")
     common = {"_kernel": handlers.NUMBERS[name], "_parts": parts, "_prepare": prepare, "_scratch": scratch}
     integers = {key: np.int64(value) for key, value in (common | attributes).items()}
     return jax.ffi.ffi_call(f"tcm_jax_{name}", results)(*arguments, **integers)

@@ -26,9 +26,9 @@ KERNELS = {
     "kernel_gradient_sums": "kernel_gradient.add_products",
     "kernel_gradient": "kernel_gradient.add_groups",
 }  # functions by their modules here, which import Numba
-GRADIENTS = tuple(
-    name for name in KERNELS if "gradient" in name
-)  # those that `add_gradients` makes: most processes need none
+# What few processes need is made when they ask for it: for searches of latents, and for training.
+SEARCH = ("swin_gradient",)
+TRAINING = (*SEARCH, "swin_gradients", "kernel_gradient_sums", "kernel_gradient")
 NUMBERS = {name: number for number, name in enumerate(KERNELS, 1)}  # places in the table of functions, after `task`
 TABLE = "tcm_jax_functions"  # symbol of the table of the addresses of C functions
 
@@ -41,7 +41,7 @@ def _address(place: str, arguments: int) -> int:
 @functools.cache
 def register() -> list:
     """Makes the kernels known to XLA; what is returned must live as long as the process."""
-    kernels = (0 if name in GRADIENTS else _address(kernel, 3) for name, kernel in KERNELS.items())
+    kernels = (0 if name in TRAINING else _address(kernel, 3) for name, kernel in KERNELS.items())
     addresses = [_address("pool.task", 1), *kernels]
     table = (ctypes.c_void_p * len(addresses))(*addresses)
     llvm.add_symbol(TABLE, ctypes.addressof(table))
@@ -51,8 +51,22 @@ def register() -> list:
     return [table, handler]
 
 
-def add_gradients() -> None:
-    """Makes the kernels of gradients, which `register` leaves out; without them a call of theirs has no function."""
+def add_search() -> None:
+    """Makes what searches need and `register` leaves out."""
+    _add(SEARCH)
+
+
+def add_training() -> None:
+    """Makes what training needs and `register` leaves out."""
+    _add(TRAINING)
+
+
+def _add(names):
     table = register()[0]
-    for name in GRADIENTS:
+    for name in names:
         table[NUMBERS[name]] = _address(KERNELS[name], 3)
+
+
+def made(name: str) -> bool:
+    """Whether a kernel is there: XLA's call of another would end the process."""
+    return name not in TRAINING or bool(register()[0][NUMBERS[name]])

@@ -17,8 +17,10 @@ from tcm_jax.ops.kernels.machine import COLUMNS, LANES, ROWS, STEP
 from tcm_jax.ops.kernels.vectors import everywhere, fused, get, put
 from tcm_jax.ops.kernels.xla import argument, argument_size, attribute, first_argument, places, result, result_size
 
-STEPS = 128  # of a sum over a block, if a row has not more
-PARTS, SUMS = 16, 1 << 21  # wanted parts, and floats of all groups' sums from which there is one
+LENGTH = 128  # terms of a sum over a block, if a row has not more
+PARTS = 16  # as many are wanted
+SUMS = 1 << 21  # the most floats of all groups' sums, unless one group has more
+CHANNELS = 32  # of a part of `add_groups`
 _CHANNELS, _GROUPS, _STRIDE = places("channels", "groups", "stride")
 
 
@@ -29,14 +31,14 @@ def points(stride):
 
 
 @register_jitable
-def _steps(width, stride):
+def _terms(width, stride):
     """Of a sum over a row of the result: four positions each with stride 1."""
     return -(-width // 4) if stride == 1 else width
 
 
 @register_jitable
 def _rows_at_once(height, width, stride):
-    return min(height, max(1, STEPS // _steps(width, stride)))
+    return min(height, max(1, LENGTH // _terms(width, stride)))
 
 
 def division(batch: int, height: int, width: int, channels: int, features: int, stride: int) -> tuple[int, int]:
@@ -48,12 +50,17 @@ def division(batch: int, height: int, width: int, channels: int, features: int, 
     return groups, LANES * -(-units // min(units, -(-PARTS // groups)))
 
 
+def parts(channels: int) -> int:
+    """Number of parts into which `add_groups` is divided."""
+    return 3 * -(-channels // CHANNELS)
+
+
 def scratch_bytes(height: int, width: int, channels: int, stride: int) -> int:
-    """Bytes of memory that a part of `add_products` wants, of so many channels; of the result's size."""
-    rows, steps = _rows_at_once(height, width, stride), _steps(width, stride)
-    packed = channels * (stride * (rows - 1) + 3) * points(stride) * steps
-    line = LANES * (4 * steps + 3)
-    return 4 * (packed + line + COLUMNS * (6 * rows * steps + ROWS + 1 + 4)) + 8 * rows
+    """Bytes of memory that a part of `add_products` wants, of so many channels; height and width are the result's."""
+    rows, terms = _rows_at_once(height, width, stride), _terms(width, stride)
+    packed = channels * (stride * (rows - 1) + 3) * points(stride) * terms
+    line = LANES * (4 * terms + 3)
+    return 4 * (packed + line + COLUMNS * (6 * rows * terms + ROWS + 1 + 4)) + 8 * rows
 
 
 class _Block(NamedTuple):
@@ -63,10 +70,10 @@ class _Block(NamedTuple):
     row: int  # the first
     count: int
     rows: int  # of the map, which begin one above
-    steps: int
-    packed: int  # the map: [channels / LANES, rows, points, steps, LANES]
-    panel: int  # COLUMNS of the result's gradient: [points, count, steps, COLUMNS]; with stride 2 for all points
-    line: int  # a row of the map: [4 steps + 3, LANES]
+    terms: int  # of a row
+    packed: int  # the map: [channels / LANES, rows, points, terms, LANES]
+    panel: int  # COLUMNS of the result's gradient: [points, count, terms, COLUMNS]; with stride 2 for all points
+    line: int  # a row of the map: [4 terms + 3, LANES]
     four: int  # four positions of a panel
     zeros: int  # [COLUMNS]
     products: int  # [ROWS, COLUMNS]
@@ -76,59 +83,59 @@ class _Block(NamedTuple):
 @internal
 def _block_at(scratch, i, height, width, stride):
     """Block number `i`."""
-    at_once, steps = _rows_at_once(height, width, stride), _steps(width, stride)
+    at_once, terms = _rows_at_once(height, width, stride), _terms(width, stride)
     of_picture = -(-height // at_once)
     row = i % of_picture * at_once
     count = min(at_once, height - row)
     products = scratch + 4 * COLUMNS
     four = products + 4 * ROWS * COLUMNS
     line = four + 16 * COLUMNS
-    panel = line + 4 * LANES * (4 * steps + 3)
-    taps = panel + 24 * COLUMNS * at_once * steps
+    panel = line + 4 * LANES * (4 * terms + 3)
+    taps = panel + 24 * COLUMNS * at_once * terms
     packed, rows = taps + 8 * at_once, stride * (count - 1) + 3
-    return _Block(i // of_picture, row, count, rows, steps, packed, panel, line, four, scratch, products, taps)
+    return _Block(i // of_picture, row, count, rows, terms, packed, panel, line, four, scratch, products, taps)
 
 
 @internal
-def _transform_inputs(x, y, stride):
-    """Six vectors one after the other at x to the six points, at y and by `stride` bytes further each."""
+def _transform_inputs(x, y, of_point):
+    """Six vectors one after the other at x to the six points, at y and `of_point` bytes further each."""
     d0, d1, d2 = get(x), get(x + STEP), get(x + 2 * STEP)
     d3, d4, d5 = get(x + 3 * STEP), get(x + 4 * STEP), get(x + 5 * STEP)
     two, four, five = everywhere(float32(2)), everywhere(float32(4)), everywhere(float32(-5))
     minus_two, minus_four = everywhere(float32(-2)), everywhere(float32(-4))
     even, odd, even2, odd2 = fused(minus_four, d2, d4), fused(minus_four, d1, d3), d4 - d2, d3 - d1
     put(fused(four, d0, fused(five, d2, d4)), y)
-    put(even + odd, y + stride)
-    put(even - odd, y + 2 * stride)
-    put(fused(two, odd2, even2), y + 3 * stride)
-    put(fused(minus_two, odd2, even2), y + 4 * stride)
-    put(fused(four, d1, fused(five, d3, d5)), y + 5 * stride)
+    put(even + odd, y + of_point)
+    put(even - odd, y + 2 * of_point)
+    put(fused(two, odd2, even2), y + 3 * of_point)
+    put(fused(minus_two, odd2, even2), y + 4 * of_point)
+    put(fused(four, d1, fused(five, d3, d5)), y + 5 * of_point)
 
 
 @internal
-def _transform_gradients(x, y, stride):
+def _transform_gradients(x, y, of_point):
     """Four vectors, COLUMNS apart, to the six points, as `_transform_inputs`."""
     g0, g1, g2, g3 = get(x), get(x + 4 * COLUMNS), get(x + 8 * COLUMNS), get(x + 12 * COLUMNS)
     even, odd = g0 + g2, g1 + g3
     even2, odd2 = fused(everywhere(float32(4)), g2, g0), everywhere(float32(2)) * fused(everywhere(float32(4)), g3, g1)
     sixth, part = everywhere(float32(-1 / 6)), everywhere(float32(1 / 24))
     put(everywhere(float32(1 / 4)) * g0, y)
-    put(sixth * (even + odd), y + stride)
-    put(sixth * (even - odd), y + 2 * stride)
-    put(part * (even2 + odd2), y + 3 * stride)
-    put(part * (even2 - odd2), y + 4 * stride)
-    put(g3, y + 5 * stride)
+    put(sixth * (even + odd), y + of_point)
+    put(sixth * (even - odd), y + 2 * of_point)
+    put(part * (even2 + odd2), y + 3 * of_point)
+    put(part * (even2 - odd2), y + 4 * of_point)
+    put(g3, y + 5 * of_point)
 
 
 @internal
 def _pack(x, block, stride, first_channel, channels):
     """The map's channels from the first on; zeros beyond its borders, anything beyond its channels."""
-    of_point = 4 * block.steps * LANES
+    of_point = 4 * block.terms * LANES
     for unit in range(0, min(channels, x.channels - first_channel), LANES):
         count = min(LANES, x.channels - first_channel - unit)
         for i in range(block.rows):
             row = stride * block.row - 1 + i
-            clear(block.line, 4 * LANES * (4 * block.steps + 3))
+            clear(block.line, 4 * LANES * (4 * block.terms + 3))
             if 0 <= row < x.height:
                 source = ((block.picture * x.height + row) * x.width * x.channels) + first_channel + unit
                 for column in range(x.width):
@@ -138,25 +145,25 @@ def _pack(x, block, stride, first_channel, channels):
                     else:
                         copy(target, at, 4 * count)
             to = block.packed + (unit // LANES * block.rows + i) * points(stride) * of_point
-            for step in range(block.steps):
+            for term in range(block.terms):
                 if stride == 1:
-                    _transform_inputs(block.line + 4 * STEP * step, to + STEP * step, of_point)
+                    _transform_inputs(block.line + 4 * STEP * term, to + STEP * term, of_point)
                 else:
                     for point in range(3):
-                        put(get(block.line + STEP * (2 * step + point)), to + point * of_point + STEP * step)
+                        put(get(block.line + STEP * (2 * term + point)), to + point * of_point + STEP * term)
 
 
 @internal
 def _pack_columns(gradient, block, stride, width, features, column):
     """A panel of the result's gradient [count, width, features] from a column on, filled up with zeros."""
-    count, of_step = min(COLUMNS, features - column), 4 if stride == 1 else 1
-    of_point = 4 * block.count * block.steps * COLUMNS
+    count, of_term = min(COLUMNS, features - column), 4 if stride == 1 else 1
+    of_point = 4 * block.count * block.terms * COLUMNS
     clear(block.four, 16 * COLUMNS)
     for row in range(block.count):
-        for step in range(block.steps):
-            to = block.panel + 4 * (row * block.steps + step) * COLUMNS
-            for i in range(of_step):
-                position = of_step * step + i
+        for term in range(block.terms):
+            to = block.panel + 4 * (row * block.terms + term) * COLUMNS
+            for i in range(of_term):
+                position = of_term * term + i
                 if position < width:
                     source = gradient + 4 * ((row * width + position) * features + column)
                     copy(block.four + 4 * COLUMNS * i, source, 4 * count)
@@ -175,17 +182,17 @@ def _add(block, stride, channels, of_part, sums, features):
 
     A block's are summed alone first, which rounds less.
     """
-    of_row, of_point = block.steps * LANES * points(stride), block.steps * LANES
+    of_row, of_point = block.terms * LANES * points(stride), block.terms * LANES
     for unit in range(0, channels, LANES):
         for i in range(3 * points(stride)):
             point = i % points(stride)
-            panel = block.panel + 4 * (point if stride == 1 else 0) * block.count * block.steps * COLUMNS
+            panel = block.panel + 4 * (point if stride == 1 else 0) * block.count * block.terms * COLUMNS
             for channel in range(0, min(LANES, channels - unit), ROWS):
                 for row in range(block.count):
                     at = (unit // LANES * block.rows + stride * row + i // points(stride)) * of_row
                     store(block.taps + 8 * row, block.packed + 4 * (at + point * of_point + channel))
                 products, zeros = block.products, block.zeros
-                tile(block.taps, block.count, 1, LANES, panel, COLUMNS, block.steps, zeros, 0, products, COLUMNS)
+                tile(block.taps, block.count, 1, LANES, panel, COLUMNS, block.terms, zeros, 0, products, COLUMNS)
                 to = sums + 4 * (i * of_part + unit + channel) * features
                 for row in range(ROWS):
                     for at in range(0, 4 * COLUMNS, STEP):
@@ -239,14 +246,15 @@ def _put(value, target, count, scratch):
 
 
 def add_groups(frame, part, scratch):
-    """Sums of all groups to one of the kernel's rows, after `add_products`."""
+    """Sums of all groups to some channels of one of the kernel's rows, after `add_products`."""
     channels, features, stride = result_size(frame, 0, 1), result_size(frame, 0, 2), attribute(frame, _STRIDE)
     groups, of_part, wide = attribute(frame, _GROUPS), attribute(frame, _CHANNELS), filled(features)
     of_point = 4 * of_part * wide
     of_group = -(-channels // of_part) * 3 * points(stride) * of_part * wide
     two, four = everywhere(float32(2)), everywhere(float32(4))
-    for channel in range(channels):
-        row = (channel // of_part * 3 + part) * points(stride) * of_part + channel % of_part
+    element_row, first = part % 3, part // 3 * CHANNELS
+    for channel in range(first, min(channels, first + CHANNELS)):
+        row = (channel // of_part * 3 + element_row) * points(stride) * of_part + channel % of_part
         for column in range(0, features, LANES):
             at = result(frame, 1) + 4 * (row * wide + column)
             m0 = _sum_of_groups(at, groups, of_group)
@@ -258,7 +266,7 @@ def add_groups(frame, part, scratch):
                 m5 = _sum_of_groups(at + 5 * of_point, groups, of_group)
                 even, odd, even2, odd2 = m1 + m2, m1 - m2, m3 + m4, m3 - m4
                 m0, m1, m2 = m0 + even + even2, fused(two, odd2, odd), fused(four, even2, even) + m5
-            target = result(frame, 0) + 4 * ((3 * part * channels + channel) * features + column)
+            target = result(frame, 0) + 4 * ((3 * element_row * channels + channel) * features + column)
             of_element = 4 * channels * features
             _put(m0, target, features - column, scratch)
             _put(m1, target + of_element, features - column, scratch)

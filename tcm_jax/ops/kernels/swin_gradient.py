@@ -27,7 +27,9 @@ from tcm_jax.ops.kernels.swin_sums import add_embedding, add_norm, add_product, 
 from tcm_jax.ops.kernels.vectors import everywhere, fused, get, put, total, transpose
 from tcm_jax.ops.kernels.xla import argument, attribute, first_argument, places, result
 
-HEAD_DIM, PARAMETERS, SHIFTED, WINDOW, WINDOWS = places("head_dim", "parameters", "shifted", "window", "windows")
+HEAD_DIM, PARAMETERS, SHIFTED, WINDOW, WINDOWS_OF_PART = places(
+    "head_dim", "parameters", "shifted", "window", "windows"
+)
 LEAST_PARTS, MOST_PARTS = 4, 32  # if parameters have gradients: each has sums of its own
 
 
@@ -274,11 +276,8 @@ def block(frame, part, scratch):
     """
     x, dx, dy = first_argument(frame), result(frame, 0), argument(frame, 16)
     window, head_dim, shifted = attribute(frame, WINDOW), attribute(frame, HEAD_DIM), attribute(frame, SHIFTED) != 0
-    channels, windows, of_part = (
-        x.channels,
-        x.batch * (x.height // window) * (x.width // window),
-        attribute(frame, WINDOWS),
-    )
+    channels, windows = x.channels, x.batch * (x.height // window) * (x.width // window)
+    of_part = attribute(frame, WINDOWS_OF_PART)
     count, stride, heads = window * window, filled(channels), channels // head_dim
     m, sums = _memory(scratch, channels, filled(count), heads), no_sums()
     if attribute(frame, PARAMETERS):
