@@ -84,6 +84,7 @@ def test_gains_of_further_levels_go_on(params, old):
     np.testing.assert_allclose(table[OLD_LEVELS:] - table[OLD_LEVELS - 1], step * np.array([[1], [2]]) + 0 * table[2:])
 
 
+@pytest.mark.slow
 def test_levels_over_the_first_threshold_have_one_slice_and_then_both(model, params, crops):
     half = model.detail_channels // 2
     for level, slices in ((1.25, 1), (3.0, 2)):
@@ -247,6 +248,7 @@ def test_a_file_of_other_slices_is_refused(codec):
         codec.decompress(pack(dataclasses.replace(file, quality=3400)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("latents_alone")
 def test_the_files_estimate_is_the_losss_rate(codec, model, params):
     """Bits of a file by its likelihoods, as the training loss counts them."""

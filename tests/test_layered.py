@@ -303,7 +303,8 @@ def test_a_file_with_latents_that_fail_in_a_part(codec):
         assert np.abs(encoded.reconstruction.astype(int) - image).max() <= 10
 
 
-@pytest.mark.parametrize("quality", [pytest.param(61, marks=pytest.mark.slow), 95])
+@pytest.mark.slow
+@pytest.mark.parametrize("quality", [61, 95])
 def test_latents_are_spared_a_pattern(quality):
     """One-pixel stripes beside a photograph cost next to nothing, and come back better than the photograph."""
     codec, image = Codec(load_weights(tune="psnr")), np.zeros((160, 320, 3), np.uint8)
