@@ -50,6 +50,14 @@ def compilation_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def cache_of_lanes(tmp_path_factory):
+    """Environment of a process whose kernels have 4 or 8 lanes: all of a test run share a cache folder."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    return lambda lanes: {} if lanes == 16 else {"XDG_CACHE_HOME": str(shared / f"{lanes}-lanes")}
+
+
+@pytest.fixture(scope="session")
 def tiny_config() -> ModelConfig:
     """The smallest network that has every part: 3 slices, one TCM block a stage."""
     return ModelConfig(

@@ -185,8 +185,8 @@ def swin_blocks(batch, rows, columns, heads, head_dim, window, shifted):
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="by mmap and mprotect")
 @pytest.mark.parametrize("lanes", [16, 8, 4])
-def test_kernels_keep_to_their_memory(lanes, tmp_path):
-    environment = os.environ | ({} if lanes == 16 else {"XDG_CACHE_HOME": str(tmp_path)})
+def test_kernels_keep_to_their_memory(lanes, cache_of_lanes):
+    environment = os.environ | cache_of_lanes(lanes)
     command = [sys.executable, "-X", "faulthandler", __file__, str(lanes)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-300:]}\n{done.stderr[-3000:]}"

@@ -223,9 +223,9 @@ def test_results_depend_neither_on_threads_nor_on_old_memory(command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lanes", [8, 4])
-def test_results_do_not_depend_on_the_size_of_vectors(lanes, tmp_path):
+def test_results_do_not_depend_on_the_size_of_vectors(lanes, cache_of_lanes):
     """Those of this machine may have 16; whatever it has, smaller ones give the same."""
-    assert digest_elsewhere(str(lanes), XDG_CACHE_HOME=str(tmp_path)) == digest()
+    assert digest_elsewhere(str(lanes), **cache_of_lanes(lanes)) == digest()
 
 
 def test_one_thread_registers_them(monkeypatch):

@@ -167,8 +167,8 @@ def test_a_kernel_that_was_not_made_is_not_called(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lanes", [8, 4])
-def test_gradients_with_smaller_vectors(lanes, tmp_path):
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "MALLOC_PERTURB_": "85"}
+def test_gradients_with_smaller_vectors(lanes, cache_of_lanes):
+    environment = os.environ | cache_of_lanes(lanes) | {"MALLOC_PERTURB_": "85"}
     subprocess.run([sys.executable, __file__, str(lanes)], env=environment, check=True)
 
 
