@@ -3,6 +3,8 @@
 import math
 import os
 import signal
+import subprocess
+import sys
 import zlib
 
 import jax
@@ -50,11 +52,20 @@ def compilation_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def cache_of_lanes(tmp_path_factory):
-    """Environment of a process whose kernels have 4 or 8 lanes: all of a test run share a cache folder."""
+def run_with_lanes(tmp_path_factory):
+    """Runs a test module as a script whose kernels have so many lanes; what it printed. All share a cache folder."""
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    return lambda lanes: {} if lanes == 16 else {"XDG_CACHE_HOME": str(shared / f"{lanes}-lanes")}
+
+    def run(file: str, lanes: int) -> str:
+        cache = {} if lanes == 16 else {"XDG_CACHE_HOME": str(shared / f"{lanes}-lanes")}
+        environment = os.environ | {"MALLOC_PERTURB_": "85"} | cache
+        command = [sys.executable, "-X", "faulthandler", file, str(lanes)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{done.stdout[-300:]}\n{done.stderr[-3000:]}"
+        return done.stdout.strip()
+
+    return run
 
 
 @pytest.fixture(scope="session")

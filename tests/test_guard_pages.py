@@ -7,8 +7,6 @@ start of one after it, and with scratch memory of one content, then of another.
 import ctypes
 import math
 import mmap
-import os
-import subprocess
 import sys
 import threading
 from unittest import mock
@@ -185,11 +183,8 @@ def swin_blocks(batch, rows, columns, heads, head_dim, window, shifted):
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="by mmap and mprotect")
 @pytest.mark.parametrize("lanes", [16, 8, 4])
-def test_kernels_keep_to_their_memory(lanes, cache_of_lanes):
-    environment = os.environ | cache_of_lanes(lanes)
-    command = [sys.executable, "-X", "faulthandler", __file__, str(lanes)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{done.stdout[-300:]}\n{done.stderr[-3000:]}"
+def test_kernels_keep_to_their_memory(lanes, run_with_lanes):
+    run_with_lanes(__file__, lanes)
 
 
 if __name__ == "__main__":

@@ -208,9 +208,9 @@ def digest() -> str:
     return total.hexdigest()
 
 
-def digest_elsewhere(*command, **environment):
-    command = [*command[:-1], sys.executable, __file__, *command[-1:]]
-    environment = os.environ | {"MALLOC_PERTURB_": "85"} | environment
+def digest_elsewhere(*command):
+    command = [*command, sys.executable, __file__, "16"]
+    environment = os.environ | {"MALLOC_PERTURB_": "85"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -218,14 +218,14 @@ def digest_elsewhere(*command, **environment):
 @pytest.mark.parametrize("command", [["taskset", "-c", "0"], []], ids=["one core", "all cores"])
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="by taskset and glibc's malloc")
 def test_results_depend_neither_on_threads_nor_on_old_memory(command):
-    assert digest_elsewhere(*command, "16") == digest()
+    assert digest_elsewhere(*command) == digest()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lanes", [8, 4])
-def test_results_do_not_depend_on_the_size_of_vectors(lanes, cache_of_lanes):
+def test_results_do_not_depend_on_the_size_of_vectors(lanes, run_with_lanes):
     """Those of this machine may have 16; whatever it has, smaller ones give the same."""
-    assert digest_elsewhere(str(lanes), **cache_of_lanes(lanes)) == digest()
+    assert run_with_lanes(__file__, lanes) == digest()
 
 
 def test_one_thread_registers_them(monkeypatch):

@@ -1,8 +1,6 @@
 """The kernels' gradients of maps against XLA's; run as a script with a number of lanes it compares them there."""
 
-import os
 import re
-import subprocess
 import sys
 
 import jax
@@ -94,9 +92,8 @@ def test_a_parameter_has_no_gradient(part):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lanes", [8, 4])
-def test_gradients_with_smaller_vectors(lanes, cache_of_lanes):
-    environment = os.environ | cache_of_lanes(lanes) | {"MALLOC_PERTURB_": "85"}
-    subprocess.run([sys.executable, __file__, str(lanes)], env=environment, check=True)
+def test_gradients_with_smaller_vectors(lanes, run_with_lanes):
+    run_with_lanes(__file__, lanes)
 
 
 if __name__ == "__main__":

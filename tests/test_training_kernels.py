@@ -1,7 +1,5 @@
 """The kernels that training uses, against XLA; run as a script with a number of lanes it compares them there."""
 
-import os
-import subprocess
 import sys
 from unittest import mock
 
@@ -167,9 +165,8 @@ def test_a_kernel_that_was_not_made_is_not_called(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lanes", [8, 4])
-def test_gradients_with_smaller_vectors(lanes, cache_of_lanes):
-    environment = os.environ | cache_of_lanes(lanes) | {"MALLOC_PERTURB_": "85"}
-    subprocess.run([sys.executable, __file__, str(lanes)], env=environment, check=True)
+def test_gradients_with_smaller_vectors(lanes, run_with_lanes):
+    run_with_lanes(__file__, lanes)
 
 
 if __name__ == "__main__":

@@ -129,10 +129,10 @@ def _transform_gradients(x, y, of_point):
 
 @internal
 def _pack(x, block, stride, first_channel, channels):
-    """The map's channels from the first on; zeros beyond its borders, anything beyond its channels."""
+    """So many of the map's channels from the first on, filled up to whole vectors; zeros beyond its borders."""
     of_point = 4 * block.terms * LANES
-    for unit in range(0, min(channels, x.channels - first_channel), LANES):
-        count = min(LANES, x.channels - first_channel - unit)
+    for unit in range(0, channels, LANES):
+        count = min(LANES, channels - unit)
         for i in range(block.rows):
             row = stride * block.row - 1 + i
             clear(block.line, 4 * LANES * (4 * block.terms + 3))
@@ -219,7 +219,7 @@ def add_products(frame, part, scratch):
     of_group, channels = -(-blocks // groups), min(of_part, x.channels - first_channel)
     for i in range(group * of_group, min(blocks, (group + 1) * of_group)):
         block = _block_at(scratch, i, height, width, stride)
-        _pack(x, block, stride, first_channel, of_part)
+        _pack(x, block, stride, first_channel, channels)
         start = gradient + 4 * (block.picture * height + block.row) * width * features
         for column in range(0, features, COLUMNS):
             _pack_columns(start, block, stride, width, features, column)
