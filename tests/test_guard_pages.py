@@ -138,6 +138,9 @@ def convolutions(batch, height, width, channels, features, factor, precise):
     gradient = drawn(batch, height, width, features)
     for stride, one in ((1, gradient), (2, strided)):
         check(f"kernel gradient {size} {stride}", kernels.convolution_kernel_gradient, x, one, stride)
+    taps = drawn(min(11, height, width))
+    if width * channels >= 16:
+        check(f"blur {size}", kernels.blur, x, taps)
 
 
 @settings(max_examples=60, deadline=None, database=None)

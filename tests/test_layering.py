@@ -22,8 +22,8 @@ ORDER = (
     "weights",
     "model",
     "entropy",
-    "ops",
     "images",
+    "ops",
     "system",
     "errors",
 )

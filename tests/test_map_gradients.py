@@ -53,6 +53,35 @@ def test_gradients_of_maps_are_what_xla_computes(case):
     compare(*case, 3e-6)
 
 
+def compare_blurs(size):
+    """A blur's result, and its gradient, by the kernel and by XLA."""
+    rng = np.random.default_rng(0)
+    x, gradient = rng.standard_normal(size, np.float32), rng.standard_normal(size, np.float32)
+    taps = (0.1, 0.5, -0.3, 0.7)  # other than their mirror
+
+    def blur(target):
+        def both(x, gradient):
+            with ops.target(target):
+                (y,), pull_back = jax.vjp(lambda x: ops.blur([x], taps), x)
+            return y, *pull_back([gradient[:, 3:, 3:]])
+
+        return jax.jit(both)
+
+    for computed, expected in zip(blur(CODEC)(x, gradient), blur(ops.Target("cpu"))(x, gradient), strict=True):
+        np.testing.assert_allclose(computed, expected, rtol=0, atol=1e-6)
+    calls = re.findall(r'custom_call_target="(tcm_jax_\w*)"', blur(CODEC).lower(x, gradient).compile().as_text())
+    assert set(calls) == {"tcm_jax_blur"}
+
+
+# Rows of one vector; of which the last is not whole; of more, in parts of which the last has fewer rows.
+BLURS = [(1, 4, 16, 1), (2, 9, 13, 3), (2, 20, 70, 2)]
+
+
+@pytest.mark.parametrize("size", BLURS)
+def test_blurs_and_their_gradients_are_what_xla_computes(size):
+    compare_blurs(size)
+
+
 @pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
@@ -101,3 +130,5 @@ if __name__ == "__main__":
     assert kernels.gradients_available()
     for case in CASES:
         compare(*case, 3e-6)
+    for size in BLURS:
+        compare_blurs(size)

@@ -1,6 +1,9 @@
 """SSIMULACRA 2 beside the package `ssimulacra2`, which is slower and has no gradient."""
 
 import io
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -75,6 +78,31 @@ def test_ascending_raises_the_score(score_and_gradient):
     before, gradient = score_and_gradient(b, a)
     after, _ = score_and_gradient(np.clip(b + 1e-3 * np.sign(gradient), 0, 1), a)
     assert after > before + 0.2
+
+
+# Prints which arrays two devices exchange for the gradient of a batch's scores, which are each picture's own.
+EXCHANGED = """
+import re, sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tcm_jax import ops
+from tcm_jax.images.ssimulacra2 import ssimulacra2
+mesh = Mesh(np.array(jax.devices()), ("batch",))
+def scores(b, a):
+    with ops.target(ops.training_target("cpu", mesh) if sys.argv[1] == "kernels" else ops.Target("cpu")):
+        return ssimulacra2(a, b).sum()
+parts, picture = NamedSharding(mesh, PartitionSpec("batch")), jnp.zeros((4, 15, 15, 3))
+program = jax.jit(jax.grad(scores), in_shardings=(parts, parts), out_shardings=parts).lower(picture, picture).compile()
+print(len(jax.devices()), *re.findall(r" (all-to-all|all-gather)", program.as_text()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["kernels", "XLA"])
+def test_devices_exchange_nothing(way):
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run([sys.executable, "-c", EXCHANGED, way], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["2"], done.stdout + done.stderr
 
 
 def test_pictures_must_be_alike_and_large_enough():

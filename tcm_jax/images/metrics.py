@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.errors import ImageError
-from tcm_jax.images.blur import TAPS, blurred_across, blurred_down, each
+from tcm_jax.images.blur import TAPS, blurred
 
 # Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment" (2003).
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -88,8 +88,7 @@ def squared_error_of_ms_ssim(value: float | jax.Array | np.ndarray) -> float | j
 
 def _similarity(a, b, with_luminance: bool):
     """Mean contrast-structure similarity, times luminance if asked for: [B, H, W, C] -> [B, C]."""
-    maps = [a, b, a * a, b * b, a * b]
-    mean_a, mean_b, square_a, square_b, product = each(lambda x: blurred_across(blurred_down(x)), maps)
+    mean_a, mean_b, square_a, square_b, product = blurred([a, b, a * a, b * b, a * b])
     variance_a, variance_b = square_a - mean_a * mean_a, square_b - mean_b * mean_b
     covariance = product - mean_a * mean_b
     similarity = (2 * covariance + _C2) / (variance_a + variance_b + _C2)

@@ -4,14 +4,13 @@ The structure and the constants are those of the metric's reference in libjxl (B
 lossless, 70 high quality, 50 medium, 30 low.
 """
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.images.blur import TAPS, blurred_across, blurred_down, each
+from tcm_jax.images.blur import TAPS, blurred
 from tcm_jax.images.metrics import library_of
 
 MIN_SIDE = 8  # pixels a side below which a scale, and so a picture, is not measured
@@ -61,13 +60,11 @@ def ssimulacra2(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray) -> jax.Arr
     Raises ImageError if the shapes differ or a side has fewer than `MIN_SIDE` pixels.
     """
     xp = library_of(a, b, "SSIMULACRA 2", MIN_SIDE)
-    a, b = _linear(a, xp), _linear(b, xp)
-    errors = []
-    for _ in range(_SCALES):
-        if min(a.shape[1:3]) < MIN_SIDE:
-            break
-        errors.append(_errors(_xyb(a, xp), _xyb(b, xp), xp))
+    a, b = (xp.moveaxis(_linear(x, xp), -1, 1) for x in (a, b))
+    errors = [_errors(_xyb(a, xp), _xyb(b, xp), xp)]
+    while len(errors) < _SCALES and min(a.shape[2:]) > 2 * (MIN_SIDE - 1):
         a, b = _halve(a, xp), _halve(b, xp)
+        errors.append(_errors(_xyb(a, xp), _xyb(b, xp), xp))
     errors = xp.stack(errors, 2)  # [B, 3, scales, 2, 3]
     # The weights are taken one after the other, as the reference does for small pictures that have fewer scales too.
     weights = _WEIGHTS.ravel()[: math.prod(errors.shape[1:])].astype(np.float32)
@@ -99,45 +96,55 @@ def _root(x, power, xp):
 def _linear(x, xp):
     """SRGB in [0, 1] to linear light."""
     low = x <= 0.04045
-    return xp.where(low, x / 12.92, ((xp.where(low, 1.0, x) + 0.055) / 1.055) ** 2.4)
+    return xp.where(low, x / 12.92, _power((xp.where(low, 1.0, x) + 0.055) / 1.055, 2.4, xp))
 
 
 def _xyb(rgb, xp):
-    """Linear RGB to the opponent colours X, Y, B - Y of libjxl, moved and scaled to positive numbers."""
-    product = functools.partial(jnp.matmul, precision="highest") if xp is jnp else np.matmul
-    lms = xp.cbrt(xp.maximum(product(rgb, _ABSORBANCE.T) + _BIAS, np.float32(1e-9))) - np.cbrt(_BIAS)
-    long, middle, short = lms[..., 0], lms[..., 1], lms[..., 2]
+    """Linear RGB [B, 3, H, W] to the opponent colours X, Y, B - Y of libjxl, moved and scaled to positive numbers."""
+
+    def absorbed(red, green, blue):
+        light = red * rgb[:, 0] + green * rgb[:, 1] + blue * rgb[:, 2] + _BIAS
+        return _power(xp.maximum(light, np.float32(1e-9)), 1 / 3, xp) - np.cbrt(_BIAS)
+
+    long, middle, short = (absorbed(*row) for row in _ABSORBANCE)
     x, y = 0.5 * (long - middle), 0.5 * (long + middle)
-    return xp.stack([x * 14 + 0.42, y + 0.01, short - y + 0.55], -1)
+    return xp.stack([x * 14 + 0.42, y + 0.01, short - y + 0.55], 1)
+
+
+def _power(x, exponent, xp):
+    """`x ** exponent` of positive numbers; XLA takes ten times as long for a power as for a logarithm."""
+    return x ** np.float32(exponent) if xp is np else jnp.exp(exponent * jnp.log(x))
 
 
 def _errors(a, b, xp):
-    """Means and 4-norms of the three maps of errors of one scale: XYB [B, h, w, 3] twice to [B, 3, 2, 3].
+    """Means and 4-norms of the three maps of errors of one scale: XYB [B, 3, h, w] twice to [B, 3, 2, 3].
 
     The SSIM's loss is written with the difference of the pictures, which float32 keeps where they hardly differ.
     """
-    maps = [a, b, a * a + b * b, (a - b) ** 2]
-    mean_a, mean_b, squares, differences = each(functools.partial(_blurred, xp=xp), maps)
+    maps = [_surrounded(x, xp) for x in (a, b, a * a + b * b, (a - b) ** 2)]
+    mean_a, mean_b, squares, differences = (x.reshape(a.shape) for x in blurred(maps))
     apart = (mean_a - mean_b) ** 2
     structure = (differences - apart) / (squares - mean_a**2 - mean_b**2 + _C2)
     loss = xp.maximum(apart + structure - apart * structure, 0.0)
     edge_a, edge_b = xp.abs(a - mean_a), xp.abs(b - mean_b)
     edges = (edge_b - edge_a) / (1 + edge_a)
-    maps = xp.stack([loss, xp.maximum(edges, 0.0), xp.maximum(-edges, 0.0)], -1)
-    return xp.stack([maps.mean((1, 2)), _root((maps**4).mean((1, 2)), 0.25, xp)], 2)
+    errors = (loss, xp.maximum(edges, 0.0), xp.maximum(-edges, 0.0))
+    means = xp.stack([error.mean((2, 3)) for error in errors], -1)
+    fourth = xp.stack([(error**4).mean((2, 3)) for error in errors], -1)
+    return xp.stack([means, _root(fourth, 0.25, xp)], 2)
 
 
 def _halve(x, xp):
     """Means of 2x2 pixels; an odd side's last row or column counts twice."""
-    x = xp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)), mode="edge")
-    return 0.25 * (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2])
+    x = xp.pad(x, ((0, 0), (0, 0), (0, x.shape[2] % 2), (0, x.shape[3] % 2)), mode="edge")
+    return 0.25 * (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2])
 
 
-def _blurred(x, xp):
-    """Gaussian of pictures [B, H, W, C], size kept.
+def _surrounded(x, xp):
+    """Maps [B, C, H, W] to [B * C, H + 10, W + 10, 1], for windows at every pixel.
 
     As in the package `ssimulacra2`, above and below a picture there is its mirror, beyond its sides are zeros.
     """
     beyond = TAPS // 2
-    down = blurred_down(xp.pad(x, ((0, 0), (beyond, beyond), (0, 0), (0, 0)), mode="symmetric"))
-    return blurred_across(xp.pad(down, ((0, 0), (0, 0), (beyond, beyond), (0, 0))))
+    x = xp.pad(x.reshape(-1, *x.shape[2:], 1), ((0, 0), (beyond, beyond), (0, 0), (0, 0)), mode="symmetric")
+    return xp.pad(x, ((0, 0), (0, 0), (beyond, beyond), (0, 0)))

@@ -15,6 +15,7 @@ from tcm_jax.ops.compile_target import (
     target,
     training_target,
 )
+from tcm_jax.ops.filters import blur
 from tcm_jax.ops.maps import lower_bound, pixel_shuffle, pixel_unshuffle, ste_round
 from tcm_jax.ops.operations import (
     conv1x1,
@@ -36,6 +37,7 @@ __all__ = [
     "PRECISIONS",
     "SwinWeights",
     "Target",
+    "blur",
     "codec_target",
     "conv1x1",
     "conv1x1_strided",

@@ -70,7 +70,7 @@ def _convolve_shards(x, kernel, stride, mesh):
         convolve = kernels.convolve if stride == 1 else kernels.convolve_strided
         return convolve(x, kernel, jnp.zeros(kernel.shape[3], x.dtype), 1.0)
 
-    return _in_shards(convolve_part, mesh, (True, False), True)(x, kernel)
+    return in_shards(convolve_part, mesh, (True, False), True)(x, kernel)
 
 
 def _kernel_gradient(x, gradient, stride, mesh):
@@ -80,10 +80,10 @@ def _kernel_gradient(x, gradient, stride, mesh):
         part = kernels.convolution_kernel_gradient(x, gradient, stride)
         return jax.lax.psum(part, mesh.axis_names) if _several(mesh) else part
 
-    return _in_shards(gradient_of_part, mesh, (True, True), False)(x, gradient)
+    return in_shards(gradient_of_part, mesh, (True, True), False)(x, gradient)
 
 
-def _in_shards(function, mesh, inputs, outputs):
+def in_shards(function, mesh, inputs, outputs):
     """`function` for each device of the mesh and its part of the batch, since our kernels know one device.
 
     inputs, outputs: which of them, or trees of them, are batches; others are the same everywhere.
@@ -149,7 +149,7 @@ def swin_block(
     def block_of_part(x: jax.Array, bias: jax.Array, masks: jax.Array, layers: list[jax.Array]) -> jax.Array:
         return kernels.swin_block(x, bias + masks, layers, window, head_dim, shifted)
 
-    return _in_shards(block_of_part, target.mesh, (True, False, False, False), True)(x, bias, masks, layers)
+    return in_shards(block_of_part, target.mesh, (True, False, False, False), True)(x, bias, masks, layers)
 
 
 def _swin_forward(x, bias, masks, layers, *options):
@@ -162,7 +162,7 @@ def _swin_backward(window, head_dim, shifted, target, kept, gradient):
         return dx, jax.lax.psum(others, target.mesh.axis_names) if _several(target.mesh) else others
 
     inputs = (True, True, False, False, False)
-    dx, (of_bias, of_layers) = _in_shards(gradients_of_part, target.mesh, inputs, (True, False))(gradient, *kept)
+    dx, (of_bias, of_layers) = in_shards(gradients_of_part, target.mesh, inputs, (True, False))(gradient, *kept)
     return dx, of_bias, None, of_layers
 
 

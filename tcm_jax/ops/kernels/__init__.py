@@ -162,6 +162,19 @@ def gdn(x: jax.Array, gamma: jax.Array, beta: jax.Array, residual: jax.Array, in
     return _call("gdn", y, arguments, dense.parts(positions), scratch, inverse=inverse).reshape(x.shape)
 
 
+def blur(x: jax.Array, taps: jax.Array) -> jax.Array:
+    """Sums of n x n neighbours weighted by `taps` [n] down and across: [B, H, W, C] to [B, H - n + 1, W - n + 1, C].
+
+    A row has at least 16 values.
+    """
+    from tcm_jax.ops.kernels import filters
+
+    batch, height, width, channels = x.shape
+    rows, columns = height - len(taps) + 1, width - len(taps) + 1
+    y = jax.ShapeDtypeStruct((batch, rows, columns, channels), x.dtype)
+    return _call("blur", y, (x, taps), filters.parts(batch, rows), filters.scratch_bytes(width, channels))
+
+
 def gelu(x: jax.Array) -> jax.Array:
     """`x * Phi(x)`, the exact GELU, of any shape."""
     return _pointwise("GELU", x, x, x)

@@ -21,13 +21,14 @@ KERNELS = {
     "gdn": "dense.gdn",
     "pointwise": "functions.apply",
     "swin": "swin.block",
+    "blur": "filters.blur",
     "swin_gradient": "swin_gradient.block",
     "swin_gradients": "swin_sums.add_parts",
     "kernel_gradient_sums": "kernel_gradient.add_products",
     "kernel_gradient": "kernel_gradient.add_groups",
 }  # functions by their modules here, which import Numba
 # What few processes need is made when they ask for it: for searches of latents, and for training.
-SEARCH = ("swin_gradient",)
+SEARCH = ("swin_gradient", "blur")
 TRAINING = (*SEARCH, "swin_gradients", "kernel_gradient_sums", "kernel_gradient")
 NUMBERS = {name: number for number, name in enumerate(KERNELS, 1)}  # places in the table of functions, after `task`
 TABLE = "tcm_jax_functions"  # symbol of the table of the addresses of C functions
