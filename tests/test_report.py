@@ -94,13 +94,15 @@ def test_pictures_of_equal_size(made, tiny_weights, tiny_codec):
 
 
 def test_bits_that_another_codec_takes():
-    def point(bpp, psnr):
-        return {"label": "p", "mean": {"bpp": bpp, "psnr": psnr, "ms_ssim_db_of_mean": None, "failed": 0}}
+    def point(bpp, psnr, score):
+        qualities = {"psnr": psnr, "ms_ssim_db_of_mean": None, "ssimulacra2": score}
+        return {"label": "p", "mean": {"bpp": bpp, "failed": 0} | qualities}
 
-    model = {"kind": "tcm", "label": "m", "points": [point(0.5, 30)]}
-    other = {"kind": "other", "label": "o", "points": [point(0.5, 28), point(1.0, 30), point(2.0, 32)]}
+    model = {"kind": "tcm", "label": "m", "points": [point(0.5, 30, 70)]}
+    other = {"kind": "other", "label": "o", "points": [point(0.5, 28, 60), point(1, 30, 65), point(2, 32, 70)]}
     (row,) = savings({"curves": [model, other]})
-    assert row == {"point": "m, p", "codec": "o", "psnr": pytest.approx(100), "ms_ssim": None}
+    extra = {"psnr": pytest.approx(100), "ms_ssim": None, "ssimulacra2": pytest.approx(300)}
+    assert row == {"point": "m, p", "codec": "o"} | extra
     other["points"].pop(0)
     other["points"].pop(0)
     assert savings({"curves": [model, other]})[0]["psnr"] is None

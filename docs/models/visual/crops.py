@@ -1,12 +1,14 @@
 """A page of crops beside AVIF, WebP and JPEG files of as many bytes.
 
-    python docs/models/visual/crops.py page.webp --quality 30 PICTURE.png:LEFT,TOP PICTURE.png:LEFT,TOP ...
+    python docs/models/visual/crops.py page.webp PICTURE.png:LEFT,TOP PICTURE.png:LEFT,TOP ...
 
-A row a picture, from LEFT, TOP on: the original, the model for the eye, and the other codecs at the lowest quality
-whose file has at least as many bytes. Captions have bytes and SSIMULACRA 2 of the whole picture.
+For each picture a row for each of SCORES. A row is the crop from LEFT, TOP on: the original, the model for the eye at
+the lowest quality with that SSIMULACRA 2, and the other codecs at the lowest quality whose file has at least as many
+bytes. Captions have bytes and SSIMULACRA 2 of the whole picture.
 """
 
 import argparse
+from bisect import bisect_left
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -17,7 +19,8 @@ from tcm_jax.images.pictures import read_image
 from tcm_jax.images.ssimulacra2 import ssimulacra2
 from tcm_jax.weights.files import load_weights
 
-SIDE, CAPTION, GAP = 240, 34, 8
+SCORES = (50, 70, 85)
+SIDE, CAPTION, GAP = 224, 34, 8
 OTHERS = ("avif", "webp", "jpeg")
 
 
@@ -26,10 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page")
     parser.add_argument("pictures", nargs="+", metavar="PICTURE:LEFT,TOP")
-    parser.add_argument("--quality", type=float, default=50)
     flags = parser.parse_args()
     codec = Codec(load_weights(tune="visual"))
-    rows = [row(codec, *flag.rsplit(":", 1), flags.quality) for flag in flags.pictures]
+    rows = [row(codec, *flag.rsplit(":", 1), score) for flag in flags.pictures for score in SCORES]
     width, height = len(rows[0]) * (SIDE + GAP) - GAP, len(rows) * (SIDE + CAPTION + GAP) - GAP
     page = Image.new("RGB", (width, height), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
@@ -38,19 +40,29 @@ def main() -> None:
             left, top = x * (SIDE + GAP), y * (SIDE + CAPTION + GAP)
             page.paste(Image.fromarray(crop), (left, top))
             draw.multiline_text((left + 2, top + SIDE + 1), caption, "black", font, spacing=1)
-    page.save(flags.page, quality=92)
+    page.save(flags.page, quality=90)
 
 
-def row(codec: Codec, path: str, corner: str, quality: float) -> list[tuple[np.ndarray, str]]:
+def score_of(picture: np.ndarray, decoded: np.ndarray) -> float:
+    """SSIMULACRA 2 of a uint8 picture."""
+    return float(ssimulacra2(*(x[None].astype(np.float32) / 255 for x in (picture, decoded)))[0])
+
+
+def row(codec: Codec, path: str, corner: str, score: float) -> list[tuple[np.ndarray, str]]:
     """(crop, caption) of each column."""
     picture, (left, top) = read_image(path), map(int, corner.split(","))
 
     def tile(decoded: np.ndarray, name: str, size: int) -> tuple[np.ndarray, str]:
-        score = float(ssimulacra2(*(x[None].astype(np.float32) / 255 for x in (picture, decoded)))[0])
-        return decoded[top : top + SIDE, left : left + SIDE], f"{name}\n{size:,} bytes, SSIMULACRA 2 {score:.1f}"
+        caption = f"{name}\n{size:,} bytes, SSIMULACRA 2 {score_of(picture, decoded):.1f}"
+        return decoded[top : top + SIDE, left : left + SIDE], caption
 
+    qualities = range(1, 101)
+    at = bisect_left(
+        qualities, score, key=lambda quality: score_of(picture, codec.encode(picture, quality).reconstruction)
+    )
+    quality = qualities[min(at, 99)]
     encoded = codec.encode(picture, quality)
-    found = [tile(encoded.reconstruction, f"tcm, quality {quality:g}", len(encoded.data))]
+    found = [tile(encoded.reconstruction, f"tcm, quality {quality}", len(encoded.data))]
     for other in map(other_codec, OTHERS):
         chosen, data = file_of_size(other, picture, len(encoded.data))
         found.append(tile(other.decompress(data), f"{other.label}, quality {chosen}", len(data)))

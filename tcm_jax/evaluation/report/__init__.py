@@ -14,6 +14,7 @@ _PAGE = Path(__file__).parent
 _SCRIPTS = ("page.js", "viewer.js", "charts.js", "tables.js")
 _MEANS = ("failed", "bpp", "bytes", "psnr", "psnr_of_mean_mse", "ms_ssim", "ms_ssim_db_of_mean", "ssimulacra2",
           "encode_seconds", "decode_seconds")  # fmt: skip
+_EQUAL = {"psnr": "psnr", "ms_ssim": "ms_ssim_db_of_mean", "ssimulacra2": "ssimulacra2"}  # means that savings equal
 
 
 def write_report(
@@ -58,15 +59,15 @@ def _set(one: dict[str, Any], pictures: list[dict[str, Any]]) -> dict[str, Any]:
 def savings(one: dict[str, Any]) -> list[dict[str, Any]]:
     """For every point of a model and every other measured codec: the bits that the codec takes for equal quality.
 
-    {"point", "codec", "psnr", "ms_ssim"}: the codec's bits per pixel over the model's, less 1, in percent; None where
-    the codec's ladder does not reach that quality.
+    {"point", "codec", "psnr", "ms_ssim", "ssimulacra2"}: the codec's bits per pixel over the model's, less 1, in
+    percent; None where the codec's ladder does not reach that quality.
     """
     table = []
     for model in (curve for curve in one["curves"] if curve["kind"] == "tcm"):
         for point in model["points"]:
             for other in (curve for curve in one["curves"] if curve["kind"] != "tcm"):
                 row = {"point": f"{model['label']}, {point['label']}", "codec": other["label"]}
-                for metric, key in (("psnr", "psnr"), ("ms_ssim", "ms_ssim_db_of_mean")):
+                for metric, key in _EQUAL.items():
                     row[metric] = _extra(point["mean"], [p["mean"] for p in other["points"]], key)
                 table.append(row)
     return table

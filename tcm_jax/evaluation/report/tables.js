@@ -29,8 +29,8 @@
     const star = currentSet.bd_rate.some((row) => isNumber(row.rate_difference)) ? [make("p", { class: "note" }, "* A single point has no curve: its bits over the anchor's at its own quality, not a BD-rate.")] : [];
     const note = make("p", { class: "note" }, "Less than 0 is better. Points: of the anchor, of the curve. Overlap: the range of quality that both cover, and its share of what either covers; a small one says little.");
     byId("bd").replaceChildren(...(found.length ? [...found, ...star, note] : [make("p", { class: "note" }, "A BD-rate needs a curve to compare with: measure other codecs with --codecs, or a data set with published points.")]));
-    const rows = currentSet.savings.map((row) => ({ cells: [row.codec, row.point, percent(row.psnr), percent(row.ms_ssim)] }));
-    byId("savings").replaceChildren(...(rows.length ? [table("How many more bits another codec takes at a model's quality", ["codec", "model", "equal PSNR", "equal MS-SSIM"], rows)] : []));
+    const rows = currentSet.savings.map((row) => ({ cells: [row.codec, row.point, percent(row.psnr), percent(row.ms_ssim), percent(row.ssimulacra2)] }));
+    byId("savings").replaceChildren(...(rows.length ? [table("How many more bits another codec takes at a model's quality", ["codec", "model", "equal PSNR", "equal MS-SSIM", "equal SSIMULACRA 2"], rows)] : []));
   });
 
   let sortBy = 0, down = false;
