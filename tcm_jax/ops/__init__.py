@@ -28,6 +28,8 @@ from tcm_jax.ops.operations import (
     gelu,
     log,
     multiply_add,
+    relu,
+    relu_of_sum,
     tanh,
 )
 from tcm_jax.ops.shifted_windows import SwinWeights, swin_block
@@ -55,6 +57,8 @@ __all__ = [
     "pixel_shuffle",
     "pixel_unshuffle",
     "precision",
+    "relu",
+    "relu_of_sum",
     "rematerialized",
     "search_target",
     "ste_round",

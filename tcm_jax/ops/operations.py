@@ -90,6 +90,16 @@ def gelu(x: jax.Array) -> jax.Array:
     return _GELU[current().by_kernel(x)](x)
 
 
+def relu(x: jax.Array) -> jax.Array:
+    """`max(x, 0)`."""
+    return _RELU[current().by_kernel(x)](x)
+
+
+def relu_of_sum(x: jax.Array, y: jax.Array) -> jax.Array:
+    """`max(x + y, 0)` of maps of one shape."""
+    return _RELU_OF_SUM[current().by_kernel(x)](x, y)
+
+
 def tanh(x: jax.Array) -> jax.Array:
     """The hyperbolic tangent."""
     return _TANH[current().by_kernel(x)](x)
@@ -121,6 +131,8 @@ def _both_ways(plain: Callable[..., jax.Array], kernel: Callable[..., jax.Array]
 
 
 _GELU = _both_ways(lambda x: x * (0.5 * (1 + jax.lax.erf(x * np.sqrt(0.5).astype(x.dtype)))), kernels.gelu)
+_RELU = _both_ways(jax.nn.relu, kernels.relu)
+_RELU_OF_SUM = _both_ways(lambda x, y: jax.nn.relu(x + y), kernels.relu_of_sum)
 _TANH = _both_ways(jnp.tanh, kernels.tanh)
 _EXP = _both_ways(jnp.exp, lambda x: kernels.exp(x, jnp.ones_like(x), jnp.zeros_like(x)))
 _LOG = _both_ways(jnp.log, kernels.log)

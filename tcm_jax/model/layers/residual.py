@@ -62,5 +62,5 @@ class ResidualUnit(nn.Module):
             Conv3x3(channels // 2, **free),
             Conv1x1(channels, **free),
         )
-        body = nn.Sequential([squeeze, nn.relu, middle, nn.relu, expand], name="conv")
-        return nn.relu(x + body(x))
+        body = nn.Sequential([squeeze, ops.relu, middle, ops.relu, expand], name="conv")
+        return ops.relu_of_sum(x, body(x))

@@ -82,7 +82,7 @@ def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, fac
     out_columns = 2 if settings.jax_default_matmul_precision == "highest" else 4
     batch, height, width, channels = x.shape
     features, bias = kernel.shape[3] // factor**2, _filled(bias)
-    kernel = jnp.pad(kernel, [(0, 0)] * 3 + [(0, -kernel.shape[3] % LANES)])  # read by whole vectors
+    kernel = _filled(kernel, LANES)
     y = (batch, factor * height, factor * width, features)
     transformed = (4 * (out_columns + 2), channels, bias.size)
     results = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in (y, transformed)]
@@ -178,6 +178,16 @@ def blur(x: jax.Array, taps: jax.Array) -> jax.Array:
 def gelu(x: jax.Array) -> jax.Array:
     """`x * Phi(x)`, the exact GELU, of any shape."""
     return _pointwise("GELU", x, x, x)
+
+
+def relu(x: jax.Array) -> jax.Array:
+    """`max(x, 0)`, of any shape."""
+    return _pointwise("RELU", x, x, x)
+
+
+def relu_of_sum(x: jax.Array, y: jax.Array) -> jax.Array:
+    """`max(x + y, 0)` of two arrays of one shape."""
+    return _pointwise("SUM_RELU", x, y, x)
 
 
 def tanh(x: jax.Array) -> jax.Array:
@@ -305,12 +315,23 @@ def _packed(kernel: jax.Array) -> jax.Array:
     """[..., inner, features] as panels of columns that are next to each other: [..., panels, inner, COLUMNS]."""
     from tcm_jax.ops.kernels.machine import COLUMNS
 
-    kernel = _filled(kernel)
-    return kernel.reshape(*kernel.shape[:-1], -1, COLUMNS).swapaxes(-2, -3)
+    *sets, inner, features = kernel.shape
+    panels = _columns(kernel.reshape(-1, inner, features), -(-features // COLUMNS), COLUMNS)
+    return panels.reshape(*sets, -1, inner, COLUMNS)
 
 
-def _filled(x: jax.Array) -> jax.Array:
-    """`x` [..., n] with zeros appended to the last axis up to a multiple of COLUMNS."""
+def _filled(x: jax.Array, multiple: int = 0) -> jax.Array:
+    """`x` [..., n] with zeros appended to the last axis up to a multiple of COLUMNS, or another."""
     from tcm_jax.ops.kernels.machine import COLUMNS
 
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % COLUMNS)])
+    width = x.shape[-1] + -x.shape[-1] % (multiple or COLUMNS)
+    return _columns(x.reshape(1, -1, x.shape[-1]), 1, width).reshape(*x.shape[:-1], width)
+
+
+def _columns(x: jax.Array, panels: int, width: int) -> jax.Array:
+    """`x` [sets, rows, n] in panels of so many columns, with zeros beyond it: [sets, panels, rows, width]."""
+    sets, rows, n = x.shape
+    if panels == 1 and width == n:
+        return x[:, None]
+    y = jax.ShapeDtypeStruct((sets, panels, rows, width), x.dtype)
+    return _call("pack", y, (x,), sets * panels, 0)

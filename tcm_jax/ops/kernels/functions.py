@@ -1,4 +1,4 @@
-"""Functions of each value: GELU, sigmoid, tanh, exp and log, with the same results on every machine and JAX."""
+"""Functions of each value: GELU, ReLU, sigmoid, tanh, exp and log, with the same results on every machine and JAX."""
 
 import math
 
@@ -9,7 +9,7 @@ from tcm_jax.ops.kernels.machine import STEP
 from tcm_jax.ops.kernels.vectors import everywhere, exponent, floor, fused, get, greater, less, power_of_two, put
 from tcm_jax.ops.kernels.xla import argument, argument_size, attribute, places, result
 
-GELU, GATE, TANH, EXP, LOG, FUSED = range(6)
+GELU, GATE, TANH, EXP, LOG, FUSED, RELU, SUM_RELU = range(8)
 VALUES = 1 << 13  # of one part
 _FUNCTION = places("function")[0]
 
@@ -107,6 +107,10 @@ def _value(function, x, y, z):
         return log(x)
     if function == FUSED:
         return fused(x, y, z)
+    if function == RELU:
+        return greater(x, zero)
+    if function == SUM_RELU:
+        return greater(x + y, zero)
     return exp(fused(x, y, z))
 
 
@@ -121,7 +125,9 @@ def scratch_bytes() -> int:
 
 
 def apply(frame, part, scratch):
-    """Part of GELU(x), x * sigmoid(y) + z, tanh(x), exp(x * y + z), log(x) or x * y + z, as `function` says.
+    """Part of GELU(x), x * sigmoid(y) + z, tanh(x), exp(x * y + z), log(x), x * y + z, ReLU(x) or ReLU(x + y).
+
+    Attribute function: which of them, by its number.
 
     Arguments x, y and z, and the result, are [size].
     """

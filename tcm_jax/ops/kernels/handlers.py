@@ -14,6 +14,7 @@ from tcm_jax.system.machine_code import INTEGER
 from tcm_jax.system.object_code import address
 
 KERNELS = {
+    "pack": "pack.columns",
     "winograd_kernel": "winograd.transform_kernel",  # what is done before another, by `prepare`, stands before it
     "winograd": "winograd.convolve",
     "strided": "strided.convolve",
