@@ -171,6 +171,15 @@ def test_maps_side_by_side_are_of_any_number_and_widths(widths):
     np.testing.assert_allclose(jax.jit(product)(*xs), np.concatenate(xs, axis=-1) @ kernel + bias, atol=1e-5)
 
 
+@pytest.mark.parametrize("module", [Conv3x3(33), Conv3x3(33, stride=2), Conv1x1(33)], ids=["3x3", "strided", "1x1"])
+def test_xla_compiles_nothing_around_a_kernel(module):
+    """It would compile loops that arrange weights anew for each size of picture."""
+    params, x = with_params(module, (1, 8, 8, 16))
+    compiled = by_kernels(module).lower(params, x).compile().as_text()
+    assert "custom-call(" in compiled
+    assert " fusion(" not in compiled
+
+
 def test_what_is_traced_once_is_traced_for_each_way():
     module, size = CASES[-1]
     params, x = with_params(module, size)
