@@ -138,8 +138,6 @@ class _Run:
             if stop:
                 self.checkpoints.wait()
                 raise Preempted(f"stopped by SIGTERM at step {done:,}, which is saved; the same command goes on")
-        if pending:
-            run_log.add(*pending)
         self.checkpoints.wait()
         log.info("unreadable pictures met: %d of %d", len(self.batches.unreadable), len(self.batches))
 
