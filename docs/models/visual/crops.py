@@ -40,7 +40,7 @@ def main() -> None:
             left, top = x * (SIDE + GAP), y * (SIDE + CAPTION + GAP)
             page.paste(Image.fromarray(crop), (left, top))
             draw.multiline_text((left + 2, top + SIDE + 1), caption, "black", font, spacing=1)
-    page.save(flags.page, quality=90)
+    page.save(flags.page, quality=80)
 
 
 def score_of(picture: np.ndarray, decoded: np.ndarray) -> float:
