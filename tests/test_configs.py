@@ -27,6 +27,7 @@ for line in sys.stdin:
         os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT), 2)
         sys.argv = ["train.py", *flags]
         runpy.run_path("train.py", run_name="__main__")
+        os._exit(99)  # it exits itself
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 

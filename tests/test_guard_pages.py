@@ -144,7 +144,7 @@ def convolutions(batch, height, width, channels, features, factor, precise):
 
 
 @settings(max_examples=60, deadline=None, database=None)
-@given(st.integers(1, 600), SIZE, SIZE, st.booleans(), st.booleans(), st.integers(0, 5))
+@given(st.integers(1, 600), SIZE, SIZE, st.booleans(), st.booleans(), st.integers(0, 7))
 def products(positions, channels, features, two, with_residual, function):
     xs = [drawn(positions, channels)] * (1 + two)
     kernel, bias = drawn(len(xs) * channels, features), drawn(features)
@@ -155,7 +155,7 @@ def products(positions, channels, features, two, with_residual, function):
     square = np.abs(drawn(channels, channels))
     for inverse in (False, True):
         check(f"gdn {size}", kernels.gdn, xs[0], square, np.ones(channels, np.float32), xs[0], inverse)
-    name = ("GELU", "GATE", "TANH", "EXP", "LOG", "FUSED")[function]
+    name = ("GELU", "GATE", "TANH", "EXP", "LOG", "FUSED", "RELU", "SUM_RELU")[function]
     check(f"{name} {size}", kernels._pointwise, name, *[np.abs(xs[0]) + np.float32(0.1)] * 3)
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from tcm_jax import ops
 from tcm_jax.errors import ImageError
 from tcm_jax.images.ssimulacra2 import MIN_SIDE, ssimulacra2
 
@@ -43,9 +44,17 @@ def test_scores_are_those_of_the_package(image, quality):
     assert ssimulacra2(*floats(image, distorted)) == pytest.approx([score], abs=0.01)
 
 
-def test_jax_gives_what_numpy_gives():
-    a, b = pair(60)
-    assert jax.jit(ssimulacra2)(a, b) == pytest.approx(ssimulacra2(a, b), abs=2e-3)
+@pytest.mark.parametrize("way", ["XLA", "kernels"])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 20), (15, 16), (161, 250)])
+def test_jax_gives_what_numpy_gives(height, width, way):
+    a, b = map(np.concatenate, zip(pair(60, height, width), pair(10, height, width), strict=True))
+    target = ops.search_target("cpu") if way == "kernels" else ops.Target("cpu")
+
+    def scores(a, b):
+        with ops.target(target):
+            return ssimulacra2(a, b)
+
+    assert jax.jit(scores)(a, b) == pytest.approx(ssimulacra2(a, b), abs=2e-3)
 
 
 def test_a_better_picture_scores_higher_and_an_equal_one_100():
@@ -93,16 +102,18 @@ def scores(b, a):
         return ssimulacra2(a, b).sum()
 parts, picture = NamedSharding(mesh, PartitionSpec("batch")), jnp.zeros((4, 15, 15, 3))
 program = jax.jit(jax.grad(scores), in_shardings=(parts, parts), out_shardings=parts).lower(picture, picture).compile()
-print(len(jax.devices()), *re.findall(r" (all-to-all|all-gather)", program.as_text()))
+text = program.as_text()
+print(len(jax.devices()), "tcm_jax_blur" in text, *re.findall(r" (all-to-all|all-gather|all-reduce)", text))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["kernels", "XLA"])
 def test_devices_exchange_nothing(way):
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    environment = os.environ | {"XLA_FLAGS": flags}
     done = subprocess.run([sys.executable, "-c", EXCHANGED, way], env=environment, capture_output=True, text=True)
-    assert done.stdout.split() == ["2"], done.stdout + done.stderr
+    assert done.stdout.split() == ["2", str(way == "kernels")], done.stdout + done.stderr
 
 
 def test_pictures_must_be_alike_and_large_enough():

@@ -24,7 +24,7 @@ def blur(maps: Sequence[jax.Array], taps: tuple[float, ...]) -> list[jax.Array]:
     sums takes twelve times as long as the sums, and where they are fused with others they are computed again and again.
     """
     target = current()
-    if _suits_kernel(maps[0], target):
+    if all(_suits_kernel(x, target) for x in maps):
         return [_by_kernel(x, taps, target.mesh) for x in maps]
     together = jnp.stack(maps, 1)  # the batch stays the first axis, which may be shared among devices
     blurred = _across(_down(together.reshape(-1, *together.shape[2:]), taps), taps)
@@ -51,12 +51,14 @@ _by_kernel.defvjp(lambda x, taps, mesh: (_by_kernel(x, taps, mesh), None), _grad
 
 
 def _down(x, taps):
+    """[B, H, W, C] to [B, H - n + 1, W, C]."""
     windows = _windows(x.reshape(*x.shape[:2], -1), taps)
     blurred = jnp.einsum("tr,bktw->bkrw", _band(taps, 1), windows, precision="highest")
     return blurred.reshape(len(x), -1, *x.shape[2:])[:, : x.shape[1] - len(taps) + 1]
 
 
 def _across(x, taps):
+    """[B, H, W, C] to [B, H, W - n + 1, C]."""
     *rows, columns, channels = x.shape
     windows = _windows(x.reshape(-1, columns, channels), taps)
     blurred = jnp.matmul(windows.reshape(*windows.shape[:2], -1), _band(taps, channels), precision="highest")

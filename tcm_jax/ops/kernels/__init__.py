@@ -320,7 +320,7 @@ def _packed(kernel: jax.Array) -> jax.Array:
     return panels.reshape(*sets, -1, inner, COLUMNS)
 
 
-def _filled(x: jax.Array, multiple: int = 0) -> jax.Array:
+def _filled(x: jax.Array, multiple: int | None = None) -> jax.Array:
     """`x` [..., n] with zeros appended to the last axis up to a multiple of COLUMNS, or another."""
     from tcm_jax.ops.kernels.machine import COLUMNS
 
@@ -329,7 +329,7 @@ def _filled(x: jax.Array, multiple: int = 0) -> jax.Array:
 
 
 def _columns(x: jax.Array, panels: int, width: int) -> jax.Array:
-    """`x` [sets, rows, n] in panels of so many columns, with zeros beyond it: [sets, panels, rows, width]."""
+    """`x` [sets, rows, n] in `panels` panels of `width` columns, with zeros beyond it: [sets, panels, rows, width]."""
     sets, rows, n = x.shape
     if panels == 1 and width == n:
         return x[:, None]

@@ -21,8 +21,8 @@ def scratch_bytes(width: int, channels: int) -> int:
 
 
 @internal
-def _vector(source, distance, taps, count):
-    """The vector of sums at an address, whose terms are `distance` bytes apart."""
+def _weighted_sum(source, distance, taps, count):
+    """The sum of taps[i] times the vector `i * distance` bytes after the address `source`."""
     value = everywhere(float32(0))
     for i in range(count):
         value = fused(everywhere(load_float(taps + 4 * i)), get(source + i * distance), value)
@@ -38,14 +38,14 @@ def blur(frame, part, scratch):
     taps, count = argument(frame, 1), argument_size(frame, 1, 0)
     of_picture = -(-y.height // ROWS_OF_PART)
     picture, first = part // of_picture, part % of_picture * ROWS_OF_PART
-    row, written = 4 * x.width * x.channels, 4 * y.width * y.channels
+    row, row_of_result = 4 * x.width * x.channels, 4 * y.width * y.channels
     down, across = scratch, scratch + row + STEP
     for r in range(first, min(first + ROWS_OF_PART, y.height)):
         source = x.address + (picture * x.height + r) * row
         for at in range(0, row, STEP):
             at = min(at, row - STEP)  # the last vector ends with the row
-            put(_vector(source + at, row, taps, count), down + at)
-        for at in range(0, written, STEP):  # what lies beyond the row is not copied
-            put(_vector(down + at, 4 * x.channels, taps, count), across + at)
-        copy(y.address + (picture * y.height + r) * written, across, written)
+            put(_weighted_sum(source + at, row, taps, count), down + at)
+        for at in range(0, row_of_result, STEP):  # what lies beyond the row is not copied
+            put(_weighted_sum(down + at, 4 * x.channels, taps, count), across + at)
+        copy(y.address + (picture * y.height + r) * row_of_result, across, row_of_result)
     return 0

@@ -6,7 +6,18 @@ from numba import float32
 
 from tcm_jax.ops.kernels.emit import copy, internal
 from tcm_jax.ops.kernels.machine import STEP
-from tcm_jax.ops.kernels.vectors import everywhere, exponent, floor, fused, get, greater, less, power_of_two, put
+from tcm_jax.ops.kernels.vectors import (
+    everywhere,
+    exponent,
+    floor,
+    fused,
+    get,
+    greater,
+    less,
+    power_of_two,
+    put,
+    zero_below,
+)
 from tcm_jax.ops.kernels.xla import argument, argument_size, attribute, places, result
 
 GELU, GATE, TANH, EXP, LOG, FUSED, RELU, SUM_RELU = range(8)
@@ -108,9 +119,9 @@ def _value(function, x, y, z):
     if function == FUSED:
         return fused(x, y, z)
     if function == RELU:
-        return greater(x, zero)
+        return zero_below(x)
     if function == SUM_RELU:
-        return greater(x + y, zero)
+        return zero_below(x + y)
     return exp(fused(x, y, z))
 
 

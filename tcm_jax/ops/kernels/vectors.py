@@ -107,6 +107,17 @@ def less(_, a, b):
 
 
 @intrinsic
+def zero_below(_, a):
+    """The ReLU of each lane: 0 for what is below 0, and all else, not-a-number too, as it is."""
+
+    def emit(context, builder, signature, arguments):
+        zero = ir.Constant(VECTOR, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered("<", arguments[0], zero), zero, arguments[0])
+
+    return vector(vector), emit
+
+
+@intrinsic
 def floor(_, a):
     """Every float rounded down to a whole number."""
     return _by_llvm("floor", 1)
