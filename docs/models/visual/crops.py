@@ -2,9 +2,11 @@
 
     python docs/models/visual/crops.py page.webp PICTURE.png:LEFT,TOP PICTURE.png:LEFT,TOP ...
 
-For each picture a row for each of SCORES. A row is the crop from LEFT, TOP on: the original, the model for the eye at
-the lowest quality with that SSIMULACRA 2, and the other codecs at the lowest quality whose file has at least as many
-bytes. Captions have bytes and SSIMULACRA 2 of the whole picture.
+For each picture a row for each of SCORES. A row is the crop from LEFT, TOP on: the original, the model for the eye at a
+quality from which on SSIMULACRA 2 is at least that (by bisection; 100 where none is), and the other codecs at the
+lowest quality whose file has at least as many bytes. Captions have bytes and SSIMULACRA 2 of the whole picture. The
+pages here are of Kodak's 04:150,230 15:540,90 13:0,100 21:290,60; and of skimage.data.page():0,0, the top 1000x700 of
+docs/report.png at 629e627:20,80, and Kodak's 14:450,288 20:130,190.
 """
 
 import argparse
@@ -44,7 +46,7 @@ def main() -> None:
 
 
 def score_of(picture: np.ndarray, decoded: np.ndarray) -> float:
-    """SSIMULACRA 2 of a uint8 picture."""
+    """SSIMULACRA 2 of `decoded` beside `picture`, uint8 [H, W, 3] each."""
     return float(ssimulacra2(*(x[None].astype(np.float32) / 255 for x in (picture, decoded)))[0])
 
 

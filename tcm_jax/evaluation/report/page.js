@@ -70,8 +70,8 @@ document.querySelectorAll("select.set").forEach((select) => {
   for (const one of DATA.sets) {
     for (const curve of one.curves.filter((curve) => curve.kind === "tcm")) {
       const point = curve.points[Math.floor(curve.points.length / 2)], where = DATA.sets.length > 1 ? `, ${one.name}` : "";
-      const seen = isNumber(point.ssimulacra2), [key, metric] = seen ? ["ssimulacra2", "SSIMULACRA 2"] : ["psnr", "PSNR"];
-      cards.push([fixed(point.bpp, 3), "bpp", `${curve.label}, ${point.label}${where}`], [fixed(point.psnr, 2), "dB", `PSNR${where}`], seen ? [fixed(point.ssimulacra2, 1), "", `SSIMULACRA 2${where}`] : [fixed(point.ms_ssim, 4), "", `MS-SSIM${where}`]);
+      const scored = isNumber(point.ssimulacra2), [key, metric] = scored ? ["ssimulacra2", "SSIMULACRA 2"] : ["psnr", "PSNR"];
+      cards.push([fixed(point.bpp, 3), "bpp", `${curve.label}, ${point.label}${where}`], [fixed(point.psnr, 2), "dB", `PSNR${where}`], scored ? [fixed(point.ssimulacra2, 1), "", `SSIMULACRA 2${where}`] : [fixed(point.ms_ssim, 4), "", `MS-SSIM${where}`]);
       for (const row of one.savings.filter((row) => row.point === `${curve.label}, ${point.label}` && isNumber(row[key]))) cards.push([percent(row[key], 0), "", `${row.codec}, bits at equal ${metric}${where}`]);
     }
   }
