@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tcm_jax import ops
 from tcm_jax.errors import ImageError
 from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr
 
@@ -37,9 +38,15 @@ def test_ms_ssim_is_that_of_pytorch_msssim(height, width, noise, expected, gradi
     assert ms_ssim(a, b) == pytest.approx([expected], abs=1e-6)
     if gradient_norm is None:
         return
-    value, gradient = jax.jit(jax.value_and_grad(lambda b: ms_ssim(a, b).sum()))(b)
-    assert float(value) == pytest.approx(expected, abs=1e-6)
-    assert float(jnp.linalg.norm(gradient)) == pytest.approx(gradient_norm, rel=1e-4)
+    for target in (ops.Target("cpu"), ops.search_target("cpu")):  # by XLA, by the kernel
+
+        def similarity(b, target=target):
+            with ops.target(target):
+                return ms_ssim(a, b).sum()
+
+        value, gradient = jax.jit(jax.value_and_grad(similarity))(b)
+        assert float(value) == pytest.approx(expected, abs=1e-6)
+        assert float(jnp.linalg.norm(gradient)) == pytest.approx(gradient_norm, rel=1e-4)
 
 
 def test_ms_ssim_of_a_batch_is_that_of_each():
