@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,7 @@ GONE = ["--config", "configs/smoke.py", "--config.data.source=folder:gone"]
         ([*GONE, "--workdir="], "ConfigError: the name of a file is empty; a variable of the shell may be unset"),
     ],
 )
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="each is a process made by fork")
 def test_wrong_flags_are_one_sentence(flags, message, run):
     status, errors = run(flags)
     assert status == 1

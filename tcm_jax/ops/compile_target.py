@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from tcm_jax.ops import kernels
 
-# Which of our kernels: none; all, with gradients of maps; those with all gradients (first derivatives), and blur.
+# Which of our kernels: none; all, with gradients of maps; those with all gradients, which are first derivatives.
 KERNELS = ("none", "codec", "training")
 # Names of `precision`, and what JAX calls the products. TPUs take tf32 as three products of bfloat16.
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
