@@ -4,6 +4,7 @@ There each kernel is called as XLA calls it, with every buffer at the end of a p
 start of one after it, and with scratch memory of one content, then of another.
 """
 
+import contextlib
 import ctypes
 import math
 import mmap
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from test_kernels import at_most
 
 from tcm_jax.ops import kernels
+from tcm_jax.ops.kernels import attention, calls, layers, pointwise
 
 STACK = 64 << 10  # bytes
 PAGE = mmap.PAGESIZE
@@ -47,7 +49,7 @@ def pointers(addresses) -> ctypes.Array:
 
 
 class Caller:
-    """Stands for `kernels._call`: calls the kernel itself."""
+    """Stands for `calls.call`: calls the kernel itself."""
 
     def __init__(self, at_end: bool):
         self.at_end = at_end
@@ -110,7 +112,10 @@ def check(name: str, function, *arguments) -> None:
     print(name, flush=True)
     found = []
     for at_end in (True, False):
-        with mock.patch.object(kernels, "_call", Caller(at_end)), mock.patch.object(kernels, "jnp", np):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch.object(calls, "call", Caller(at_end)))
+            for module in (attention, layers):
+                stack.enter_context(mock.patch.object(module, "jnp", np))
             found.append(jax.tree.leaves(function(*arguments)))
     for first, second in zip(*found, strict=True):
         assert np.isfinite(first).all(), name
@@ -156,7 +161,7 @@ def products(positions, channels, features, two, with_residual, function):
     for inverse in (False, True):
         check(f"gdn {size}", kernels.gdn, xs[0], square, np.ones(channels, np.float32), xs[0], inverse)
     name = ("GELU", "GATE", "TANH", "EXP", "LOG", "FUSED", "RELU", "SUM_RELU")[function]
-    check(f"{name} {size}", kernels._pointwise, name, *[np.abs(xs[0]) + np.float32(0.1)] * 3)
+    check(f"{name} {size}", pointwise._pointwise, name, *[np.abs(xs[0]) + np.float32(0.1)] * 3)
 
 
 @settings(max_examples=25, deadline=None, database=None)
