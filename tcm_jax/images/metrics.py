@@ -88,12 +88,11 @@ def squared_error_of_ms_ssim(value: float | jax.Array | np.ndarray) -> float | j
 
 def _similarity(a, b, with_luminance: bool):
     """Mean contrast-structure similarity, times luminance if asked for: [B, H, W, C] -> [B, C]."""
-    mean_a, mean_b, square_a, square_b, product = blurred([a, b, a * a, b * b, a * b])
-    variance_a, variance_b = square_a - mean_a * mean_a, square_b - mean_b * mean_b
-    covariance = product - mean_a * mean_b
-    similarity = (2 * covariance + _C2) / (variance_a + variance_b + _C2)
+    mean_a, mean_b, squares, product = blurred([a, b, a * a + b * b, a * b])
+    squared_means = mean_a * mean_a + mean_b * mean_b
+    similarity = (2 * (product - mean_a * mean_b) + _C2) / (squares - squared_means + _C2)
     if with_luminance:
-        similarity *= (2 * mean_a * mean_b + _C1) / (mean_a * mean_a + mean_b * mean_b + _C1)
+        similarity *= (2 * mean_a * mean_b + _C1) / (squared_means + _C1)
     return similarity.mean((1, 2))
 
 
