@@ -1,10 +1,12 @@
-"""Compiled programs, kept between processes (system/program_cache.py says where).
+"""Programs for each size of picture, kept between processes (system/program_cache.py says where).
 
-JAX's own cache finds what XLA compiled only after tracing and lowering, which takes seconds of Flax for a picture that
-takes half a second. So a `Program` keeps its executables itself, under names that are known without tracing.
+On a CPU with kernels a program is a list of steps (steps.py), elsewhere XLA compiles it. JAX's own cache finds what XLA
+compiled only after tracing and lowering, which takes seconds of Flax for a picture that takes half a second. So a
+`Program` keeps what it made itself, under names that are known without tracing.
 """
 
 import contextlib
+import functools
 import itertools
 import math
 import pickle
@@ -16,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
 from tcm_jax import ops
+from tcm_jax.codec.steps import Steps
 from tcm_jax.system import cache
 from tcm_jax.system.devices import default_device
 from tcm_jax.system.program_cache import kept
@@ -36,6 +40,22 @@ class Parameters:
         self.tree = jax.device_put(tree, device or default_device())
         self.leaves, self.structure = jax.tree.flatten(self.tree)
         (self.device,) = self.leaves[0].devices()
+        self.arranged: dict[str, np.ndarray] = {}  # for the kernels, by `Steps`
+
+    @functools.cached_property
+    def arrays(self) -> list[np.ndarray]:
+        """The leaves for NumPy."""
+        return [np.asarray(leaf) for leaf in self.leaves]
+
+
+class Stepwise:
+    """Steps as a function of parameters and grids, with results of this structure."""
+
+    def __init__(self, steps: Steps, structure: Any):
+        self.steps, self.structure = steps, structure
+
+    def __call__(self, params: Parameters, *grids: Any) -> Any:
+        return jax.tree.unflatten(self.structure, self.steps(params, jax.tree.leaves(grids)))
 
 
 class Executable:
@@ -63,7 +83,7 @@ class Program:
         target: Callable[[str], ops.Target] = ops.codec_target,
     ):
         self.function, self.precise, self.target = function, precise, target
-        self._compiled: dict[Any, Executable] = {}
+        self._compiled: dict[Any, Stepwise | Executable] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -73,7 +93,7 @@ class Program:
     def __call__(self, config: Any, params: Parameters, *args: Any) -> Any:
         return self.executable(config, params, *args)(params, *_grids(args))
 
-    def executable(self, config: Any, params: Parameters, *args: Any) -> Executable:
+    def executable(self, config: Any, params: Parameters, *args: Any) -> Stepwise | Executable:
         """What a call with these arguments runs."""
         static, grids = tuple(arg for arg in args if isinstance(arg, int)), _grids(args)
         leaves, tree = jax.tree.flatten(grids)
@@ -85,19 +105,16 @@ class Program:
                 jax.monitoring.record_event_duration_secs(MADE, time.perf_counter() - start)
         return self._compiled[key]
 
-    def _make(self, key: Any, params: Parameters, grids: Any) -> Executable:
+    def _make(self, key: Any, params: Parameters, grids: Any) -> Stepwise | Executable:
         config, device, static, tree, shapes = key
         target = self.target(device.platform)  # XLA must know the kernels to load a program, too
         function = self.traced(target, config, params.structure, static)
         where = f"{device.platform} {device.client.platform_version} {device.device_kind} {device.id}"
         path = kept(f"{self.function.__name__} {config.to_json()} {where} {target} {static} {tree} {shapes}")
-        if path is None:
-            compiled = jax.jit(function).lower(params.leaves, *grids).compile()
-            return Executable(range(len(params.leaves)), compiled)
         try:
-            return _load(cache.read(path) or b"", device)
+            return _load(cache.read(path) if path else b"", device)
         except Exception:  # not there, or damaged
-            return _make_and_keep(path, device, function, params, grids)
+            return _made(path, device, target, function, params, grids)
 
     def traced(self, target: ops.Target, config: Any, structure: Any, static: tuple[int, ...]) -> Callable[..., Any]:
         """What is compiled for `target`: a function of the parameters' leaves and the grids."""
@@ -113,16 +130,27 @@ def _grids(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(arg for arg in args if not isinstance(arg, int))
 
 
-def _make_and_keep(
-    path: Path,
+def _made(
+    path: Path | None,
     device: jax.Device,
+    target: ops.Target,
     function: Callable[..., Any],
     params: Parameters,
     grids: Any,
-) -> Executable:
-    """Compiles a program, and keeps it if it could be loaded again and run."""
-    used, reduced = _reduced(function, params.leaves, grids)
+) -> Stepwise | Executable:
+    """Makes a program, and keeps it if there is a place for it."""
+    closed, result = jax.make_jaxpr(function, return_shape=True)(params.leaves, *grids)
+    structure = jax.tree.structure(result)
+    if target.kernels == "codec":
+        with contextlib.suppress(NotImplementedError):  # a search's gradients have more than steps
+            stepwise = Stepwise(Steps(closed, len(params.leaves)), structure)
+            if path is not None:
+                cache.write_quietly(path, zlib.compress(pickle.dumps(stepwise)))
+            return stepwise
+    used, reduced = _reduced(closed, len(params.leaves), structure)
     lowered = jax.jit(reduced).lower([params.leaves[i] for i in used], *grids)
+    if path is None:
+        return Executable(used, lowered.compile())
     with _without_jax_cache():
         compiled = lowered.compile()
     try:
@@ -155,12 +183,11 @@ def _without_jax_cache() -> Iterator[None]:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
 
 
-def _reduced(function: Callable[..., Any], leaves: list[Any], grids: Any) -> tuple[list[int], Callable[..., Any]]:
-    """Which of the leaves `function` reads, and the function of those: each costs time when it is loaded."""
+def _reduced(closed: Any, count: int, structure: Any) -> tuple[list[int], Callable[..., Any]]:
+    """Which of `count` leaves a closed jaxpr reads, and the function of those: each costs time when it is loaded."""
     from jax.extend.core import jaxpr_as_fun
 
-    closed, result = jax.make_jaxpr(function, return_shape=True)(leaves, *grids)
-    count, jaxpr = len(leaves), closed.jaxpr
+    jaxpr = closed.jaxpr
     read = {id(var) for var in itertools.chain(jaxpr.outvars, *(equation.invars for equation in jaxpr.eqns))}
     used = [i for i, var in enumerate(jaxpr.invars[:count]) if id(var) in read]
 
@@ -168,13 +195,15 @@ def _reduced(function: Callable[..., Any], leaves: list[Any], grids: Any) -> tup
         every = [None] * count
         for i, leaf in zip(used, leaves, strict=True):
             every[i] = leaf
-        results = jaxpr_as_fun(closed)(*every, *jax.tree.leaves(grids))
-        return jax.tree.unflatten(jax.tree.structure(result), results)
+        return jax.tree.unflatten(structure, jaxpr_as_fun(closed)(*every, *jax.tree.leaves(grids)))
 
     return used, kept_program
 
 
-def _load(data: bytes, device: jax.Device) -> Executable:
+def _load(data: bytes | None, device: jax.Device) -> Stepwise | Executable:
     """A kept program. Like all of the cache folder, it is trusted: machine code is in it."""
-    used, program, arguments, results = pickle.loads(zlib.decompress(data))
+    kept_program = pickle.loads(zlib.decompress(data or b""))
+    if isinstance(kept_program, Stepwise):
+        return kept_program
+    used, program, arguments, results = kept_program
     return Executable(used, deserialize_and_load(program, arguments, results, execution_devices=[device]))

@@ -21,6 +21,7 @@ from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
 from tcm_jax.ops import kernels
 from tcm_jax.weights.weights import Weights
 
+_LEVEL = np.float32(1 / 255)  # of 8 bits; a product, which compilers make of a quotient
 _CHUNK = 1 << 16  # symbols whose likelihoods are computed at a time
 
 precise = functools.partial(Program, precise=True)
@@ -36,7 +37,7 @@ def _apply(config, params, method, *args):
 
 @Program
 def _analysis(config, params, picture, level):
-    return _apply(config, params, "analysis", picture.astype(jnp.float32) / 255, level)
+    return _apply(config, params, "analysis", picture.astype(jnp.float32) * _LEVEL, level)
 
 
 @Program
@@ -59,7 +60,7 @@ def _detailed_synthesis(config, params, y_hat, symbols, level):
 
 @Program
 def _detail_analysis(config, params, picture, y_hat, level):
-    x = picture.astype(jnp.float32) / 255
+    x = picture.astype(jnp.float32) * _LEVEL
     return _apply(config, params, "detail_analysis", x, jnp.concatenate(y_hat, axis=-1), level)
 
 

@@ -8,7 +8,6 @@ decoder will have, so the means are zero and only scales are predicted (docs/exp
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tcm_jax import ops
 from tcm_jax.entropy.gaussian import SCALE_MIN
@@ -63,7 +62,7 @@ class Detail(nn.Module):
             for inverse, symbols in zip(self.inverse_gain, earlier, strict=False)
         ]
         logarithm = self.scale_transforms[i](jnp.concatenate([context, *seen], axis=-1))
-        return self.gain[i](ops.exp(logarithm) * np.float32(1 / 255), level)
+        return self.gain[i](ops.exp(logarithm), level, 1 / 255)
 
 
 def magnitudes(symbols: jax.Array, sigma: jax.Array, inverse_gain) -> jax.Array:

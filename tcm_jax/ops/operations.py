@@ -140,8 +140,8 @@ _MULTIPLY_ADD = _both_ways(lambda x, y, z: x * y + z, kernels.multiply_add)
 _GATE = _both_ways(lambda x, logits, residual: x * jax.nn.sigmoid(logits) + residual, kernels.gate)
 
 
-def gain(x: jax.Array, log_gains: jax.Array, level: jax.Array) -> jax.Array:
-    """A map [B, H, W, C] times the gains of its `level`, float [B] in 0 .. levels - 1.
+def gain(x: jax.Array, log_gains: jax.Array, level: jax.Array, scale: float = 1.0) -> jax.Array:
+    """A map [B, H, W, C] times `scale` and the gains of its `level`, float [B] in 0 .. levels - 1.
 
     `log_gains` [levels, C]; between two levels the logarithms are interpolated linearly.
     """
@@ -153,6 +153,8 @@ def gain(x: jax.Array, log_gains: jax.Array, level: jax.Array) -> jax.Array:
         factor = kernels.exp(jnp.broadcast_to(share, low.shape), high - low, low)
     else:
         factor = jnp.exp((1 - share) * low + share * high)
+    if scale != 1:
+        factor *= np.float32(scale)
     return x * factor[:, None, None].astype(x.dtype)
 
 

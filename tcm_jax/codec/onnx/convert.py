@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 from jax.extend.core import Literal
 
+from tcm_jax.codec.jaxprs import function_of
 from tcm_jax.codec.onnx import layout  # noqa: F401 - has rules
 from tcm_jax.codec.onnx.arithmetic import FUNCTIONS
 from tcm_jax.codec.onnx.graph import Graph, Value
 from tcm_jax.codec.onnx.rules import RULES, SAME, folded
-
-# Primitives that run a function once, and the parameters that it may be.
-_CALLS = {"pjit", "jit", "closed_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
-_FUNCTIONS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
 def convert(closed: Any, parameters: Sequence[np.ndarray], inputs: Sequence[str], outputs: Sequence[str]) -> Any:
@@ -56,9 +53,7 @@ def _run(graph: Graph, closed: Any, values: Sequence[Value]) -> list[Value]:
 
 
 def _lowered(graph: Graph, equation: Any, values: list[Value]) -> list[Value]:
-    name, inner = equation.primitive.name, None
-    if name in _CALLS:
-        inner = next(equation.params[key] for key in _FUNCTIONS if hasattr(equation.params.get(key), "jaxpr"))
+    name, inner = equation.primitive.name, function_of(equation)
     if inner is not None and (rule := FUNCTIONS.get(equation.params.get("name", ""))):
         return [rule(graph, equation, values)]
     if inner is not None:

@@ -16,7 +16,7 @@ class Gain(nn.Module):
     levels: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, level: jax.Array) -> jax.Array:
-        """`level` float [B], 0 .. levels - 1; any real position between."""
+    def __call__(self, x: jax.Array, level: jax.Array, scale: float = 1.0) -> jax.Array:
+        """`level` float [B], 0 .. levels - 1; any real position between. `scale` multiplies all factors."""
         log_gains = self.param("log_gain", nn.initializers.zeros_init(), (self.levels, x.shape[-1]))
-        return ops.gain(x, log_gains, level)
+        return ops.gain(x, log_gains, level, scale)

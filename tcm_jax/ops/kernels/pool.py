@@ -1,47 +1,30 @@
 """The work of a custom call, shared among the threads of XLA's own pool."""
 
 import ctypes
-from ctypes import c_int64
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from tcm_jax.ops.kernels import frame as c
 from tcm_jax.ops.kernels import xla
 from tcm_jax.ops.kernels.emit import WORD, call, fetch_add, function, internal, load, load_shared, store
 from tcm_jax.ops.kernels.handlers import TABLE
 
 _ALIGNMENT = 64  # bytes, of scratch memory
 
-
-class _Job(ctypes.Structure):
-    """What the threads of one call share. Whoever leaves it last frees it."""
-
-    _fields_ = (
-        ("users", c_int64),  # threads that may still read it
-        ("taken", c_int64),  # parts that a thread has begun
-        ("done", c_int64),
-        ("parts", c_int64),
-        ("frame", c_int64),
-        ("kernel", c_int64),  # address of a C function (call frame, which part, scratch memory)
-        ("scratch", c_int64),  # bytes
-        ("schedule", xla.ThreadPoolScheduleArgs),
-        ("count", xla.ThreadPoolNumThreadsArgs),
-        ("threads", c_int64),  # the answer to `count`
-    )
-
-
-_JOB, _USERS, _TAKEN, _DONE = ctypes.sizeof(_Job), _Job.users.offset, _Job.taken.offset, _Job.done.offset
-_PARTS, _FRAME, _KERNEL, _SCRATCH = _Job.parts.offset, _Job.frame.offset, _Job.kernel.offset, _Job.scratch.offset
-_SCHEDULE, _COUNT, _THREADS = _Job.schedule.offset, _Job.count.offset, _Job.threads.offset
-_SCHEDULE_SIZE, _COUNT_SIZE = ctypes.sizeof(xla.ThreadPoolScheduleArgs), ctypes.sizeof(xla.ThreadPoolNumThreadsArgs)
-_STRUCT_SIZE, _EXTENSION = xla.Buffer.struct_size.offset, xla.Buffer.extension_start.offset  # as in every structure
-_CONTEXT = xla.ThreadPoolScheduleArgs.ctx.offset  # as in ThreadPoolNumThreadsArgs
-_TASK, _DATA = xla.ThreadPoolScheduleArgs.task.offset, xla.ThreadPoolScheduleArgs.data.offset
-_NUM_THREADS = xla.ThreadPoolNumThreadsArgs.num_threads.offset
-_API_SCHEDULE = xla.Api.XLA_FFI_ThreadPool_Schedule.offset
-_API_NUM_THREADS = xla.Api.XLA_FFI_ThreadPool_NumThreads.offset
-_KERNEL_OF_CALL, _PARTS_OF_CALL, _PREPARE_OF_CALL, _SCRATCH_OF_CALL = range(len(xla.COMMON_ATTRIBUTES))
+_JOB, _USERS, _TAKEN, _DONE = ctypes.sizeof(c.Job), c.Job.users.offset, c.Job.taken.offset, c.Job.done.offset
+_PARTS, _FRAME, _KERNEL, _SCRATCH = c.Job.parts.offset, c.Job.frame.offset, c.Job.kernel.offset, c.Job.scratch.offset
+_SCHEDULE, _COUNT, _THREADS = c.Job.schedule.offset, c.Job.count.offset, c.Job.threads.offset
+_SCHEDULE_SIZE, _COUNT_SIZE = ctypes.sizeof(c.ThreadPoolScheduleArgs), ctypes.sizeof(c.ThreadPoolNumThreadsArgs)
+# As in every structure.
+_STRUCT_SIZE, _EXTENSION = c.Buffer.struct_size.offset, c.Buffer.extension_start.offset
+_CONTEXT = c.ThreadPoolScheduleArgs.ctx.offset  # as in ThreadPoolNumThreadsArgs
+_TASK, _DATA = c.ThreadPoolScheduleArgs.task.offset, c.ThreadPoolScheduleArgs.data.offset
+_NUM_THREADS = c.ThreadPoolNumThreadsArgs.num_threads.offset
+_API_SCHEDULE = c.Api.XLA_FFI_ThreadPool_Schedule.offset
+_API_NUM_THREADS = c.Api.XLA_FFI_ThreadPool_NumThreads.offset
+_KERNEL_OF_CALL, _PARTS_OF_CALL, _PREPARE_OF_CALL, _SCRATCH_OF_CALL = range(len(c.COMMON_ATTRIBUTES))
 
 
 @intrinsic

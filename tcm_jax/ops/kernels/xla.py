@@ -1,102 +1,30 @@
-"""What XLA gives a custom call, read by Numba's functions: XLA's `xla/ffi/api/c_api.h`, version 0, without its prefix.
+"""What XLA gives a custom call (frame.py), read by Numba's functions.
 
 XLA asks a handler for the version that it is made for before it calls it, and refuses another one. An address is an
 int64, as everywhere in the kernels.
 """
 
-import ctypes
-from ctypes import c_int32, c_int64, c_size_t, c_void_p
 from typing import NamedTuple
 
 from numba import types
 from numba.extending import intrinsic
 
+from tcm_jax.ops.kernels import frame as c
 from tcm_jax.ops.kernels.emit import WORD, internal, load, load_float, store, word
 
 MAJOR_VERSION, _MINOR_UNKNOWN = 0, 1
 _METADATA = 1  # the type of the extension by which XLA asks for the version
-# Attributes of every call, which `ffi_call` in __init__.py gives; XLA sorts attributes by name, "_" before letters.
-COMMON_ATTRIBUTES = ("_kernel", "_parts", "_prepare", "_scratch")
-
-
-class _Structure(ctypes.Structure):
-    _fields_ = (("struct_size", c_size_t), ("extension_start", c_void_p))
-
-
-class ApiVersion(_Structure):
-    _fields_ = (("major_version", c_int32), ("minor_version", c_int32))
-
-
-class Api(_Structure):
-    """The beginning of the table of XLA's functions."""
-
-    _fields_ = (
-        ("api_version", ApiVersion),
-        *((name, c_void_p) for name in (
-            "internal_api", "XLA_FFI_Error_Create", "XLA_FFI_Error_GetMessage", "XLA_FFI_Error_Destroy",
-            "XLA_FFI_Handler_Register", "XLA_FFI_Stream_Get", "XLA_FFI_Type_Register", "XLA_FFI_ExecutionContext_Get",
-            "XLA_FFI_State_Set", "XLA_FFI_State_Get", "XLA_FFI_DeviceMemory_Allocate", "XLA_FFI_DeviceMemory_Free",
-            "XLA_FFI_ThreadPool_Schedule", "XLA_FFI_ThreadPool_NumThreads",
-        )),
-    )  # fmt: skip
-
-
-class ExtensionBase(ctypes.Structure):
-    _fields_ = (("struct_size", c_size_t), ("type", c_int32), ("next", c_void_p))
-
-
-class Metadata(ctypes.Structure):
-    _fields_ = (("struct_size", c_size_t), ("api_version", ApiVersion))
-
-
-class MetadataExtension(ctypes.Structure):
-    _fields_ = (("extension_base", ExtensionBase), ("metadata", c_void_p))
-
-
-class Buffer(_Structure):
-    _fields_ = (("dtype", c_int32), ("data", c_void_p), ("rank", c_int64), ("dims", c_void_p))
-
-
-class Scalar(ctypes.Structure):
-    _fields_ = (("dtype", c_int32), ("value", c_void_p))
-
-
-class Args(_Structure):
-    _fields_ = (("size", c_int64), ("types", c_void_p), ("args", c_void_p))
-
-
-class Rets(_Structure):
-    _fields_ = (("size", c_int64), ("types", c_void_p), ("rets", c_void_p))
-
-
-class Attrs(_Structure):
-    _fields_ = (("size", c_int64), ("types", c_void_p), ("names", c_void_p), ("attrs", c_void_p))
-
-
-class CallFrame(_Structure):
-    _fields_ = (
-        ("api", c_void_p), ("ctx", c_void_p), ("stage", c_int32), ("args", Args), ("rets", Rets), ("attrs", Attrs),
-    )  # fmt: skip
-
-
-class ThreadPoolScheduleArgs(_Structure):
-    _fields_ = (("ctx", c_void_p), ("task", c_void_p), ("data", c_void_p))
-
-
-class ThreadPoolNumThreadsArgs(_Structure):
-    _fields_ = (("ctx", c_void_p), ("num_threads", c_void_p))
-
 
 # Offsets in bytes: Numba takes numbers from a module, not structures.
-_EXTENSION, _API, _CONTEXT = CallFrame.extension_start.offset, CallFrame.api.offset, CallFrame.ctx.offset
-_ARGUMENTS = CallFrame.args.offset + Args.args.offset
-_RESULTS = CallFrame.rets.offset + Rets.rets.offset
-_ATTRIBUTES = CallFrame.attrs.offset + Attrs.attrs.offset
-_DATA, _DIMENSIONS, _VALUE = Buffer.data.offset, Buffer.dims.offset, Scalar.value.offset
-_TYPE, _METADATA_OF_EXTENSION = ExtensionBase.type.offset, MetadataExtension.metadata.offset
+_EXTENSION, _API, _CONTEXT = c.CallFrame.extension_start.offset, c.CallFrame.api.offset, c.CallFrame.ctx.offset
+_ARGUMENTS = c.CallFrame.args.offset + c.Args.args.offset
+_RESULTS = c.CallFrame.rets.offset + c.Rets.rets.offset
+_ATTRIBUTES = c.CallFrame.attrs.offset + c.Attrs.attrs.offset
+_DATA, _DIMENSIONS, _VALUE = c.Buffer.data.offset, c.Buffer.dims.offset, c.Scalar.value.offset
+_TYPE, _METADATA_OF_EXTENSION = c.ExtensionBase.type.offset, c.MetadataExtension.metadata.offset
 # Both numbers of a version are read and written as one word.
-_API_VERSION = Api.api_version.offset + ApiVersion.major_version.offset
-_METADATA_VERSION = Metadata.api_version.offset + ApiVersion.major_version.offset
+_API_VERSION = c.Api.api_version.offset + c.ApiVersion.major_version.offset
+_METADATA_VERSION = c.Metadata.api_version.offset + c.ApiVersion.major_version.offset
 
 
 @internal
@@ -184,7 +112,7 @@ def attribute(_, frame, place):
 
 def places(*names: str) -> tuple[int, ...]:
     """Places of a kernel's own attributes, all of which are named, for `attribute`."""
-    return tuple(len(COMMON_ATTRIBUTES) + sorted(names).index(name) for name in names)
+    return tuple(len(c.COMMON_ATTRIBUTES) + sorted(names).index(name) for name in names)
 
 
 @internal

@@ -1,0 +1,144 @@
+"""JAX's primitives as operations of NumPy and of the kernels, with the bits that XLA gives on a CPU."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tcm_jax.ops.kernels import direct
+
+Operation = tuple[Callable[..., Any], dict[str, Any]]  # a function of arrays and what else it takes; both are pickled
+_CUSTOM_CALL = "tcm_jax_"  # what the names of kernels begin with
+
+
+def operation_of(equation: Any) -> Operation:
+    """What computes an equation's results, one array or a list. Raises NotImplementedError for what is not known."""
+    name, params = equation.primitive.name, equation.params
+    shapes = [variable.aval.shape for variable in equation.invars]
+    floats = all(variable.aval.dtype == np.float32 for variable in equation.invars)
+    if name in _PLAIN and (floats or name not in _OF_FLOATS):
+        return _PLAIN[name], {}
+    if name in _RULES and (found := _RULES[name](params, shapes, equation.outvars)) is not None:
+        return found
+    raise NotImplementedError(f"JAX's {name} is no step of a program: {equation}")
+
+
+_PLAIN: dict[str, Callable[..., Any]] = {
+    "abs": np.abs, "add": np.add, "and": np.logical_and, "div": np.divide, "eq": np.equal, "floor": np.floor,
+    "lt": np.less, "max": np.maximum, "min": np.minimum, "mul": np.multiply, "ne": np.not_equal, "rem": np.fmod,
+    "sign": np.sign, "sub": np.subtract,
+}  # fmt: skip
+_OF_FLOATS = ("div",)  # of integers it is another operation
+
+
+def select(which: np.ndarray, no: np.ndarray, yes: np.ndarray) -> np.ndarray:
+    """`yes` where a bool is true, else `no`."""
+    return np.where(which, yes, no)
+
+
+def square(x: np.ndarray) -> np.ndarray:
+    """x times itself."""
+    return x * x
+
+
+def convert(x: np.ndarray, dtype: str) -> np.ndarray:
+    """Numbers of another type."""
+    return x.astype(dtype, copy=False)
+
+
+def broadcast(x: np.ndarray, unit: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """A view with repeated axes; `unit` is its shape with 1 for them."""
+    return np.broadcast_to(x.reshape(unit), shape)
+
+
+def reshape(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The same values in another shape."""
+    return x.reshape(shape)
+
+
+def transpose(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """A view with axes in another order."""
+    return x.transpose(axes)
+
+
+def concatenate(*xs: np.ndarray, axis: int) -> np.ndarray:
+    """Arrays side by side."""
+    return np.concatenate(xs, axis)
+
+
+def split(x: np.ndarray, at: tuple[int, ...], axis: int) -> list[np.ndarray]:
+    """Views of what lies between the places `at` of an axis."""
+    return np.split(x, at, axis)
+
+
+def cut(x: np.ndarray, at: tuple[slice, ...]) -> np.ndarray:
+    """A view of a part."""
+    return x[at]
+
+
+def rows(x: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Entries of the first axis, at an index [..., 1]."""
+    return x[index[..., 0]]
+
+
+def numbers(shape: tuple[int, ...], axis: int, dtype: str) -> np.ndarray:
+    """0, 1, ... along an axis."""
+    along = [1] * len(shape)
+    along[axis] = shape[axis]
+    return np.broadcast_to(np.arange(shape[axis], dtype=dtype).reshape(along), shape)
+
+
+def _broadcast(params, shapes, _):
+    unit = [1] * len(params["shape"])
+    for size, axis in zip(shapes[0], params["broadcast_dimensions"], strict=True):
+        unit[axis] = size
+    return broadcast, {"unit": tuple(unit), "shape": tuple(params["shape"])}
+
+
+def _gather(params, shapes, _):
+    numbers, (table, index) = params["dimension_numbers"], shapes
+    of_rows = (
+        tuple(numbers.collapsed_slice_dims) == tuple(numbers.start_index_map) == (0,)
+        and tuple(numbers.offset_dims) == tuple(range(len(index) - 1, len(index) + len(table) - 2))
+        and tuple(params["slice_sizes"]) == (1, *table[1:])
+        and index[-1] == 1
+    )
+    return (rows, {}) if of_rows else None
+
+
+def _slice(params, shapes, _):
+    strides = params["strides"] or (1,) * len(shapes[0])
+    return cut, {"at": tuple(map(slice, params["start_indices"], params["limit_indices"], strides))}
+
+
+def _split(params, *_):
+    return split, {"at": tuple(int(place) for place in np.cumsum(params["sizes"])[:-1]), "axis": params["axis"]}
+
+
+def _kernel(params, shapes, results):
+    if not params["target_name"].startswith(_CUSTOM_CALL):
+        return None
+    attributes = tuple((name, int(value)) for name, value in params["attributes"])
+    return direct.call, {"frame": direct.Frame(tuple(shapes), tuple(v.aval.shape for v in results), attributes)}
+
+
+# Of an equation's parameters, the shapes of its inputs and its results: an operation, None where it is not known.
+_RULES: dict[str, Callable[..., Operation | None]] = {
+    "broadcast_in_dim": _broadcast,
+    "concatenate": lambda params, *_: (concatenate, {"axis": params["dimension"]}),
+    "convert_element_type": lambda params, *_: (convert, {"dtype": str(params["new_dtype"])}),
+    "ffi_call": _kernel,
+    "gather": _gather,
+    "integer_pow": lambda params, *_: (square, {}) if params["y"] == 2 else None,
+    "iota": lambda params, *_: (
+        numbers,
+        {"shape": tuple(params["shape"]), "axis": params["dimension"], "dtype": str(params["dtype"])},
+    ),
+    "reshape": lambda params, *_: (reshape, {"shape": tuple(params["new_sizes"])}),
+    "round": lambda params, *_: (np.rint, {}) if int(params["rounding_method"]) == 1 else None,
+    "select_n": lambda params, shapes, _: (select, {}) if len(shapes) == 3 else None,
+    "slice": _slice,
+    "split": _split,
+    "squeeze": lambda params, shapes, results: (reshape, {"shape": tuple(results[0].aval.shape)}),
+    "transpose": lambda params, *_: (transpose, {"axes": tuple(params["permutation"])}),
+}

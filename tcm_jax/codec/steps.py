@@ -1,0 +1,144 @@
+"""A traced program as steps of NumPy and of the kernels, for CPUs: nothing is compiled for a size of picture.
+
+Every value has a slot: leaves of the parameters, then grids, constants and results of steps. Steps of parameters alone,
+which arrange weights for the kernels, are done once: their results stay with the parameters, for all sizes.
+"""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tcm_jax.codec.jaxprs import function_of
+from tcm_jax.codec.step_rules import Operation, broadcast, operation_of
+
+_REPEATED = 8  # times that arranged parameters are repeated at most; a Swin block has four sorts of windows
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """An operation on the values of some slots."""
+
+    operation: Operation
+    inputs: tuple[int, ...]
+    results: tuple[int, ...]
+    last: tuple[int, ...] = ()  # slots whose values nobody needs afterwards
+
+    def do(self, values: list[Any]) -> None:
+        """Sets the values of the results."""
+        function, settings = self.operation
+        found = function(*[values[slot] for slot in self.inputs], **settings)
+        for slot, value in zip(self.results, found if isinstance(found, list) else [found], strict=True):
+            values[slot] = value
+        for slot in self.last:
+            values[slot] = None
+
+
+class Steps:
+    """The steps of a closed jaxpr of some leaves of parameters, then of grids.
+
+    Raises NotImplementedError where a primitive is no step.
+    """
+
+    def __init__(self, closed: Any, leaves: int):
+        self._leaves, self._grids = leaves, len(closed.jaxpr.invars) - leaves
+        self._constants: dict[int, np.ndarray] = {}
+        self._slots = leaves + self._grids
+        steps: list[Step] = []
+        self._results = self._added(closed, list(range(self._slots)), steps)
+        self._prepared: dict[int, str] = {}  # slots of what is done once, and names that say what it is
+        self._arranging, rest = self._divided(steps)
+        kept = {*self._constants, *self._prepared, *self._results}
+        self._steps = _with_last_uses(rest, kept)
+
+    def __call__(self, params: Any, grids: Sequence[Any]) -> list[np.ndarray]:
+        """The results for `programs.Parameters` and grids, contiguous and not to be written to."""
+        values: list[Any] = [None] * self._slots
+        for slot, value in self._constants.items():
+            values[slot] = value
+        if any(name not in params.arranged for name in self._prepared.values()):
+            values[: self._leaves] = params.arrays
+            for step in self._arranging:
+                step.do(values)
+            for slot, name in self._prepared.items():
+                params.arranged[name] = np.ascontiguousarray(values[slot])
+            values[: self._leaves] = [None] * self._leaves
+        for slot, name in self._prepared.items():
+            values[slot] = params.arranged[name]
+        values[self._leaves : self._leaves + self._grids] = map(np.asarray, grids)
+        for step in self._steps:
+            step.do(values)
+        return [_read_only(values[slot]) for slot in self._results]
+
+    def _added(self, closed: Any, inputs: list[int], steps: list[Step]) -> list[int]:
+        """The slots of the results of a closed jaxpr, whose steps are appended."""
+        jaxpr = closed.jaxpr
+        known = dict(zip(jaxpr.invars, inputs, strict=True))
+        known |= dict(zip(jaxpr.constvars, map(self._constant, closed.consts), strict=True))
+
+        def slot_of(atom: Any) -> int:
+            return self._constant(np.asarray(atom.val, atom.aval.dtype)) if hasattr(atom, "val") else known[atom]
+
+        for equation in jaxpr.eqns:
+            slots, inner = [slot_of(atom) for atom in equation.invars], function_of(equation)
+            if inner is not None:
+                results = self._added(inner, slots, steps)
+            else:
+                results = [self._slot() for _ in equation.outvars]
+                steps.append(Step(operation_of(equation), tuple(slots), tuple(results)))
+            known.update(zip(equation.outvars, results, strict=True))
+        return [slot_of(atom) for atom in jaxpr.outvars]
+
+    def _slot(self) -> int:
+        self._slots += 1
+        return self._slots - 1
+
+    def _constant(self, value: Any) -> int:
+        slot = self._slot()
+        self._constants[slot] = np.asarray(value)
+        return slot
+
+    def _divided(self, steps: list[Step]) -> tuple[list[Step], list[Step]]:
+        """(the steps of parameters alone, the others)."""
+        names = {slot: f"leaf {slot}" for slot in range(self._leaves)}
+        constants = {slot: f"{x.dtype} {x.shape} {x.tobytes().hex()}" for slot, x in self._constants.items()}
+        arranging: list[Step] = []
+        rest: list[Step] = []
+        for step in steps:
+            said = [names.get(slot) or constants.get(slot) for slot in step.inputs]
+            of_parameters = any(slot in names for slot in step.inputs) and None not in said
+            if not of_parameters or _spreads(step):
+                rest.append(step)
+                continue
+            arranging.append(step)
+            function, settings = step.operation
+            digest = hashlib.sha256(f"{function.__name__} {settings} {said}".encode()).hexdigest()
+            names |= {slot: f"{digest} {i}" for i, slot in enumerate(step.results)}
+        used = {slot for step in rest for slot in step.inputs} | set(self._results)
+        self._prepared = {slot: name for slot, name in names.items() if slot in used}
+        return arranging, rest
+
+
+def _spreads(step: Step) -> bool:
+    """Whether a step repeats parameters over a map: its result is a view, which is not to be kept for each size."""
+    function, settings = step.operation
+    return function is broadcast and math.prod(settings["shape"]) > _REPEATED * math.prod(settings["unit"])
+
+
+def _with_last_uses(steps: list[Step], kept: set[int]) -> list[Step]:
+    """The steps, each with the slots that it uses last; values of those `kept` stay."""
+    found, seen = [], set(kept)
+    for step in reversed(steps):
+        last = {*step.inputs, *step.results} - seen
+        seen |= last
+        found.append(dataclasses.replace(step, last=tuple(last)))
+    return found[::-1]
+
+
+def _read_only(value: np.ndarray) -> np.ndarray:
+    value = np.ascontiguousarray(value).view()
+    value.flags.writeable = False
+    return value

@@ -1,0 +1,136 @@
+"""The kernels called on NumPy's arrays as XLA's custom calls call them, without XLA, on threads of our own."""
+
+import ctypes
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from tcm_jax.ops.kernels import handlers
+from tcm_jax.ops.kernels.frame import COMMON_ATTRIBUTES, Args, Attrs, Buffer, CallFrame, Job, Rets, Scalar
+
+_WORD = 8  # bytes
+_NEVER = 1 << 40  # more users of a job than leave it: C must not free what is Python's
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """A call of a kernel but for its arrays: shapes of float32, and attributes as `calls.call` gives them to XLA."""
+
+    arguments: tuple[Shape, ...]
+    results: tuple[Shape, ...]
+    attributes: tuple[tuple[str, int], ...]
+
+    @functools.cached_property
+    def common(self) -> tuple[int, ...]:
+        """(number of the kernel, parts, parts of the kernel before it, bytes of scratch memory)."""
+        attributes = dict(self.attributes)
+        return tuple(attributes[name] for name in COMMON_ATTRIBUTES)
+
+    @functools.cached_property
+    def layout(self) -> "_Layout":
+        """The call as C reads it."""
+        return _Layout(self)
+
+
+class _Layout:
+    """A call frame in int64 words. `pointers` are the places of addresses, relative to the first word."""
+
+    def __init__(self, frame: Frame):
+        self.words: list[int] = [0] * (ctypes.sizeof(CallFrame) // _WORD)
+        self.pointers: list[int] = []
+        self.arrays: list[int] = []  # places of the addresses of arguments, then of results
+        self._table(CallFrame.args.offset + Args.args.offset, [self._buffer(shape) for shape in frame.arguments])
+        self._table(CallFrame.rets.offset + Rets.rets.offset, [self._buffer(shape) for shape in frame.results])
+        scalars = [self._scalar(value) for _, value in sorted(frame.attributes)]
+        self._table(CallFrame.attrs.offset + Attrs.attrs.offset, scalars)
+        self.words, self.pointers = np.array(self.words, np.int64), np.array(self.pointers)  # type: ignore[assignment]
+
+    def _structure(self, kind: Any) -> int:
+        self.words += [0] * (ctypes.sizeof(kind) // _WORD)
+        return len(self.words) - ctypes.sizeof(kind) // _WORD
+
+    def _point(self, place: int, to: int) -> None:
+        self.words[place] = _WORD * to
+        self.pointers.append(place)
+
+    def _table(self, offset: int, structures: list[int]) -> None:
+        self._point(offset // _WORD, len(self.words))
+        first = len(self.words)
+        self.words += [0] * len(structures)
+        for place, structure in enumerate(structures, first):
+            self._point(place, structure)
+
+    def _buffer(self, shape: Shape) -> int:
+        structure = self._structure(Buffer)
+        self.arrays.append(structure + Buffer.data.offset // _WORD)
+        self._point(structure + Buffer.dims.offset // _WORD, len(self.words))
+        self.words += shape
+        return structure
+
+    def _scalar(self, value: int) -> int:
+        structure = self._structure(Scalar)
+        self._point(structure + Scalar.value.offset // _WORD, len(self.words))
+        self.words.append(value)
+        return structure
+
+
+def call(*arguments: np.ndarray, frame: Frame) -> list[np.ndarray]:
+    """The results of a kernel, float32; the arguments have the shapes that the frame names, float32 too."""
+    arrays = [np.ascontiguousarray(array) for array in arguments]
+    arrays += [np.empty(shape, np.float32) for shape in frame.results]
+    layout, (kernel, parts, prepare, scratch) = frame.layout, frame.common
+    words = layout.words.copy()  # type: ignore[attr-defined]
+    words[layout.pointers] += _address(words)
+    words[layout.arrays] = [_address(array) for array in arrays]
+    table = handlers.register()[0]
+    if prepare:
+        _run(table[kernel - 1], prepare, scratch, words, arrays)
+    _run(table[kernel], parts, scratch, words, arrays)
+    return arrays[len(arguments) :]
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _run(kernel: int, parts: int, scratch: int, words: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
+    """Has all parts of a call done by as many threads as there are cores, and waits for them."""
+    job = Job(users=_NEVER, parts=parts, frame=_address(words), kernel=kernel, scratch=scratch)
+    # A thread that is late holds what it reads, even where this one was interrupted.
+    helpers = [_threads().submit(_work, job, words, arrays) for _ in range(min(_cores(), parts) - 1)]
+    _work(job)
+    for helper in helpers:
+        if not helper.cancel():
+            helper.result()
+
+
+def _work(job: Job, *_held: Any) -> None:
+    _task()(ctypes.addressof(job))
+
+
+@functools.cache
+def _task() -> Callable[[int], int]:
+    """`pool.task`, which does one part of a job after the other until all are begun."""
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(handlers.register()[0][0])
+
+
+@functools.cache
+def _cores() -> int:
+    """Cores that this process may use, as XLA counts them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_cores(), "tcm_jax kernels")
+
+
+if hasattr(os, "register_at_fork"):  # threads do not live on in a child
+    os.register_at_fork(after_in_child=_threads.cache_clear)
