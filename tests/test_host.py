@@ -149,7 +149,7 @@ from tcm_jax.model.config import reference_config
 first, second = jax.devices()
 with jax.default_device(second):
     params = Parameters({"factor": np.float32(2)})
-program = Program(lambda config, params, x: params["factor"] * x)
+program = Program(lambda config, params, x: params["factor"] * (x @ x))  # which XLA compiles
 for host in (first, second):
     with jax.default_device(host):
         (used,) = program(reference_config(64), params, np.ones(3, np.float32)).devices()

@@ -82,22 +82,20 @@ def test_a_processor_that_does_not_fuse(features, machine, fused, monkeypatch):
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 def test_structures_are_those_of_xla_s_header(tmp_path):
-    from tcm_jax.ops.kernels import xla
+    from tcm_jax.ops.kernels import frame, xla
 
-    structures = {
-        "Api_Version": xla.ApiVersion, "Api": xla.Api, "Extension_Base": xla.ExtensionBase, "Metadata": xla.Metadata,
-        "Metadata_Extension": xla.MetadataExtension, "Buffer": xla.Buffer, "Scalar": xla.Scalar, "Args": xla.Args,
-        "Rets": xla.Rets, "Attrs": xla.Attrs, "CallFrame": xla.CallFrame,
-        "ThreadPool_Schedule_Args": xla.ThreadPoolScheduleArgs,
-        "ThreadPool_NumThreads_Args": xla.ThreadPoolNumThreadsArgs,
-    }  # fmt: skip
+    names = (
+        "Api_Version", "Api", "Extension_Base", "Metadata", "Metadata_Extension", "Buffer", "Scalar", "Args", "Rets",
+        "Attrs", "CallFrame", "ThreadPool_Schedule_Args", "ThreadPool_NumThreads_Args",
+    )  # fmt: skip
+    structures = {name: getattr(frame, name.replace("_", "")) for name in names}
     called = {"api_version", "XLA_FFI_ThreadPool_Schedule", "XLA_FFI_ThreadPool_NumThreads"}  # others were renamed
     offsets = [
         (f"struct XLA_FFI_{name}" if name != "Scalar" else "XLA_FFI_Scalar", field, getattr(ours, field).offset)
         for name, ours in structures.items()
         for base in ours.__mro__
         for field, *_ in vars(base).get("_fields_", ())
-        if ours is not xla.Api or field in called
+        if ours is not frame.Api or field in called
     ]
     assert len(offsets) > 40
     lines = [f'_Static_assert(offsetof({kind}, {field}) == {at}, "{field}");' for kind, field, at in offsets]
@@ -111,8 +109,8 @@ def test_structures_are_those_of_xla_s_header(tmp_path):
 
 
 def test_attributes_have_the_places_that_names_sort_to():
-    from tcm_jax.ops.kernels import xla
+    from tcm_jax.ops.kernels import frame, xla
 
     assert xla.places("window", "head_dim") == (5, 4)
-    names = (*xla.COMMON_ATTRIBUTES, "a", "factor")
+    names = (*frame.COMMON_ATTRIBUTES, "a", "factor")
     assert sorted(names) == list(names)
