@@ -15,7 +15,7 @@ from PIL import Image
 
 from tcm_jax.errors import ConfigError, DataError, StreamError, TcmError, WeightsError
 from tcm_jax.evaluation import command as evaluation
-from tcm_jax.evaluation import results, sweep
+from tcm_jax.evaluation import complexity_table, results, sweep
 from tcm_jax.evaluation.measure import COLUMNS, TcmMeter, quality_of
 from tcm_jax.evaluation.sweep import Point
 from tcm_jax.images.metrics import psnr
@@ -78,7 +78,8 @@ def folder(tmp_path):
 @pytest.fixture
 def disguise(monkeypatch):
     """Makes sweeps use Jpeg; the weights are variable-rate where their path says so."""
-    fresh = {"fixed": weights(), "small": weights(), "variable": weights(levels=4, identity="cd"), None: weights()}
+    fresh = {"fixed": weights(), "small": weights(), "variable": weights(levels=4, identity="cd"), None: weights(),
+             "other": weights(levels=4, identity="ef")}  # fmt: skip
     monkeypatch.setattr(sweep, "loaded_weights", lambda path: fresh[path])
     monkeypatch.setattr(evaluation, "loaded_weights", lambda path: fresh[path])
     monkeypatch.setattr(results, "loaded_weights", lambda path: fresh[path])
@@ -232,6 +233,21 @@ def test_weights_of_one_architecture_are_points_of_one_curve(folder, tmp_path, d
     assert [len(curve["points"]) for curve in curves] == [2, 2, 2]
     assert curves[1]["points"][0]["label"] == "quality 20"
     assert curves[1]["points"][0]["mean"]["bpp"] < curves[1]["points"][1]["mean"]["bpp"]
+
+
+def test_models_of_one_configuration_have_rows_of_their_own(folder, tmp_path, disguise, monkeypatch):
+    monkeypatch.setattr(complexity_table, "REFERENCES", {})
+    monkeypatch.setattr(complexity_table, "_counts", lambda config, folder: {"parameters": config.levels})
+    result = one_set(folder, tmp_path, Point("tcm", 20.0, "variable"), Point("tcm", 20.0, "other"))
+    curves = result["sets"][0]["curves"]
+    for curve, name, seconds in zip(curves, ("a", "b"), (1.0, 2.0), strict=True):
+        curve["name"] = name
+        curve["points"][0]["mean"] |= {"encode_seconds": seconds, "decode_seconds": 3 * seconds}
+    table = complexity_table.complexity_table(evaluation._measured_models(result), None)
+    assert table == [
+        {"name": "a", "parameters": 4, "encode_seconds": 1.0, "decode_seconds": 3.0},
+        {"name": "b", "parameters": 4, "encode_seconds": 2.0, "decode_seconds": 6.0},
+    ]
 
 
 def test_points_that_make_no_sense(disguise):

@@ -147,19 +147,18 @@ def _write_report(args: argparse.Namespace, points: list[Point], result: dict[st
         shown = galleries(args.data, first[len(first) // 2], args.codecs, cache, args.report_pictures,
                           lambda name: status.update(f"pictures of the report: {escape(name)}"))  # fmt: skip
         status.update("counting the work of the networks")
-        rows = complexity_table(_measured_models(args, result), cache)
+        rows = complexity_table(_measured_models(result), cache)
     write_report(args.report, result, shown, rows)
     return args.report
 
 
-def _measured_models(args: argparse.Namespace, result: dict[str, Any]) -> dict[str, Any]:
-    """(configuration, mean seconds and memory of the first data set) by name, for the complexity table."""
-    models = {}
+def _measured_models(result: dict[str, Any]) -> list[tuple[str, Any, dict[str, Any]]]:
+    """(name, configuration, mean seconds of the middle point on the first data set), for the complexity table."""
+    models = []
     for curve in (curve for curve in result["sets"][0]["curves"] if curve["kind"] == "tcm"):
         point = curve["points"][len(curve["points"]) // 2]
         found = {key: point["mean"][key] for key in ("encode_seconds", "decode_seconds")}
-        memory = {"peak_memory_bytes": result["peak_memory_bytes"]}
-        models[curve["name"]] = (loaded_weights(point["weights"]).config, found | memory)
+        models.append((curve["name"], loaded_weights(point["weights"]).config, found))
     return models
 
 
