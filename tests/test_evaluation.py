@@ -154,6 +154,15 @@ def test_a_second_sweep_computes_nothing(folder, tmp_path, disguise, monkeypatch
     assert one_set(folder, tmp_path, *points) | {"compile_seconds": 0} == first | {"compile_seconds": 0}
 
 
+def test_rows_of_another_coder_or_of_more_processes_are_measured(folder, tmp_path, disguise, monkeypatch):
+    """Their seconds are others."""
+    counts, run = [], sweep._run
+    monkeypatch.setattr(sweep, "_run", lambda jobs, _, show: (counts.append(len(jobs)), run(jobs, 1, show))[1])
+    for coder, processes in (("native", 1), ("native", 1), ("tfc", 1), ("native", 2)):
+        one_set(folder, tmp_path, Point("tcm", coder=coder), processes=processes)
+    assert counts == [3, 0, 3, 3]
+
+
 def test_an_interrupted_sweep_goes_on(folder, tmp_path, disguise, monkeypatch):
     points, worked, work = [Point("tcm"), Point("jpeg", 30.0)], [], sweep._measured
 
