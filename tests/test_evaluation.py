@@ -224,6 +224,16 @@ def test_processes_find_the_same(folder, tmp_path):
         assert [e["row"] | seconds for e in entries] == [e["row"] | seconds for e in together[key]]
 
 
+def test_memory_is_that_of_the_device_that_computes(monkeypatch):
+    """A worker's is not always the first."""
+    first, second = (
+        types.SimpleNamespace(memory_stats=lambda peak=peak: {"peak_bytes_in_use": peak}) for peak in (1, 2)
+    )
+    monkeypatch.setattr(sweep.jax, "devices", lambda: [first, second])
+    monkeypatch.setattr(sweep.jax, "device_put", lambda _: types.SimpleNamespace(devices=lambda: [second]))
+    assert sweep.peak_memory()[1] == 2
+
+
 def test_ssimulacra2_is_always_measured(folder, tmp_path):
     worse, better = (
         one_set(folder, tmp_path, Point("jpeg", quality))["sets"][0]["curves"][0]["points"][0]

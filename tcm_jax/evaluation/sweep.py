@@ -31,6 +31,7 @@ from tcm_jax.images.metrics import ms_ssim_db
 from tcm_jax.images.sources import ImageSource
 from tcm_jax.system import signals
 from tcm_jax.system.cache import read_json, remove
+from tcm_jax.system.devices import default_device
 from tcm_jax.system.files import atomic_write, writing
 from tcm_jax.system.memory import peak_resident_bytes
 from tcm_jax.system.process import tune_process
@@ -265,8 +266,8 @@ def _measure(job: _Job, image: np.ndarray) -> tuple[dict[str, Any], float]:
 
 
 def peak_memory() -> tuple[int, int | None]:
-    """Highest resident memory of this process so far, and of its first device where that is counted; bytes."""
-    statistics = jax.devices()[0].memory_stats() or {}
+    """Highest resident memory of this process so far, and of the device it runs on where that is counted; bytes."""
+    statistics = default_device().memory_stats() or {}
     return peak_resident_bytes(), statistics.get("peak_bytes_in_use")
 
 
