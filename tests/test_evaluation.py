@@ -335,6 +335,18 @@ def test_errors_are_one_line(tmp_path, capsys):
         sweep.dataset(str(tmp_path / "none"))
 
 
+def test_an_anchor_that_is_no_curve_is_refused(folder, tmp_path, capsys, disguise):
+    flags = ["--data", str(folder), "--output", str(tmp_path / "out"), "--qualities", "30", "--codecs", "jpeg"]
+    assert evaluation.main([*flags, "--anchor", "avif"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("ConfigError: --anchor 'avif' is no curve of this run; choose from vtm, ")
+    assert printed.err.endswith("tcm-large, test, or name a codec in --codecs too\n")
+    assert printed.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    for anchor in ("jpeg", "test", "tcm-small"):
+        results.check_anchor(anchor, [Point("tcm"), Point("jpeg", 30.0)])
+
+
 def test_the_command_prints_and_writes(folder, tmp_path, capsys, disguise):
     output = tmp_path / "out"
     assert evaluation.main(["--data", str(folder), "--output", str(output), "--qualities", "30"]) == 0

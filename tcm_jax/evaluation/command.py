@@ -112,6 +112,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for spec in args.data:
         dataset(spec)
     points = operating_points(args.weights, args.codecs, args.qualities, args.coder, args.efforts, args.tune)
+    results.check_anchor(args.anchor, points)
     results.make_folder(args.output)  # Before the work, not after an hour of it.
     console = Console(stderr=args.report is not None and descriptor(args.report) == 1)
     _say_rates(args, console)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tcm_jax.errors import TcmError
+from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.evaluation import anchors, bdrate
 from tcm_jax.evaluation.codecs import other_codec
 from tcm_jax.evaluation.measure import COLUMNS
@@ -20,6 +20,15 @@ from tcm_jax.system.names import encoded, printable
 
 QUALITIES = {"psnr": "PSNR", "ms_ssim_db_of_mean": "MS-SSIM (dB)", "ssimulacra2": "SSIMULACRA 2"}
 _PUBLISHED_QUALITIES = {"psnr": "psnr", "ms_ssim_db_of_mean": "ms_ssim_db"}
+
+
+def check_anchor(anchor: str, points: Sequence[Point]) -> None:
+    """Raises ConfigError for an anchor that no published curve has, nor a curve that is measured at `points`."""
+    measured = [model_name(point) if point.codec == "tcm" else point.codec for point in points]
+    names = dict.fromkeys([*anchors.LABELS, *measured])
+    if anchor not in names:
+        raise ConfigError(f"--anchor {anchor!r} is no curve of this run; choose from {', '.join(names)}, or name a "
+                          "codec in --codecs too")  # fmt: skip
 
 
 def build(
