@@ -36,10 +36,11 @@ def build(
 ) -> dict[str, Any]:
     """The result of `sweep.measure_all`.
 
-    {"provenance", "sets": [{"name", "pictures", "curves", "published", "bd_rate"}], "compile_seconds",
+    {"provenance", "sets": [{"name", "spec", "pictures", "curves", "published", "bd_rate"}], "compile_seconds",
     "peak_memory_bytes", "peak_device_memory_bytes"}; a curve is {"name", "label", "settings", "kind", "points"}, a
-    point {"label", "quality", "weights", "model", "images" (rows), "mean"}. `anchor` is the BD-rates' ("vtm", a codec's
-    name); where a data set has no such curve, its first other codec is.
+    point {"label", "quality", "weights", "model", "images" (rows), "mean"}. Two sets may have one name, but not one
+    spec. `anchor` is the BD-rates' ("vtm", a codec's name); where a data set has no such curve, its first other codec
+    is.
     """
     sets = []
     for spec in dict.fromkeys(spec for spec, _ in found):
@@ -48,7 +49,7 @@ def build(
         count = len(next(iter(measured.values())))
         name = short_name(spec)
         shown = [dataclasses.asdict(c) | {"ms_ssim_db": c.ms_ssim_db} for c in anchors.anchors_of(name, count).values()]
-        one = {"name": name, "pictures": count, "curves": curves, "published": shown}
+        one = {"name": name, "spec": spec, "pictures": count, "curves": curves, "published": shown}
         sets.append(one | {"bd_rate": bd_rates(one, anchor, interpolation)})
     entries = [entry for point_entries in found.values() for entry in point_entries]
     device = [entry["device_memory"] for entry in entries if entry["device_memory"]]
