@@ -243,6 +243,14 @@ def test_lambdas(weights):
             lambda_of(dataclasses.replace(weights, metadata=metadata), 1.0)
 
 
+def test_a_layer_has_the_lambda_of_weights_of_one_rate(weights):
+    one_rate = dataclasses.replace(weights, config=dataclasses.replace(weights.config, levels=0), metadata={})
+    assert lambda_at_quality(one_rate, 10_000) == plan.usual_lambda(10_000)
+    assert lambda_at_quality(dataclasses.replace(one_rate, metadata={"lambda": "0.0067"}), 10_000) == pytest.approx(
+        0.0067
+    )
+
+
 def test_effort_0_is_the_plain_encoder(codec):
     plain = codec.compress(IMAGE, MID)
     assert codec.compress(IMAGE, MID, effort=0) == codec.compress(IMAGE, MID, effort=Effort(0, "ms-ssim")) == plain
