@@ -53,7 +53,7 @@ class Jpeg:
     def decompress(self, data):
         return np.array(Image.open(io.BytesIO(data)))
 
-    def encode(self, image, quality=50):
+    def encode(self, image, quality=50, effort=None):
         data = Jpeg.compress(self, image, quality)
         bits = 8 * len(data)
         return Encoded(data, Jpeg.decompress(self, data), bits - 200.0, bits - 160.0, 3, len(data) - 13)
@@ -361,6 +361,12 @@ def test_the_command_prints_and_writes(folder, tmp_path, capsys, disguise):
     printed = capsys.readouterr().out
     assert "BD-rate for PSNR against JPEG 4:2:0 (pchip)" in printed
     assert max(map(len, printed.splitlines()[:20])) <= 80
+
+
+def test_results_of_efforts_name_the_seed(folder, tmp_path, disguise):
+    for efforts, seeds in (("0", "none, nothing is drawn at random"), ("0,1", "efforts 0")):
+        assert evaluation.main(["--data", str(folder), "--output", str(tmp_path / "out"), "--efforts", efforts]) == 0
+        assert f"seeds: {seeds}\n" in (tmp_path / "out" / "results.md").read_text()
 
 
 @pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout")

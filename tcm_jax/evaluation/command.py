@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tcm_jax.codec.annealing import TUNES
-from tcm_jax.codec.effort import Effort
+from tcm_jax.codec.effort import SEED, Effort
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.evaluation import bdrate, results
 from tcm_jax.evaluation.codecs import OTHER_CODECS, other_codec
@@ -122,7 +122,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         found = measure_all(args.data, points, args.output / "cache", args.processes,
                       lambda done, total, name: progress.update(task, completed=done, total=total,
                                                                 description=escape(name)))  # fmt: skip
-    origin = provenance() | {"processes": args.processes}
+    seeds = {"efforts": SEED} if any(point.effort for point in points) else {}
+    origin = provenance(seeds) | {"processes": args.processes}
     result = results.build(found, args.anchor, args.interpolation, origin)
     show(result, console)
     files = results.write(result, args.output)

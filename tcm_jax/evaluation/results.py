@@ -185,10 +185,12 @@ def markdown(result: dict[str, Any]) -> str:
         lines += [f"- {printable(curve['label'])}: {curve['settings']}" for curve in one["curves"]]
         lines += [f"- {printable(note)}" for note in notes(one)]
         lines += ["", *_bd_table(one["bd_rate"])]
-    libraries = ", ".join(f"{name} {version}" for name, version in origin["libraries"].items())
+    libraries, seeds = (
+        ", ".join(f"{name} {value}" for name, value in origin[key].items()) for key in ("libraries", "seeds")
+    )
     lines += ["## Where this comes from", "", f"- tcm_jax {origin['tcm_jax']}, commit {origin['commit']}",
               f"- {origin['device']}; {origin['processor']}; {origin['system']}", f"- {libraries}",
-              f"- {origin['time']}; seeds: {origin['seeds'] or 'none, nothing is drawn at random'}", ""]  # fmt: skip
+              f"- {origin['time']}; seeds: {seeds or 'none, nothing is drawn at random'}", ""]  # fmt: skip
     return "\n".join(lines)
 
 
