@@ -44,7 +44,7 @@ def pixel_limit(monkeypatch):
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
     """Equal programs compile once a session, or once for all sessions that share JAX_COMPILATION_CACHE_DIR."""
-    if jax.__version_info__ < (0, 6):  # see compilation.keep_compiled_programs
+    if jax.__version_info__ < (0, 6):  # see program_cache.keep_compiled_programs
         return
     folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("jax")))
     jax.config.update("jax_compilation_cache_dir", folder)

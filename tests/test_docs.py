@@ -207,6 +207,11 @@ def test_modules_that_the_architecture_names_exist():
     assert set(re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", text("docs/architecture.md"))) <= modules
 
 
+@pytest.mark.parametrize("name", ["picture.py", "teacher.py", "slices.py", "latent_context.py", "byte_reader.py"])
+def test_the_architecture_names_what_one_looks_for(name):
+    assert f"`{name}`" in text("docs/architecture.md")
+
+
 def test_pages_that_the_source_names_exist():
     sources = [
         *(ROOT / "tcm_jax").rglob("*.py"),

@@ -48,7 +48,7 @@ def codec(weights):
     return Codec(weights, coder="native")
 
 
-def searched(codec, picture, level, side=None, seed=0, **settings):
+def searched(codec, picture, level, **settings):
     """(latents before, latents after, what the search returned, its losses)."""
     at, losses = np.array([1.0], np.float32), []
     colour = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=-1)
@@ -57,7 +57,7 @@ def searched(codec, picture, level, side=None, seed=0, **settings):
     before = [part.copy() for part in y]
     settings = {"tune": "psnr"} | settings
     wanted = Effort(level, on_step=lambda done, total, loss: losses.append((done, total, loss)), **settings)
-    found = effort.refine(codec.network, picture, at, lambda_of(codec.weights, 1.0), wanted, y, context, seed=seed)
+    found = effort.refine(codec.network, picture, at, lambda_of(codec.weights, 1.0), wanted, y, context)
     return before, y, found, losses
 
 
@@ -148,8 +148,10 @@ def test_nothing_rounds_between_the_search_and_the_coder(codec, monkeypatch):
     assert np.abs(residual - np.rint(residual)).max() < 1e-3  # each lies where no last bit can flip it
 
 
-def test_a_search_is_deterministic_and_follows_its_seed(codec):
-    first, again, other = (searched(codec, IMAGE, 1, seed=seed)[1] for seed in (0, 0, 1))
+def test_a_search_is_deterministic_and_follows_its_seed(codec, monkeypatch):
+    first, again = (searched(codec, IMAGE, 1)[1] for _ in range(2))
+    monkeypatch.setattr(effort, "SEED", 1)
+    other = searched(codec, IMAGE, 1)[1]
     assert all(map(np.array_equal, first, again))
     assert not all(map(np.array_equal, first, other))
 
@@ -241,6 +243,14 @@ def test_lambdas(weights):
     for metadata in ({}, {"lambda": "0.1"}, {"lambda": "much, more, most"}, {"lambda": LAMBDAS, "distortion": "taste"}):
         with pytest.raises(ConfigError, match="`tcm convert --lambda` writes it"):
             lambda_of(dataclasses.replace(weights, metadata=metadata), 1.0)
+
+
+def test_a_layer_has_the_lambda_of_weights_of_one_rate(weights):
+    one_rate = dataclasses.replace(weights, config=dataclasses.replace(weights.config, levels=0), metadata={})
+    assert lambda_at_quality(one_rate, 10_000) == plan.usual_lambda(10_000)
+    assert lambda_at_quality(dataclasses.replace(one_rate, metadata={"lambda": "0.0067"}), 10_000) == pytest.approx(
+        0.0067
+    )
 
 
 def test_effort_0_is_the_plain_encoder(codec):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tcm_jax.errors import ConfigError, DataError, StreamError, TcmError, WeightsError
 from tcm_jax.evaluation import command as evaluation
-from tcm_jax.evaluation import results, sweep
+from tcm_jax.evaluation import complexity_table, results, sweep
 from tcm_jax.evaluation.measure import COLUMNS, TcmMeter, quality_of
 from tcm_jax.evaluation.sweep import Point
 from tcm_jax.images.metrics import psnr
@@ -53,7 +53,7 @@ class Jpeg:
     def decompress(self, data):
         return np.array(Image.open(io.BytesIO(data)))
 
-    def encode(self, image, quality=50):
+    def encode(self, image, quality=50, effort=None):
         data = Jpeg.compress(self, image, quality)
         bits = 8 * len(data)
         return Encoded(data, Jpeg.decompress(self, data), bits - 200.0, bits - 160.0, 3, len(data) - 13)
@@ -78,7 +78,8 @@ def folder(tmp_path):
 @pytest.fixture
 def disguise(monkeypatch):
     """Makes sweeps use Jpeg; the weights are variable-rate where their path says so."""
-    fresh = {"fixed": weights(), "small": weights(), "variable": weights(levels=4, identity="cd"), None: weights()}
+    fresh = {"fixed": weights(), "small": weights(), "variable": weights(levels=4, identity="cd"), None: weights(),
+             "other": weights(levels=4, identity="ef")}  # fmt: skip
     monkeypatch.setattr(sweep, "loaded_weights", lambda path: fresh[path])
     monkeypatch.setattr(evaluation, "loaded_weights", lambda path: fresh[path])
     monkeypatch.setattr(results, "loaded_weights", lambda path: fresh[path])
@@ -153,6 +154,15 @@ def test_a_second_sweep_computes_nothing(folder, tmp_path, disguise, monkeypatch
     assert one_set(folder, tmp_path, *points) | {"compile_seconds": 0} == first | {"compile_seconds": 0}
 
 
+def test_rows_of_another_coder_or_of_more_processes_are_measured(folder, tmp_path, disguise, monkeypatch):
+    """Their seconds are others."""
+    counts, run = [], sweep._run
+    monkeypatch.setattr(sweep, "_run", lambda jobs, _, show: (counts.append(len(jobs)), run(jobs, 1, show))[1])
+    for coder, processes in (("native", 1), ("native", 1), ("tfc", 1), ("native", 2)):
+        one_set(folder, tmp_path, Point("tcm", coder=coder), processes=processes)
+    assert counts == [3, 0, 3, 3]
+
+
 def test_an_interrupted_sweep_goes_on(folder, tmp_path, disguise, monkeypatch):
     points, worked, work = [Point("tcm"), Point("jpeg", 30.0)], [], sweep._measured
 
@@ -214,6 +224,16 @@ def test_processes_find_the_same(folder, tmp_path):
         assert [e["row"] | seconds for e in entries] == [e["row"] | seconds for e in together[key]]
 
 
+def test_memory_is_that_of_the_device_that_computes(monkeypatch):
+    """A worker's is not always the first."""
+    first, second = (
+        types.SimpleNamespace(memory_stats=lambda peak=peak: {"peak_bytes_in_use": peak}) for peak in (1, 2)
+    )
+    monkeypatch.setattr(sweep.jax, "devices", lambda: [first, second])
+    monkeypatch.setattr(sweep.jax, "device_put", lambda _: types.SimpleNamespace(devices=lambda: [second]))
+    assert sweep.peak_memory()[1] == 2
+
+
 def test_ssimulacra2_is_always_measured(folder, tmp_path):
     worse, better = (
         one_set(folder, tmp_path, Point("jpeg", quality))["sets"][0]["curves"][0]["points"][0]
@@ -232,6 +252,21 @@ def test_weights_of_one_architecture_are_points_of_one_curve(folder, tmp_path, d
     assert [len(curve["points"]) for curve in curves] == [2, 2, 2]
     assert curves[1]["points"][0]["label"] == "quality 20"
     assert curves[1]["points"][0]["mean"]["bpp"] < curves[1]["points"][1]["mean"]["bpp"]
+
+
+def test_models_of_one_configuration_have_rows_of_their_own(folder, tmp_path, disguise, monkeypatch):
+    monkeypatch.setattr(complexity_table, "REFERENCES", {})
+    monkeypatch.setattr(complexity_table, "_counts", lambda config, folder: {"parameters": config.levels})
+    result = one_set(folder, tmp_path, Point("tcm", 20.0, "variable"), Point("tcm", 20.0, "other"))
+    curves = result["sets"][0]["curves"]
+    for curve, name, seconds in zip(curves, ("a", "b"), (1.0, 2.0), strict=True):
+        curve["name"] = name
+        curve["points"][0]["mean"] |= {"encode_seconds": seconds, "decode_seconds": 3 * seconds}
+    table = complexity_table.complexity_table(evaluation._measured_models(result), None)
+    assert table == [
+        {"name": "a", "parameters": 4, "encode_seconds": 1.0, "decode_seconds": 3.0},
+        {"name": "b", "parameters": 4, "encode_seconds": 2.0, "decode_seconds": 6.0},
+    ]
 
 
 def test_points_that_make_no_sense(disguise):
@@ -300,6 +335,18 @@ def test_errors_are_one_line(tmp_path, capsys):
         sweep.dataset(str(tmp_path / "none"))
 
 
+def test_an_anchor_that_is_no_curve_is_refused(folder, tmp_path, capsys, disguise):
+    flags = ["--data", str(folder), "--output", str(tmp_path / "out"), "--qualities", "30", "--codecs", "jpeg"]
+    assert evaluation.main([*flags, "--anchor", "avif"]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("ConfigError: --anchor 'avif' is no curve of this run; choose from vtm, ")
+    assert printed.err.endswith("tcm-large, test, or name a codec in --codecs too\n")
+    assert printed.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    for anchor in ("jpeg", "test", "tcm-small"):
+        results.check_anchor(anchor, [Point("tcm"), Point("jpeg", 30.0)])
+
+
 def test_the_command_prints_and_writes(folder, tmp_path, capsys, disguise):
     output = tmp_path / "out"
     assert evaluation.main(["--data", str(folder), "--output", str(output), "--qualities", "30"]) == 0
@@ -314,6 +361,12 @@ def test_the_command_prints_and_writes(folder, tmp_path, capsys, disguise):
     printed = capsys.readouterr().out
     assert "BD-rate for PSNR against JPEG 4:2:0 (pchip)" in printed
     assert max(map(len, printed.splitlines()[:20])) <= 80
+
+
+def test_results_of_efforts_name_the_seed(folder, tmp_path, disguise):
+    for efforts, seeds in (("0", "none, nothing is drawn at random"), ("0,1", "efforts 0")):
+        assert evaluation.main(["--data", str(folder), "--output", str(tmp_path / "out"), "--efforts", efforts]) == 0
+        assert f"seeds: {seeds}\n" in (tmp_path / "out" / "results.md").read_text()
 
 
 @pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout")

@@ -6,6 +6,8 @@ import io
 import json
 import re
 import shutil
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from PIL import Image
 from tcm_jax.evaluation import command as evaluation
 from tcm_jax.evaluation import complexity_table, sweep
 from tcm_jax.evaluation.analysis.latents import latent_maps
-from tcm_jax.evaluation.report import savings, write_report
+from tcm_jax.evaluation.report import gallery, savings, write_report
 from tcm_jax.images.pictures import write_png
 from tcm_jax.weights.files import save_weights
 
@@ -168,6 +170,34 @@ def test_in_a_browser(made, tmp_path, width, scheme):
     assert data["sets"][0]["pictures"] == 2
 
 
+def test_data_sets_of_one_name_keep_their_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "coder_key", lambda *_: "key")
+    monkeypatch.setattr(gallery, "_codec", lambda *_: None)
+    monkeypatch.setattr(gallery, "_entry", lambda codec, point, codecs, image: dict.fromkeys(gallery._SHOWN))
+    specs = [str(tmp_path / parent / "photos") for parent in "ab"]
+    for seed, spec in enumerate(specs):
+        Path(spec).mkdir(parents=True)
+        write_png(f"{spec}/{seed}.png", photograph(20, 30, seed))
+    shown = gallery.galleries(specs, sweep.Point("tcm"), [], tmp_path, 1)
+    sets = [{"name": "photos", "spec": spec, "pictures": 1, "curves": [], "published": [], "bd_rate": []}
+            for spec in specs]  # fmt: skip
+    write_report(tmp_path / "r.html", {"provenance": {}, "sets": sets}, shown, [])
+    page = (tmp_path / "r.html").read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    assert [[picture["name"] for picture in one["gallery"]] for one in data["sets"]] == [["0.png"], ["1.png"]]
+
+
+def test_with_an_effort_there_is_no_map_of_bits(monkeypatch):
+    """The analysis has the symbols of no effort."""
+    image = photograph(40, 50)
+    encoded = types.SimpleNamespace(data=bytes(900), reconstruction=image)
+    codec = types.SimpleNamespace(encode=lambda image, quality, effort: encoded)
+    monkeypatch.setattr(gallery, "model_name", lambda _: "ours")
+    monkeypatch.setattr(gallery, "_bits", lambda *_: "of no effort")
+    found = [gallery._entry(codec, sweep.Point("tcm", effort=effort), [], image)["bits"] for effort in (0, 3)]
+    assert found == ["of no effort", None]
+
+
 def test_text_of_others_stays_text(tmp_path):
     """Names of pictures and models end up inside a script element and must not end it."""
     row = {"name": "</script><script>alert(1)</script>", "psnr": float("inf")}
@@ -176,7 +206,7 @@ def test_text_of_others_stays_text(tmp_path):
     curve = {"name": "m", "label": "<!--m", "kind": "tcm", "settings": "", "points": [
         {"label": "p", "mean": mean, "images": [row]}]}  # fmt: skip
     result = {"provenance": {"command": "c"}, "sets": [
-        {"name": "s", "pictures": 1, "curves": [curve], "published": [], "bd_rate": []}]}  # fmt: skip
+        {"name": "s", "spec": "s", "pictures": 1, "curves": [curve], "published": [], "bd_rate": []}]}  # fmt: skip
     write_report(tmp_path / "r.html", result, {}, [])
     page = (tmp_path / "r.html").read_text()
     assert page.count("</script") == 2

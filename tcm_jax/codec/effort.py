@@ -24,7 +24,7 @@ from tcm_jax.weights.weights import Weights
 
 HARDEST = 9
 SIDE, HALO, SEEN = 768, 128, 64  # pixels: of a tile, around its own latents, and around them what the loss counts
-SEED = 0
+SEED = 0  # of the noise that draws symbols
 _TRAINED_FOR = {"mse": "psnr", "ms_ssim": "ms-ssim", "visual": "visual"}
 # lambda times the distortion of weights trained for something else, as lambda times the squared error of 8 bits
 _UNITS = {"mse": 1.0, "visual": 1.0, "ms_ssim": 1 / float(squared_error_of_ms_ssim(0.0))}
@@ -106,7 +106,6 @@ def refine(
     y: list[np.ndarray],
     context: list[Grid],
     details: int = 0,
-    seed: int = SEED,
 ) -> float:
     """Replaces the slices of `y` [h, w, channels], in place, by ones that round to better symbols.
 
@@ -127,7 +126,7 @@ def refine(
 
         tile = _tile(picture, context, rows, columns)
         pieces = [np.asarray(part(slice_, rows, columns, LATENT_STRIDE)) for slice_ in y]
-        fixed = {"lam": np.float32(lam), "grey": np.bool_(picture.ndim == 2), "key": np.array([seed, index], np.uint32)}
+        fixed = {"lam": np.float32(lam), "grey": np.bool_(picture.ndim == 2), "key": np.array([SEED, index], np.uint32)}
         loss, found = _refined_tile(
             network, tile, np.concatenate(pieces, axis=-1), fixed, level, details, effort, report
         )

@@ -135,10 +135,14 @@ class PictureEncoder:
 
 
 def lambda_at_quality(weights: Weights, hundredths: int) -> float:
-    """Bits a pixel for a squared level of 8 bits at a quality: as the weights say, or a usual one."""
-    if not weights.config.levels or "lambda" not in weights.metadata:
+    """Bits a pixel for a squared level of 8 bits at a quality, which weights of one rate do not have.
+
+    As the weights say, or a usual one.
+    """
+    if "lambda" not in weights.metadata:
         return plan.usual_lambda(hundredths)
-    return lambda_of(weights, gain_level(hundredths, weights.config.levels))
+    levels = weights.config.levels
+    return lambda_of(weights, gain_level(hundredths, levels) if levels else None)
 
 
 def _three_channels(colour: np.ndarray) -> np.ndarray:

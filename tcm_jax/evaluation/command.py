@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tcm_jax.codec.annealing import TUNES
-from tcm_jax.codec.effort import Effort
+from tcm_jax.codec.effort import SEED, Effort
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.evaluation import bdrate, results
 from tcm_jax.evaluation.codecs import OTHER_CODECS, other_codec
@@ -112,6 +112,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for spec in args.data:
         dataset(spec)
     points = operating_points(args.weights, args.codecs, args.qualities, args.coder, args.efforts, args.tune)
+    results.check_anchor(args.anchor, points)
     results.make_folder(args.output)  # Before the work, not after an hour of it.
     console = Console(stderr=args.report is not None and descriptor(args.report) == 1)
     _say_rates(args, console)
@@ -121,7 +122,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         found = measure_all(args.data, points, args.output / "cache", args.processes,
                       lambda done, total, name: progress.update(task, completed=done, total=total,
                                                                 description=escape(name)))  # fmt: skip
-    origin = provenance() | {"processes": args.processes}
+    seeds = {"efforts": SEED} if any(point.effort for point in points) else {}
+    origin = provenance(seeds) | {"processes": args.processes}
     result = results.build(found, args.anchor, args.interpolation, origin)
     show(result, console)
     files = results.write(result, args.output)
@@ -147,19 +149,18 @@ def _write_report(args: argparse.Namespace, points: list[Point], result: dict[st
         shown = galleries(args.data, first[len(first) // 2], args.codecs, cache, args.report_pictures,
                           lambda name: status.update(f"pictures of the report: {escape(name)}"))  # fmt: skip
         status.update("counting the work of the networks")
-        rows = complexity_table(_measured_models(args, result), cache)
+        rows = complexity_table(_measured_models(result), cache)
     write_report(args.report, result, shown, rows)
     return args.report
 
 
-def _measured_models(args: argparse.Namespace, result: dict[str, Any]) -> dict[str, Any]:
-    """(configuration, mean seconds and memory of the first data set) by name, for the complexity table."""
-    models = {}
+def _measured_models(result: dict[str, Any]) -> list[tuple[str, Any, dict[str, Any]]]:
+    """(name, configuration, mean seconds of the middle point on the first data set), for the complexity table."""
+    models = []
     for curve in (curve for curve in result["sets"][0]["curves"] if curve["kind"] == "tcm"):
         point = curve["points"][len(curve["points"]) // 2]
         found = {key: point["mean"][key] for key in ("encode_seconds", "decode_seconds")}
-        memory = {"peak_memory_bytes": result["peak_memory_bytes"]}
-        models[curve["name"]] = (loaded_weights(point["weights"]).config, found | memory)
+        models.append((curve["name"], loaded_weights(point["weights"]).config, found))
     return models
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import multiprocessing
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -29,29 +30,28 @@ _COUNTS = ("parameters", "gmac", "attention_gmac", "kmac_per_pixel", "parts")
 
 
 def complexity_table(
-    models: dict[str, tuple[ModelConfig, dict[str, float | None]]], folder: Path | None, time_all: bool = False
+    models: Sequence[tuple[str, ModelConfig, dict[str, float | None]]], folder: Path | None, time_all: bool = False
 ) -> list[dict[str, Any]]:
     """Rows {"name", "parameters", "parts", "published_parameters", "independent_gmac", "encode_seconds", ...}.
 
-    `models`: (configuration, what was measured of it) by name; the three of the paper follow. "parts" holds
-    {"parameters", "gmac", "attention_gmac"} by part, of one pass over a picture of 768x512. Counts lie in `folder`.
-    With `time_all` every row is `timed`, with a progress bar.
+    First the three networks of the paper, then `models`: name, configuration and what was measured, a row each, since
+    several models may have equal configurations. "parts" holds {"parameters", "gmac", "attention_gmac"} by part, of one
+    pass over a picture of 768x512. Counts lie in `folder`. With `time_all` every row is `timed`, with a progress bar.
     """
     measured = ("encode_seconds", "decode_seconds", "peak_memory_bytes")
-    rows = {}
+    rows = []
     for name, n in REFERENCES.items():
-        row = _counts(reference_config(n), folder)
+        config = reference_config(n)
         weights, attention = complexity.INDEPENDENT_GMAC[n]
-        rows[reference_config(n)] = {"name": name, **row, **dict.fromkeys(measured)} | {
+        rows.append((config, {"name": name, **_counts(config, folder), **dict.fromkeys(measured)} | {
             "published_parameters": complexity.PUBLISHED_PARAMETERS[n] * 1e6,
             "independent_gmac": weights, "independent_attention_gmac": attention,
-        }  # fmt: skip
-    for name, (config, found) in models.items():
-        rows[config] = rows.get(config, {"name": name, **_counts(config, folder)}) | found
+        }))  # fmt: skip
+    rows += [(config, {"name": name, **_counts(config, folder), **found}) for name, config, found in models]
     if time_all:
-        for config, row in track(rows.items(), "timing", console=Console(stderr=True), transient=True):
+        for config, row in track(rows, "timing", console=Console(stderr=True), transient=True):
             row |= timed(config)
-    return list(rows.values())
+    return [row for _, row in rows]
 
 
 def timed(config: ModelConfig) -> dict[str, float]:

@@ -49,7 +49,7 @@ class TcmMeter:
     def measure(
         self, name: str, image: np.ndarray, quality: float | None, effort: Effort = NO_EFFORT
     ) -> tuple[dict[str, Any], float]:
-        """(the row of a picture with the keys COLUMNS, what a first run took longer than a second).
+        """(the row of a picture with the keys COLUMNS, the seconds that a first run took longer than the second run).
 
         With an effort the first run has the least one, and the seconds of encoding hold those of the reconstruction.
         Raises StreamError if the decoded picture is not the encoder's own reconstruction.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tcm_jax.errors import TcmError
+from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.evaluation import anchors, bdrate
 from tcm_jax.evaluation.codecs import other_codec
 from tcm_jax.evaluation.measure import COLUMNS
@@ -22,15 +22,25 @@ QUALITIES = {"psnr": "PSNR", "ms_ssim_db_of_mean": "MS-SSIM (dB)", "ssimulacra2"
 _PUBLISHED_QUALITIES = {"psnr": "psnr", "ms_ssim_db_of_mean": "ms_ssim_db"}
 
 
+def check_anchor(anchor: str, points: Sequence[Point]) -> None:
+    """Raises ConfigError for an anchor that no published curve has, nor a curve that is measured at `points`."""
+    measured = [model_name(point) if point.codec == "tcm" else point.codec for point in points]
+    names = dict.fromkeys([*anchors.LABELS, *measured])
+    if anchor not in names:
+        raise ConfigError(f"--anchor {anchor!r} is no curve of this run; choose from {', '.join(names)}, or name a "
+                          "codec in --codecs too")  # fmt: skip
+
+
 def build(
     found: dict[tuple[str, Point], list[dict[str, Any]]], anchor: str, interpolation: str, provenance: dict[str, Any]
 ) -> dict[str, Any]:
     """The result of `sweep.measure_all`.
 
-    {"provenance", "sets": [{"name", "pictures", "curves", "published", "bd_rate"}], "compile_seconds",
+    {"provenance", "sets": [{"name", "spec", "pictures", "curves", "published", "bd_rate"}], "compile_seconds",
     "peak_memory_bytes", "peak_device_memory_bytes"}; a curve is {"name", "label", "settings", "kind", "points"}, a
-    point {"label", "quality", "weights", "model", "images" (rows), "mean"}. `anchor` is the BD-rates' ("vtm", a codec's
-    name); where a data set has no such curve, its first other codec is.
+    point {"label", "quality", "weights", "model", "images" (rows), "mean"}. Two sets may have one name, but not one
+    spec. `anchor` is the BD-rates' ("vtm", a codec's name); where a data set has no such curve, its first other codec
+    is.
     """
     sets = []
     for spec in dict.fromkeys(spec for spec, _ in found):
@@ -39,7 +49,7 @@ def build(
         count = len(next(iter(measured.values())))
         name = short_name(spec)
         shown = [dataclasses.asdict(c) | {"ms_ssim_db": c.ms_ssim_db} for c in anchors.anchors_of(name, count).values()]
-        one = {"name": name, "pictures": count, "curves": curves, "published": shown}
+        one = {"name": name, "spec": spec, "pictures": count, "curves": curves, "published": shown}
         sets.append(one | {"bd_rate": bd_rates(one, anchor, interpolation)})
     entries = [entry for point_entries in found.values() for entry in point_entries]
     device = [entry["device_memory"] for entry in entries if entry["device_memory"]]
@@ -175,10 +185,12 @@ def markdown(result: dict[str, Any]) -> str:
         lines += [f"- {printable(curve['label'])}: {curve['settings']}" for curve in one["curves"]]
         lines += [f"- {printable(note)}" for note in notes(one)]
         lines += ["", *_bd_table(one["bd_rate"])]
-    libraries = ", ".join(f"{name} {version}" for name, version in origin["libraries"].items())
+    libraries, seeds = (
+        ", ".join(f"{name} {value}" for name, value in origin[key].items()) for key in ("libraries", "seeds")
+    )
     lines += ["## Where this comes from", "", f"- tcm_jax {origin['tcm_jax']}, commit {origin['commit']}",
               f"- {origin['device']}; {origin['processor']}; {origin['system']}", f"- {libraries}",
-              f"- {origin['time']}; seeds: {origin['seeds'] or 'none, nothing is drawn at random'}", ""]  # fmt: skip
+              f"- {origin['time']}; seeds: {seeds or 'none, nothing is drawn at random'}", ""]  # fmt: skip
     return "\n".join(lines)
 
 

@@ -31,6 +31,7 @@ from tcm_jax.images.metrics import ms_ssim_db
 from tcm_jax.images.sources import ImageSource
 from tcm_jax.system import signals
 from tcm_jax.system.cache import read_json, remove
+from tcm_jax.system.devices import default_device
 from tcm_jax.system.files import atomic_write, writing
 from tcm_jax.system.memory import peak_resident_bytes
 from tcm_jax.system.process import tune_process
@@ -67,23 +68,27 @@ class _Job:
     file: Path  # where the row goes
 
 
+@dataclasses.dataclass(frozen=True)
 class Rows:
-    """The measured rows of a sweep, one JSON file each in `folder`, named by all that decides them."""
+    """The measured rows of a sweep, one JSON file each in `folder`, named by what decides them on one machine.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    So many `processes` share its cores, and a range coder is faster than another: both decide the seconds.
+    """
+
+    folder: Path
+    processes: int
 
     def file(self, point: Point, image: np.ndarray) -> Path:
         """Where the row of a picture at a point is, or would be."""
         digest = hashlib.sha256(image.data).hexdigest()
-        key = [coder_key(point.codec, point.weights), point.quality, *image.shape, digest]
+        key = [coder_key(point.codec, point.weights), point.quality, *image.shape, digest, point.coder, self.processes]
         key += [point.effort, point.tune] if point.effort else []
         return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:40]}.json"
 
 
 @functools.cache
 def coder_key(codec: str, weights: str | None) -> str:
-    """All that decides a codec's results but the quality and the picture."""
+    """All that decides a codec's files and pictures but the quality and the picture."""
     if codec != "tcm":
         return f"{other_codec(codec).key}; {source_digest(*_MEASURING, 'evaluation/codecs.py')}"
     identity, digest = loaded_weights(weights).identity, source_digest(*_MEASURING, *_CODING)
@@ -131,7 +136,7 @@ def measure_all(
     raise, and missing codecs: a TcmError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows, jobs = Rows(folder), {}
+    rows, jobs = Rows(folder, processes), {}
     for spec in data:
         pictures = dataset(spec)
         for index, name in enumerate(short_names(pictures)):
@@ -177,7 +182,7 @@ def _run(jobs: list[_Job], processes: int, on_progress: Callable[[int, int, str]
     except BrokenProcessPool as error:
         raise TcmError(
             "a worker process was killed, perhaps for want of memory; the same command goes on from here, "
-            f"and fewer --processes than {processes} need less"
+            f"and fewer --processes than {processes} need less but start again"
         ) from error
     except BaseException:  # a signal
         _end_workers(set(multiprocessing.active_children()) - others)
@@ -261,8 +266,8 @@ def _measure(job: _Job, image: np.ndarray) -> tuple[dict[str, Any], float]:
 
 
 def peak_memory() -> tuple[int, int | None]:
-    """Highest resident memory of this process so far, and of its first device where that is counted; bytes."""
-    statistics = jax.devices()[0].memory_stats() or {}
+    """Highest resident memory of this process so far, and of the device it runs on where that is counted; bytes."""
+    statistics = default_device().memory_stats() or {}
     return peak_resident_bytes(), statistics.get("peak_bytes_in_use")
 
 

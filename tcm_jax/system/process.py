@@ -8,7 +8,7 @@ def tune_process() -> None:
     """Sets up this process for coding pictures; `tcm` and evaluate.py do, a host program may.
 
     glibc keeps freed memory (`memory.keep_freed_memory`), and JAX keeps what it compiles on disk
-    (`compilation.keep_compiled_programs`). To be called before JAX meets its devices.
+    (`program_cache.keep_compiled_programs`). To be called before JAX meets its devices.
     """
     keep_freed_memory()
     keep_compiled_programs()

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     out = sys.stderr if args.output and descriptor(args.output) == 1 else sys.stdout
     output = args.output or Path("complexity.json" if args.kind == "complexity" else f"{args.kind}.png")
     if args.kind == "complexity":
-        unmeasured: Any = {name: (weights.config, {}) for name, weights in models.items()}
+        unmeasured: Any = [(name, weights.config, {}) for name, weights in models.items()]
         numbers: Any = complexity_table(unmeasured, (cache := cache_folder()) and cache / "work", args.time)
         for line in _complexity_lines(numbers):
             say(line, out)

@@ -20,11 +20,11 @@ _EQUAL = {"psnr": "psnr", "ms_ssim": "ms_ssim_db_of_mean", "ssimulacra2": "ssimu
 def write_report(
     path: Path, result: dict[str, Any], gallery: dict[str, list[dict[str, Any]]], complexity: list[dict[str, Any]]
 ) -> None:
-    """Writes the report of a result (`results.build`), its galleries by data set, and rows of the complexity table.
+    """Writes the report of a result (`results.build`), galleries by data sets' specs, and rows of the complexity table.
 
     Raises TcmError if the file cannot be written.
     """
-    sets = [_set(one, gallery.get(one["name"], [])) for one in result["sets"]]
+    sets = [_set(one, gallery.get(one["spec"], [])) for one in result["sets"]]
     data = {"provenance": result["provenance"], "sets": sets, "complexity": complexity}
     # In a script element only "</" and "<!--" mean anything to the HTML parser.
     text = json.dumps(_readable(finite(data)), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

@@ -19,7 +19,7 @@ from tcm_jax.evaluation.codecs import OTHER_CODECS, OtherCodec, file_of_size
 from tcm_jax.evaluation.measure import quality_of
 from tcm_jax.evaluation.provenance import source_digest
 from tcm_jax.evaluation.sweep import Point, coder_key, dataset, loaded_weights, model_name
-from tcm_jax.images.datasets import short_name, short_names
+from tcm_jax.images.datasets import short_names
 from tcm_jax.images.sources import middle
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE
 from tcm_jax.system.cache import kept_json
@@ -33,9 +33,10 @@ def galleries(
     data: Sequence[str], point: Point, codecs: Sequence[str], folder: Path, limit: int,
     on_progress: Callable[[str], None] = lambda name: None,
 ) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
-    """The first `limit` pictures of every data set at an operating point of a model, by the data sets' short names.
+    """The first `limit` pictures of every data set at an operating point of a model, by the data sets' specs.
 
     Each is {"name", "width", "height", "original", "tcm", "others", "bits"}; what was made once lies in `folder`.
+    "bits" is None for large pictures and with an effort, whose symbols the analysis does not see.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     key = [coder_key("tcm", point.weights), point.quality, *(coder_key(name, None) for name in codecs),
@@ -54,7 +55,7 @@ def galleries(
                 return _entry(codec, point, [OTHER_CODECS[name] for name in codecs], _middle_shown(image))
 
             entries.append({"name": name, **kept_json(file, make, lambda entry: entry.keys() == set(_SHOWN))})
-        found[short_name(spec)] = entries
+        found[spec] = entries
     return found
 
 
@@ -88,7 +89,7 @@ def _entry(codec: Codec, point: Point, codecs: Sequence[OtherCodec], image: np.n
         "original": _shown(image),
         "tcm": _caption(image, picture, label, len(encoded.data)) | {"uri": _shown(picture)},
         "others": others,
-        "bits": _bits(codec, image, point.quality),
+        "bits": None if point.effort else _bits(codec, image, point.quality),
     }
 
 

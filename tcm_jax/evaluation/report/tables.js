@@ -56,9 +56,9 @@
 
   (function complexity() {
     const millions = (v) => (isNumber(v) ? `${(v / 1e6).toFixed(2)} M` : "–");
-    byId("complexity").append(table("One pass over 768x512 pixels", ["model", "parameters", "published", "GMAC, weights", "indep.", "attention", "indep.", "kMAC/px", "kFLOP/px", "enc. s", "dec. s", "memory"], DATA.complexity.map((row) => ({
+    byId("complexity").append(table("One pass over 768x512 pixels", ["model", "parameters", "published", "GMAC, weights", "indep.", "attention", "indep.", "kMAC/px", "kFLOP/px", "enc. s", "dec. s"], DATA.complexity.map((row) => ({
       class: isNumber(row.encode_seconds) ? "ours" : "",
-      cells: [row.name, millions(row.parameters), millions(row.published_parameters), fixed(row.gmac, 1), fixed(row.independent_gmac, 1), fixed(row.attention_gmac, 2), fixed(row.independent_attention_gmac, 1), fixed(row.kmac_per_pixel, 1), fixed(2 * row.kmac_per_pixel, 0), fixed(row.encode_seconds, 2), fixed(row.decode_seconds, 2), isNumber(row.peak_memory_bytes) ? `${thousands(row.peak_memory_bytes / 2 ** 20)} MiB` : "–"],
+      cells: [row.name, millions(row.parameters), millions(row.published_parameters), fixed(row.gmac, 1), fixed(row.independent_gmac, 1), fixed(row.attention_gmac, 2), fixed(row.independent_attention_gmac, 1), fixed(row.kmac_per_pixel, 1), fixed(2 * row.kmac_per_pixel, 0), fixed(row.encode_seconds, 2), fixed(row.decode_seconds, 2)],
     }))));
     const parts = Object.keys((DATA.complexity[0] || { parts: {} }).parts);
     byId("parts").append(table("Parameters, and GMAC with attention", ["model", ...parts], DATA.complexity.map((row) => ({ cells: [row.name, ...parts.map((part) => `${millions(row.parts[part].parameters)}, ${fixed(row.parts[part].gmac + row.parts[part].attention_gmac, 2)}`)] }))));
