@@ -1,0 +1,147 @@
+"""Programs as steps of NumPy and the kernels: the bits of XLA's, arranged parameters once, threads that do not mix."""
+
+import pickle
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from lowering import codec_programs
+
+from tcm_jax import ops
+from tcm_jax.codec import Codec
+from tcm_jax.codec.programs import Executable, Parameters, Program, Stepwise
+from tcm_jax.codec.steps import Steps
+from tcm_jax.ops import kernels
+from tcm_jax.training.open_weights import open_weights
+
+pytestmark = pytest.mark.skipif(not kernels.available(), reason="no kernels here")
+
+X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+X[0, 0] = [-2.5, -0.5, 0.0, 1.5]
+INTEGERS = np.arange(-6, 6, dtype=np.int32).reshape(3, 4)
+# Functions of X and INTEGERS; each has primitives that programs have.
+OPERATIONS = {
+    "arithmetic": lambda x, i: (x + 2 * x - x / 3, jnp.maximum(x, 0.5), jnp.minimum(x, x[0]), jnp.abs(x), jnp.sign(x)),
+    "rounding": lambda x, i: (jnp.round(x), jnp.floor(x), x.astype(jnp.int32), i.astype(jnp.float32) ** 2),
+    "remainders": lambda x, i: (jax.lax.rem(i, jnp.full_like(i, 4)), i * i - 3, (i != 2) & (i < 3), i == 1),
+    "choice": lambda x, i: jnp.where(x < 0.5, x, -1.0),
+    "shapes": lambda x, i: (
+        x.reshape(6, 4).T,
+        jnp.concatenate([x, x[:, :1]], 1),
+        jnp.split(x, [1], -1),
+        x[:1].squeeze(0),
+    ),
+    "parts": lambda x, i: (x[:, ::2, 1:3], x[1], jnp.broadcast_to(x[:, :1], (5, *x.shape)), jnp.arange(4) + i),
+    "rows": lambda x, i: x[np.array([[1, 0, 1], [0, 0, 1]])],
+    "kernel": lambda x, i: (ops.gelu(x), ops.log(jnp.abs(x) + 1), ops.multiply_add(x, x, x)),
+}
+
+
+def stepwise(function, *arguments) -> list[np.ndarray]:
+    """The results of a function by steps, with its first argument as the parameters."""
+    with ops.target(ops.codec_target("cpu")):
+        closed = jax.make_jaxpr(function)(*arguments)
+    return pickle.loads(pickle.dumps(Steps(closed, 1)))(Parameters(arguments[0]), arguments[1:])
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_have_the_bits_of_jax(name):
+    def function(x, i):
+        with ops.target(ops.codec_target("cpu")):
+            return OPERATIONS[name](x, i)
+
+    expected = jax.tree.leaves(jax.jit(function)(X, INTEGERS)) if name == "kernel" else _one_by_one(function)
+    found = stepwise(function, X, INTEGERS)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.flags.c_contiguous and not ours.flags.writeable
+
+
+def _one_by_one(function) -> list[jax.Array]:
+    """Without a compiler that rounds sums of products otherwise."""
+    return jax.tree.leaves(function(jnp.asarray(X), jnp.asarray(INTEGERS)))
+
+
+@pytest.mark.parametrize("function", [lambda x: x[0] @ x[1].T, lambda x: x**3, lambda x: jnp.cumsum(x, 0)])
+def test_what_is_no_step_is_compiled(function):
+    with pytest.raises(NotImplementedError, match="no step of a program"):
+        stepwise(function, X)
+    program = Program(lambda config, params, x: params["one"] * function(x))
+    params = Parameters({"one": np.float32(1)})
+    assert isinstance(program.executable(_Config(), params, X), Executable)
+    np.testing.assert_allclose(program(_Config(), params, X), function(jnp.asarray(X)), rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    """With the embedded weights."""
+    return Codec(open_weights(None))
+
+
+class _Config:
+    def to_json(self) -> str:
+        return "of a test"
+
+
+def test_all_of_the_codec_are_steps_and_decode_to_the_bits_of_xla(codec):
+    """But for g_a and h_a, of whose latents the decoder knows nothing, where XLA rounds some sums of products once."""
+    config, params = codec.network.config, codec.network.params
+    encoders = []
+    for name, (program, static, shapes) in codec_programs(config).items():
+        grids = jax.tree.map(_drawn, shapes)
+        made = program.executable(config, params, *static, *grids)
+        assert isinstance(made, Stepwise), name
+        traced = program.traced(program.target("cpu"), config, params.structure, static)
+        pairs = zip(
+            *(jax.tree.leaves(x) for x in (made(params, *grids), jax.jit(traced)(params.leaves, *grids))), strict=True
+        )
+        if not all(np.array_equal(ours, theirs) for ours, theirs in pairs):
+            encoders.append(name)
+    assert set(encoders) <= {"analysis", "hyper_analysis", "detail_analysis"}
+
+
+def _drawn(shape: jax.ShapeDtypeStruct) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 4, shape.shape).astype(shape.dtype)
+
+
+def test_parameters_are_arranged_once_for_all_sizes(codec):
+    config, params = codec.network.config, Parameters(codec.weights.params)
+    sizes = []
+    for side in (128, 256):
+        for name in ("analysis", "hyper_analysis", "detail_scales", "synthesis"):
+            program, static, shapes = codec_programs(config, side)[name]
+            program(config, params, *static, *jax.tree.map(_drawn, shapes))
+        sizes.append(len(params.arranged))
+    assert 0 < sizes[0] == sizes[1]
+    assert sum(array.nbytes for array in params.arranged.values()) < 2 * sum(leaf.nbytes for leaf in params.leaves)
+
+
+def test_threads_do_not_mix(codec):
+    config, params = codec.network.config, codec.network.params
+    program, static, shapes = codec_programs(config)["synthesis"]
+    random = np.random.default_rng(2)
+    inputs = [jax.tree.map(lambda s: random.normal(size=s.shape).astype(s.dtype), shapes) for _ in range(4)]
+    expected = [np.asarray(program(config, params, *static, *grids)) for grids in inputs]
+    found: list = [None] * len(inputs)
+
+    def run(i):
+        for _ in range(5):
+            found[i] = program(config, params, *static, *inputs[i])
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(inputs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_nothing_of_xla_is_asked_for_by_a_codec(codec, monkeypatch):
+    picture = np.random.default_rng(3).integers(0, 256, (150, 290, 3), np.uint8)
+    monkeypatch.setattr(jax.stages.Lowered, "compile", None)
+    data = codec.compress(picture, 80)
+    assert codec.decompress(data).shape == picture.shape
