@@ -63,7 +63,7 @@ def run(
         skipped = f", {plan.skipped} skipped that exist (--overwrite replaces them)" if plan.skipped else ""
         say(f"{done} done{failed}{skipped}", sys.stderr)
     if manifest:
-        files.write(manifest, "".join(json.dumps(failure) + "\n" for failure in failures).encode(), many=False)
+        files.write(manifest, "".join(json.dumps(failure) + "\n" for failure in failures).encode(), makes_folders=False)
     if unsaid:
         raise TcmError(f"what was done could not all be printed: {unsaid.strerror}")
     return 1 if failures else 0
