@@ -5,7 +5,7 @@ import functools
 import sys
 import warnings
 
-from tcm_jax.cli import batch, cluster, files
+from tcm_jax.cli import batch, cluster, files, manifest
 from tcm_jax.cli.one_file import COMPRESS, DECOMPRESS, Command, open_codecs, process_file
 from tcm_jax.cli.stages import Stages
 from tcm_jax.errors import ConfigError, TcmError
@@ -73,6 +73,8 @@ def _run_on(args: argparse.Namespace, command: Command, wanted: frozenset[str], 
         files.check_folder(args.output, wanted | {new_suffix})
     for job in plan.jobs:
         check_ending(job.target, new_suffix)
+    if args.manifest is not None:
+        manifest.check(args.manifest, plan.jobs)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; what matters is in the records
     args.steps_shown = not (plan.many or args.json)  # of many files the bar counts files
     args.makes_folders = plan.into_folder
