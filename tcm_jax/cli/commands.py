@@ -4,6 +4,7 @@ import argparse
 import functools
 import sys
 import warnings
+from typing import Any
 
 from tcm_jax.cli import batch, cluster, files, manifest
 from tcm_jax.cli.one_file import COMPRESS, DECOMPRESS, Command, open_codecs, process_file
@@ -80,11 +81,8 @@ def _run_on(args: argparse.Namespace, command: Command, wanted: frozenset[str], 
     args.makes_folders = plan.into_folder
     stages = Stages()
     codecs = open_codecs(args, stages)
-    weights = codecs[0].weights
-    if command is COMPRESS and not weights.config.levels and (args.quality or args.target_bpp or args.target_psnr):
-        raise ConfigError(
-            f"the weights {weights.name} have one rate; leave out --quality, --target-bpp and --target-psnr"
-        )
+    if command is COMPRESS:
+        _check_rate(args, codecs[0])
     if args.engine == "local":
         process = functools.partial(process_file, args, command, stages)
         engine = functools.partial(batch.on_this_machine, codecs, process)
@@ -94,3 +92,18 @@ def _run_on(args: argparse.Namespace, command: Command, wanted: frozenset[str], 
     if args.verbose:
         stages.show()
     return status
+
+
+def _check_rate(args: argparse.Namespace, codec: Any) -> None:
+    """Raises ConfigError for what would fail on every picture alike, before one of them is read."""
+    from tcm_jax.codec.residual.plan import LATENTS_FROM, step_of_error
+
+    rates = (args.quality, args.target_bpp, args.target_psnr)
+    if not codec.weights.config.levels and any(rate is not None for rate in rates):
+        raise ConfigError(
+            f"the weights {codec.weights.name} have one rate; leave out --quality, --target-bpp and --target-psnr"
+        )
+    if args.quality is not None:
+        codec.hundredths(args.quality)
+    if args.max_error is not None and step_of_error(args.max_error) < LATENTS_FROM and args.effort:
+        raise ConfigError("an effort searches for latents, and a file this close to the picture has none; leave it out")
