@@ -9,7 +9,7 @@ from tcm_jax.errors import ConfigError
 
 # Formats that Pillow recognizes and has no decoder for, and our own, which tcm_jax.pillow_plugin registers.
 _NOT_READ = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "TCM"})
-_OURS = frozenset({".tcm", ".safetensors", ".tar", ".pth", ".html"})
+_OTHER_KINDS = frozenset({".tcm", ".safetensors", ".tar", ".pth", ".html"})  # that we read or write, too
 _JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 
 
@@ -29,7 +29,7 @@ def check_ending(output: object, suffix: str) -> None:
     """
     name = Path(str(output))
     ending = name.suffix.lower()
-    if ending != suffix and (ending in _OURS or ending in suffixes()):
+    if ending != suffix and (ending in _OTHER_KINDS or ending in suffixes()):
         raise ConfigError(f"this writes {suffix} files; give {name.name} the ending {suffix}")
 
 
