@@ -20,7 +20,9 @@ from conftest import photograph
 from golden_files import WEIGHTS
 
 from tcm_jax import cli
+from tcm_jax.cli import cluster as engine
 from tcm_jax.cli.cluster import ATTEMPTS, workers
+from tcm_jax.cli.files import Job
 from tcm_jax.images.pictures import write_png
 
 PICTURES = 12
@@ -64,7 +66,8 @@ def test_what_a_cluster_cannot_do(capsys, monkeypatch):
     ray = mock.MagicMock()
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.data", ray.data)
-    assert refused(capsys, "-").startswith("ConfigError: --engine ray works on files")
+    for names in (["-"], ["/dev/stdin", "-o", "a.tcm"], ["a.png", "-o", "/dev/stdout"]):
+        assert refused(capsys, *names).startswith("ConfigError: --engine ray works on files")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -72,6 +75,22 @@ def test_what_a_cluster_cannot_do(capsys, monkeypatch):
         where = f"TcmError: there is no Ray cluster to work with at {address} (RAY_ADDRESS): "
         assert refused(capsys, "in") == f"{where}[Errno 111] Connection refused\n"
     ray.init.assert_not_called()
+
+
+def test_a_pattern_in_a_folder_whose_name_looks_like_one(tmp_path, monkeypatch):
+    """Names are made absolute, for the workers, once it is known what the pattern stands for."""
+    ray, found = mock.MagicMock(), []
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", ray.data)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(engine, "on_cluster", lambda args, command, weights, jobs: found.extend(jobs) or iter(()))
+    folder = tmp_path / "a[1]*"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    write_png("a.png", photograph(40, 60))
+    assert cli.main(["compress", "*.png", "-o", "out/", "--engine", "ray", "--weights", str(WEIGHTS)]) == 0
+    assert found == [Job("a.png", "out/a.tcm")]
+    assert engine.absolute(found) == [Job(f"{folder}/a.png", f"{folder}/out/a.tcm")]
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,7 @@ def test_json_lines_and_the_manifest_give_the_very_names_back(tmp_path, capsys):
         yield {"input": jobs[1].source, "error": "ImageError: no"}
 
     manifest = tmp_path / "failed.jsonl"
-    assert batch.run(Plan(jobs, skipped=0, many=True), engine, str, as_json=True, manifest=str(manifest)) == 1
+    assert batch.run(Plan(jobs, skipped=0, many=True), engine, str, as_json=True, listed=str(manifest)) == 1
     done, failed = map(json.loads, capsys.readouterr().out.splitlines())
     assert (done["input"], done["output"], failed["input"]) == (HARD, f"{HARD}.tcm", f"bad {HARD}")
     assert json.loads(manifest.read_text())["input"] == f"bad {HARD}"

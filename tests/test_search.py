@@ -89,6 +89,18 @@ def test_psnr_is_met_with_an_effort(ladder):
     assert quality < compress_to_psnr(ladder, PICTURE, 35)[1] - 5
 
 
+def test_an_exact_file_is_searched_no_further(ladder, monkeypatch):
+    """Without an effort it is as good with one; with one alone it is the answer."""
+    monkeypatch.setattr(ladder, "gain", 1.0)
+    assert compress_to_psnr(ladder, PICTURE, 35, effort=3)[1] > 1
+    assert ladder.asked.count(3) == 1
+    exact = Ladder(ladder.codec)
+    monkeypatch.setattr(exact, "encode", lambda *_, effort: exact.asked.append(effort.level) or
+                        type("Encoded", (), {"data": b"x", "reconstruction": IMAGE}))  # fmt: skip
+    assert compress_to_psnr(exact, PICTURE, 35, effort=3)[1] == 1
+    assert 3 not in exact.asked
+
+
 def test_with_a_network():
     codec = golden_codec("quality")
     data, quality = compress_to_bpp(codec, PICTURE, 0.4)

@@ -74,6 +74,14 @@ def test_single_files_and_patterns(memory, capsys):
     assert list(files.clashes(plan.jobs)) == ["memory://out/a.tcm"]
 
 
+def test_a_folder_is_no_finished_file(memory, capsys):
+    memory.pipe_file("/out/a.tcm/x", b"in a folder")
+    memory.pipe_file("/out/deep/b.tcm", b"finished")
+    plan = files.plan(["memory://in"], "memory://out", False, suffixes(), ".tcm")
+    assert plan.skipped == 1
+    assert "memory://out/a.tcm" in [job.target for job in plan.jobs]
+
+
 def test_hidden_files_and_folders_are_left_out(memory):
     for name in ("/in/.a.png", "/in/.hid/a.png"):
         memory.pipe_file(name, b"hidden")
@@ -121,8 +129,8 @@ def test_where_a_put_is_not_atomic_nothing_half_written_gets_the_name(tmp_path, 
 
 def test_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert storage.absolute("out/") == f"{tmp_path}/out/"
-    assert storage.absolute("s3://b/out/") == "s3://b/out/"
+    assert storage.absolute("out") == f"{tmp_path}/out"
+    assert storage.absolute("s3://b/out") == "s3://b/out"
     assert storage.local("file:///a/b.png") == "/a/b.png"
     assert storage.with_suffix("s3://b/v1.0/a.png", ".tcm") == "s3://b/v1.0/a.tcm"
     assert storage.join("s3://b/out/", PurePath("deep/a.tcm")) == "s3://b/out/deep/a.tcm"

@@ -18,6 +18,7 @@ from tcm_jax.cli.one_file import Command, open_codecs, process_file
 from tcm_jax.cli.stages import Stages
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.system.extras import require_extra
+from tcm_jax.system.files import descriptor
 
 if TYPE_CHECKING:
     from tcm_jax.codec.decoder import Decoder
@@ -28,7 +29,7 @@ ATTEMPTS = 3  # at a file whose workers die
 
 @contextlib.contextmanager
 def connected(args: argparse.Namespace) -> Iterator[None]:
-    """A connection to Ray, made before JAX has threads that a fork would lose; `args` get paths that hold anywhere.
+    """A connection to Ray, made before JAX has threads that a fork would lose.
 
     Raises MissingExtraError without Ray, ConfigError for standard input or output, TcmError without a cluster.
     """
@@ -37,17 +38,15 @@ def connected(args: argparse.Namespace) -> Iterator[None]:
     with require_extra("ray", "--engine ray needs Ray"):
         import ray.data
 
-    if STANDARD in [*args.inputs, args.output]:
+    if any(path == STANDARD or descriptor(path) in (0, 1) for path in [*args.inputs, args.output or ""]):
         raise ConfigError("--engine ray works on files, not on standard input or output")
-    args.inputs = [storage.absolute(storage.local(path)) for path in args.inputs]
-    args.output = args.output and storage.absolute(storage.local(args.output))
     address = os.environ.get("RAY_ADDRESS", "")
     try:
         _knock(address)
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many kinds, by what is wrong
         where = f"at {address} (RAY_ADDRESS)" if address else "on this machine"
-        raise TcmError(f"there is no Ray cluster to work with {where}: {_last_line(error)}") from error
+        raise TcmError(f"there is no Ray cluster to work with {where}: {batch.last_line(error)}") from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False  # batch.py shows one
     import jax
@@ -75,7 +74,7 @@ def on_cluster(args: argparse.Namespace, command: Command, weights: "Weights", j
     import ray
 
     size, cpus, gpus = workers(ray.nodes(), args.jobs, len(jobs))
-    rows = [{"source": job.source, "target": job.target} for job in jobs]
+    rows = [{"source": job.source, "target": job.target} for job in absolute(jobs)]
     attempts = ray.remote(_Attempts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         _Worker,
@@ -95,7 +94,12 @@ def on_cluster(args: argparse.Namespace, command: Command, weights: "Weights", j
             for row in done.iter_rows():
                 yield json.loads(row["record"])
     except ray.exceptions.RayError as error:
-        raise TcmError(f"the cluster gave up: {_last_line(error)}") from error
+        raise TcmError(f"the cluster gave up: {batch.last_line(error)}") from error
+
+
+def absolute(jobs: list[Job]) -> list[Job]:
+    """The jobs with names as workers understand them, which are in another folder."""
+    return [Job(storage.absolute(job.source), storage.absolute(job.target)) for job in jobs]
 
 
 def workers(nodes: list[dict[str, Any]], jobs: int, files: int) -> tuple[int, int, int]:
@@ -147,12 +151,5 @@ class _Worker:
         codec = self._free.get()
         try:
             return batch.attempt(codec, functools.partial(process_file, self._args, self._command, Stages()), job)
-        except Exception as error:  # one file must not end the work of a whole cluster
-            return {"input": job.source, "error": f"{type(error).__name__}: {_last_line(error)}"}
         finally:
             self._free.put(codec)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

@@ -4,14 +4,14 @@ import argparse
 import functools
 import sys
 import warnings
-from pathlib import Path
+from typing import Any
 
-from tcm_jax.cli import batch, cluster, files
+from tcm_jax.cli import batch, cluster, files, manifest
 from tcm_jax.cli.one_file import COMPRESS, DECOMPRESS, Command, open_codecs, process_file
 from tcm_jax.cli.stages import Stages
 from tcm_jax.errors import ConfigError, TcmError
-from tcm_jax.images.formats import suffixes
-from tcm_jax.system.files import descriptor
+from tcm_jax.images.formats import check_ending, suffixes
+from tcm_jax.system.files import check_writable, descriptor
 from tcm_jax.system.names import printable, say
 
 
@@ -28,12 +28,18 @@ def decompress(args: argparse.Namespace) -> int:
 def convert(args: argparse.Namespace) -> None:
     """Converts a PyTorch checkpoint to a weight file."""
     output = args.output
+    check_ending(output, ".safetensors")
+    if args.output.resolve() == args.input.resolve():
+        raise ConfigError(f"{output} is the checkpoint itself; give the weights another name")
+    if args.lam is None and args.distortion is not None:
+        raise ConfigError("--distortion says what a lambda weighs; give --lambda L, too")
     if not args.overwrite:
         files.check_absent(str(output))
+    check_writable(output)
     from tcm_jax.weights import pytorch
     from tcm_jax.weights.files import make_weights, save_weights
 
-    trained = {} if args.lam is None else {"lambda": f"{args.lam:g}", "distortion": args.distortion}
+    trained = {} if args.lam is None else {"lambda": f"{args.lam:g}", "distortion": args.distortion or "mse"}
     weights = make_weights(*pytorch.convert(args.input), {"name": printable(args.input.name)} | trained)
     size = save_weights(output, weights)
     out = sys.stderr if descriptor(output) == 1 else sys.stdout
@@ -64,25 +70,40 @@ def _run(args: argparse.Namespace, command: Command, wanted: frozenset[str], new
 
 def _run_on(args: argparse.Namespace, command: Command, wanted: frozenset[str], new_suffix: str) -> int:
     plan = files.plan(args.inputs, args.output, args.overwrite, wanted, new_suffix)
-    for job in plan.jobs:  # --overwrite must not put a .tcm file in a picture's place
-        ending = Path(job.target).suffix.lower()
-        if ending != new_suffix and (ending == ".tcm" or ending in suffixes()):
-            raise ConfigError(f"this writes {new_suffix} files; give {Path(job.target).name} the ending {new_suffix}")
+    if plan.many and plan.into_folder:
+        files.check_folder(args.output, wanted | {new_suffix})
+    for job in plan.jobs:
+        check_ending(job.target, new_suffix)
+    if args.manifest is not None:
+        manifest.check(args.manifest, plan.jobs)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata; what matters is in the records
     args.steps_shown = not (plan.many or args.json)  # of many files the bar counts files
+    args.makes_folders = plan.into_folder
     stages = Stages()
     codecs = open_codecs(args, stages)
-    weights = codecs[0].weights
-    if command is COMPRESS and not weights.config.levels and (args.quality or args.target_bpp or args.target_psnr):
-        raise ConfigError(
-            f"the weights {weights.name} have one rate; leave out --quality, --target-bpp and --target-psnr"
-        )
+    if command is COMPRESS:
+        _check_rate(args, codecs[0])
     if args.engine == "local":
         process = functools.partial(process_file, args, command, stages)
         engine = functools.partial(batch.on_this_machine, codecs, process)
     else:
-        engine = functools.partial(cluster.on_cluster, args, command, weights)
+        engine = functools.partial(cluster.on_cluster, args, command, codecs[0].weights)
     status = batch.run(plan, engine, command.line, args.json, args.manifest)
     if args.verbose:
         stages.show()
     return status
+
+
+def _check_rate(args: argparse.Namespace, codec: Any) -> None:
+    """Raises ConfigError for what would fail on every picture alike, before one of them is read."""
+    from tcm_jax.codec.residual.plan import LATENTS_FROM, step_of_error
+
+    rates = (args.quality, args.target_bpp, args.target_psnr)
+    if not codec.weights.config.levels and any(rate is not None for rate in rates):
+        raise ConfigError(
+            f"the weights {codec.weights.name} have one rate; leave out --quality, --target-bpp and --target-psnr"
+        )
+    if args.quality is not None:
+        codec.hundredths(args.quality)
+    if args.max_error is not None and step_of_error(args.max_error) < LATENTS_FROM and args.effort:
+        raise ConfigError("an effort searches for latents, and a file this close to the picture has none; leave it out")

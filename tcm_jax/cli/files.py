@@ -5,12 +5,13 @@ import dataclasses
 import glob
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from tcm_jax.cli import storage
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.system import signals
-from tcm_jax.system.files import atomic_write, descriptor, is_special, read_file, refuse_device
+from tcm_jax.system.files import atomic_write, check_writable, descriptor, is_special, read_file, refuse_device
 from tcm_jax.system.names import file_name
 
 STANDARD = "-"
@@ -36,6 +37,7 @@ class Plan:
     jobs: list[Job]
     skipped: int  # of many, those whose output exists
     many: bool
+    into_folder: bool = False  # the output is a folder, which is made with those below it
     special: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (path, what it is) of what is no file
     unreadable: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (folder, why)
 
@@ -54,7 +56,7 @@ def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: froze
     found = everything.files
     output = output and (STANDARD if descriptor(storage.local(output)) == 1 else storage.local(output))
     many = len(found) + len(everything.special) + len(everything.unreadable) > 1 or any(map(storage.is_folder, inputs))
-    into_folder = output not in (None, STANDARD) and (many or output.endswith(os.sep) or storage.is_folder(output))
+    into_folder = output not in (None, STANDARD) and (many or storage.is_named_folder(output))
     if many and output is not None and (output == STANDARD or storage.is_file(output) or is_special(output)):
         raise TcmError(f"{len(found)} files cannot all be written to {output}; give -o a folder")
     jobs = []
@@ -74,7 +76,13 @@ def plan(inputs: list[str], output: str | None, overwrite: bool, suffixes: froze
             if not job.in_place:  # what such a file is comes first
                 check_absent(job.target)
     left = [job for job in jobs if job.target not in finished or job.in_place]
-    return Plan(left, len(jobs) - len(left), many, everything.special, everything.unreadable)
+    return Plan(left, len(jobs) - len(left), many, into_folder, everything.special, everything.unreadable)
+
+
+def check_folder(output: str, endings: frozenset[str]) -> None:
+    """Raises ConfigError if a new folder for many files would be called as one file is, such as all.tcm."""
+    if PurePath(output).suffix.lower() in endings and not storage.is_named_folder(storage.local(output)):
+        raise ConfigError(f"{output} is the name of one file; give -o a folder")
 
 
 def _beside(source: str, new_suffix: str) -> str:
@@ -127,10 +135,30 @@ def _expand(argument: str, suffixes: frozenset[str], alone: bool) -> storage.Fou
     return found
 
 
+@contextlib.contextmanager
+def named(source: str) -> Iterator[None]:
+    """Puts the name of the file before what a TcmError that is raised inside says."""
+    try:
+        yield
+    except TcmError as error:
+        raise type(error)(f"{shown(source)}: {error}") from error
+
+
+def shown(source: str) -> str:
+    """The name of an input as people read it."""
+    return "standard input" if source == STANDARD else source
+
+
 def check_absent(output: str) -> None:
     """Raises TcmError if the file exists."""
     if output != STANDARD and storage.is_file(output) and not is_special(output):
         raise TcmError(f"{output} exists; give another name, or --overwrite to replace it")
+
+
+def check_place(output: str, makes_folders: bool = False) -> None:
+    """Raises TcmError for a file that cannot be written, as far as that can be seen before the work."""
+    if output != STANDARD and not storage.is_remote(output):
+        check_writable(output, makes_folders)
 
 
 def read(source: str, error: type[TcmError]) -> bytes:
@@ -140,8 +168,7 @@ def read(source: str, error: type[TcmError]) -> bytes:
     try:
         return _read_standard() if source == STANDARD else read_file(source)
     except OSError as problem:
-        name = "standard input" if source == STANDARD else source
-        raise error(f"cannot read {name}: {problem.strerror or problem}") from problem
+        raise error(f"cannot read {shown(source)}: {problem.strerror or problem}") from problem
 
 
 def _read_standard() -> bytes:
@@ -152,15 +179,15 @@ def _read_standard() -> bytes:
     return stream.read()
 
 
-def write(target: str, data: bytes, many: bool) -> None:
-    """Writes a file completely or not at all, of many with its folder; or to standard output."""
+def write(target: str, data: bytes, makes_folders: bool) -> None:
+    """Writes a file completely or not at all, or to standard output; with its folder if `makes_folders`."""
     if target == STANDARD:
         _write_standard(data)
         return
     if storage.is_remote(target):
         storage.write(target, data)
         return
-    if many:
+    if makes_folders:
         try:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

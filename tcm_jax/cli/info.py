@@ -36,11 +36,8 @@ def info(args: argparse.Namespace) -> int:
 def _described(source: str, max_pixels: int) -> dict[str, Any]:
     """Of a file, or of standard input; its name is in every error."""
     data = files.read(source, StreamError)
-    try:
+    with files.named(source):
         return {"file": source, **describe(data, max_pixels)}
-    except StreamError as error:
-        name = "standard input" if source == files.STANDARD else source
-        raise type(error)(f"{name}: {error}") from error
 
 
 def describe(data: bytes, max_pixels: int) -> dict[str, Any]:

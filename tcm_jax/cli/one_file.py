@@ -76,6 +76,7 @@ def process_file(
     args: argparse.Namespace, command: Command, stages: Stages, codec: "Decoder", job: Job
 ) -> dict[str, Any]:
     """Reads, codes and writes one file; returns what is known about the output. Raises TcmError."""
+    files.check_place(job.target, args.makes_folders)
     with stages.time("reading"):
         data = files.read(job.source, command.unreadable)
     with stages.time("coding"):
@@ -83,7 +84,7 @@ def process_file(
     if job.in_place and not args.overwrite:
         files.check_absent(job.target)
     with stages.time("writing"):
-        files.write(job.target, coded, many=args.output != job.target)
+        files.write(job.target, coded, args.makes_folders)
     return record
 
 
@@ -93,7 +94,8 @@ def _compress(args: argparse.Namespace, codec: "Codec", data: bytes, source: str
     picture = decode_picture(data, name, args.max_pixels, args.allow_truncated)
     if args.strip:
         picture = dataclasses.replace(picture, icc=b"", exif=b"")
-    coded = _code(args, codec, picture)
+    with files.named(source):
+        coded = _code(args, codec, picture)
     return coded, _record(coded, picture, picture.warning(name, "compressed"))
 
 
@@ -124,15 +126,13 @@ def _coded(args: argparse.Namespace, codec: "Codec", picture: Picture, effort: "
 
 
 def _decompress(args: argparse.Namespace, codec: "Decoder", data: bytes, source: str) -> tuple[bytes, dict[str, Any]]:
-    try:
+    with files.named(source):
         picture = codec.decode(data, args.max_pixels)
-    except StreamError as error:
-        name = "standard input" if source == STANDARD else source
-        raise type(error)(f"{name}: {error}") from error
     if args.strip:
         picture = dataclasses.replace(picture, icc=b"", exif=b"")
     picture = for_png(picture)
-    return encode_png(picture), _record(data, picture, picture.warning(f"the picture of {source}", "written"))
+    warning = picture.warning(f"the picture of {files.shown(source)}", "written")
+    return encode_png(picture), _record(data, picture, warning)
 
 
 def _record(data: bytes, picture: Picture, warning: str | None) -> dict[str, Any]:

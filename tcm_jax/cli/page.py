@@ -16,6 +16,7 @@ import numpy as np
 from tcm_jax.cli import files, storage
 from tcm_jax.codec.container import Container, parse
 from tcm_jax.errors import ConfigError, StreamError, TcmError
+from tcm_jax.images.formats import check_ending
 from tcm_jax.system.files import descriptor
 from tcm_jax.system.names import printable, say
 from tcm_jax.weights.embedded import embedded_by_id
@@ -35,8 +36,11 @@ def page(args: argparse.Namespace) -> None:
     if plan.many:
         raise ConfigError("a page shows one picture; give one .tcm file")
     for job in plan.jobs:
+        check_ending(job.target, ".html")
+        files.check_place(job.target)
         data = files.read(job.source, StreamError)
-        file = parse(data, _MOST_PIXELS)
+        with files.named(job.source):
+            file = parse(data, _MOST_PIXELS)
         if job.in_place and not args.overwrite:
             files.check_absent(job.target)
         model = _model(_weights_of(file, args.weights)) if file.has_latents else {}
@@ -48,6 +52,8 @@ def viewer(args: argparse.Namespace) -> None:
     """Writes a page that shows the `.tcm` files that people drop into it."""
     if storage.is_folder(storage.local(args.output)):
         raise ConfigError(f"{args.output} is a folder; give -o a file")
+    check_ending(args.output, ".html")
+    files.check_place(args.output)
     if not args.overwrite:
         files.check_absent(args.output)
     from tcm_jax.training.open_weights import open_weights
@@ -128,6 +134,6 @@ def _built(name: str) -> bytes:
 
 
 def _write(target: str, data: bytes) -> None:
-    files.write(target, data, many=False)
+    files.write(target, data, makes_folders=False)
     out = sys.stderr if target == files.STANDARD or descriptor(target) == 1 else sys.stdout
     say(f"{target}: {len(data):,} bytes", out)

@@ -180,7 +180,7 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", type=file_path, metavar="OUT.safetensors")
     parser.add_argument("--lambda", dest="lam", type=_positive, metavar="L", help="what the weights were trained with: "
                         "efforts need it")  # fmt: skip
-    parser.add_argument("--distortion", choices=("mse", "ms_ssim"), default="mse", help="what that lambda weighs; "
+    parser.add_argument("--distortion", choices=("mse", "ms_ssim"), help="what that lambda weighs; "
                         "default: mse")  # fmt: skip
     _add_overwrite(parser)
     parser.set_defaults(run="tcm_jax.cli.commands:convert")

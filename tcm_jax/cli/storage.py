@@ -44,8 +44,13 @@ def local(path: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """`path` as other processes understand it: absolute; a slash at its end stays, as it says that this is a folder."""
-    return path if is_remote(path) else str(Path.cwd() / path) + os.sep * path.endswith(os.sep)
+    """`path` as other processes understand it."""
+    return path if is_remote(path) else str(Path.cwd() / path)
+
+
+def is_named_folder(path: str) -> bool:
+    """Whether there is a folder at `path`, or its last character says that there will be."""
+    return path.endswith(("/", os.sep)) or is_folder(path)
 
 
 def join(folder: str, relative: PurePath) -> str:
@@ -78,15 +83,19 @@ def is_file(path: str) -> bool:
 
 
 def existing(paths: list[str]) -> set[str]:
-    """Those of `paths` that exist; of a bucket every folder is listed once, as asking for each file takes too long."""
-    found = {path for path in paths if not is_remote(path) and _mode(path)}
+    """Those of `paths` that exist and are no folders.
+
+    Of a bucket every folder is listed once, as asking for each file takes too long.
+    """
+    found = {path for path in paths if not is_remote(path) and (mode := _mode(path)) and not stat.S_ISDIR(mode)}
     remote = sorted((path for path in paths if is_remote(path)), key=_parent)
     for folder, group in itertools.groupby(remote, key=_parent):
         with _reached(folder, "list") as (system, name):
             try:
-                names = {PurePosixPath(entry).name for entry in system.ls(name, detail=False)}
+                entries = system.ls(name, detail=True)
             except FileNotFoundError:
                 continue
+        names = {PurePosixPath(entry["name"]).name for entry in entries if entry["type"] != "directory"}
         found |= {path for path in group if path.rpartition("/")[2] in names}
     return found
 
@@ -120,8 +129,10 @@ def _mode(path: str | Path) -> int:
 
 def matching(pattern: str) -> Found:
     """What a pattern names; paths are below its folders that have no wildcard."""
+    if not is_remote(pattern):
+        pattern = pattern.replace(os.sep, "/")  # which Windows takes, too
     folders = pattern.split("/")[:-1]
-    fixed = "/".join(itertools.takewhile(lambda part: not glob.has_magic(part), folders))
+    fixed = "".join(f"{part}/" for part in itertools.takewhile(lambda part: not glob.has_magic(part), folders))
     if is_remote(pattern):
         with _reached(pattern, "list") as (system, name):
             found = sorted(file for file, about in system.glob(name, detail=True).items() if about["type"] == "file")
@@ -129,7 +140,7 @@ def matching(pattern: str) -> Found:
         below = [path for path in below if "/." in pattern or not is_hidden(path)]  # as a shell does
         return Found([(join(fixed, path), path) for path in below])
     names = _without_loops(glob.glob(pattern, recursive=True))  # noqa: PTH207 (Path.glob wants the folder apart)
-    root = Path(fixed or ("/" if pattern.startswith("/") else "."))
+    root = Path(fixed)
     modes = {name: _mode(name) for name in names}
     files: list[tuple[str, PurePath]] = [
         (str(name), name.relative_to(root))

@@ -151,7 +151,7 @@ class Codec(Decoder):
             )
         return Codec(self.weights, self.coder, self.guard_band, self.tile, devices[0])._colour(file)
 
-    def _quality(self, quality: float | None) -> int | None:
+    def hundredths(self, quality: float | None) -> int | None:
         """The quality in hundredths, as a file holds it; None for weights of one rate. Raises ConfigError."""
         if quality is None and self.weights.config.levels == 0:
             return None
@@ -176,7 +176,7 @@ class Codec(Decoder):
         _check_size(picture, max_pixels)
         encoder = PictureEncoder(self.slice_encoder, self.guard_band, self.tile, picture, effort, measured)
         if max_error is None:
-            return encoder.encode_at_quality(self._quality(quality))
+            return encoder.encode_at_quality(self.hundredths(quality))
         if quality is not None:
             raise ConfigError("give one of quality and max_error, not both")
         return encoder.encode_with_step(plan.step_of_error(max_error))

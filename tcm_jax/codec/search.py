@@ -1,6 +1,7 @@
 """The quality of a variable-rate model that meets a target, by bisection."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -104,7 +105,7 @@ def _search(codec: Codec, measure: Measure, goal: _Goal, target: float, effort: 
         return found[quality]
 
     data, quality, reached = _bisect(measure_plain, goal, target)
-    if not effort.level:
+    if not effort.level or math.isinf(reached):  # an exact file cannot be better
         return data, quality / 100, reached
     best, aim, attempts = None, target, 0
     while True:
@@ -112,7 +113,11 @@ def _search(codec: Codec, measure: Measure, goal: _Goal, target: float, effort: 
         fits, attempts = goal.fits(reached, target), attempts + 1
         if fits and (best is None or goal.fits(best[2], reached)):
             best = data, quality / 100, reached
-        at_last = quality == goal.good or (best is not None and (attempts >= ATTEMPTS or quality == goal.bad))
+        at_last = (
+            quality == goal.good
+            or math.isinf(reached)
+            or (best is not None and (attempts >= ATTEMPTS or quality == goal.bad))
+        )
         if at_last or (fits and goal.close(reached, target)):
             return best or (data, quality / 100, reached)
         aim = goal.corrected(aim, target, reached)

@@ -15,9 +15,10 @@ from tcm_jax.evaluation.codecs import OTHER_CODECS, other_codec
 from tcm_jax.evaluation.console import escape, show
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.sweep import Point, dataset, loaded_weights, measure_all
+from tcm_jax.images.formats import check_ending
 from tcm_jax.system.arguments import Parser
 from tcm_jax.system.devices import local_devices
-from tcm_jax.system.files import descriptor
+from tcm_jax.system.files import check_writable, descriptor
 from tcm_jax.system.names import file_name, file_path, say
 from tcm_jax.system.process import tune_process
 from tcm_jax.system.signals import INTERRUPTED, outcome
@@ -105,6 +106,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     local_devices()
     tune_process()
+    if args.report:
+        check_ending(args.report, ".html")
     if args.processes < 1:
         raise ConfigError(f"--processes is {args.processes}; give at least 1")
     bdrate.check()
@@ -114,6 +117,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     points = operating_points(args.weights, args.codecs, args.qualities, args.coder, args.efforts, args.tune)
     results.check_anchor(args.anchor, points)
     results.make_folder(args.output)  # Before the work, not after an hour of it.
+    if args.report:
+        check_writable(args.report)
     console = Console(stderr=args.report is not None and descriptor(args.report) == 1)
     _say_rates(args, console)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))

@@ -41,6 +41,30 @@ def atomic_write(path: str | os.PathLike, data: bytes) -> None:
         raise TcmError(f"cannot write {path}: {reason}") from error
 
 
+def check_writable(path: str | os.PathLike, makes_folders: bool = False) -> None:
+    """Raises TcmError for a file that cannot be written: before the work, not after it.
+
+    Folders above it that are missing will be made if `makes_folders`.
+    """
+    if is_special(path):
+        return
+    try:
+        reason = _refusal(Path(os.path.realpath(path)), makes_folders)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise TcmError(f"cannot write {path}: {reason}")
+
+
+def _refusal(target: Path, makes_folders: bool) -> str | None:
+    folder = next(above for above in target.parents if above.exists()) if makes_folders else target.parent
+    if target.is_dir():
+        return "this is a folder"
+    if not folder.is_dir():
+        return "no such folder"
+    return None if os.access(folder, os.W_OK) else "Permission denied"
+
+
 def read_file(path: str | os.PathLike) -> bytes:
     """The bytes of a file or a pipe. Raises OSError, also for a device, which may never end."""
     refuse_device(Path(path).stat())

@@ -18,12 +18,13 @@ from tcm_jax.evaluation.complexity_table import complexity_table
 from tcm_jax.evaluation.provenance import provenance
 from tcm_jax.evaluation.results import finite
 from tcm_jax.images import figures
+from tcm_jax.images.formats import check_ending
 from tcm_jax.images.pictures import read_image
 from tcm_jax.model.config import BLOCKS
 from tcm_jax.model.initialization import init_params
 from tcm_jax.system.cache import cache_folder
 from tcm_jax.system.devices import local_devices
-from tcm_jax.system.files import atomic_write, descriptor, is_special
+from tcm_jax.system.files import atomic_write, check_writable, descriptor, is_special
 from tcm_jax.system.names import file_name, file_path, say
 from tcm_jax.system.process import tune_process
 from tcm_jax.training.open_weights import open_weights
@@ -62,11 +63,11 @@ def run(args: argparse.Namespace) -> None:
     """Draws, writes and prints what the flags ask for. Raises TcmError."""
     if args.kind != "complexity":
         figures.check()
+    output = _output(args)
     local_devices()
     tune_process()
     models = _models(args.weights, args.variants)
     out = sys.stderr if args.output and descriptor(args.output) == 1 else sys.stdout
-    output = args.output or Path("complexity.json" if args.kind == "complexity" else f"{args.kind}.png")
     if args.kind == "complexity":
         unmeasured: Any = [(name, weights.config, {}) for name, weights in models.items()]
         numbers: Any = complexity_table(unmeasured, (cache := cache_folder()) and cache / "work", args.time)
@@ -86,6 +87,18 @@ def run(args: argparse.Namespace) -> None:
         written.append(output if is_special(output) else output.with_suffix(".json"))
         atomic_write(written[-1], (text + "\n").encode())
     say(f"wrote {' and '.join(map(str, written))}", out)
+
+
+def _output(args: argparse.Namespace) -> Path:
+    """Where to write, which must not cost a file that is read."""
+    ending = ".json" if args.kind == "complexity" else ".png"
+    output = args.output or Path(f"{args.kind}{ending}")
+    if args.kind != "complexity":  # which writes the numbers beside it alone
+        check_ending(output, ending)
+    if args.picture and output.resolve() == args.picture.resolve() and not is_special(output):
+        raise ConfigError(f"{output} is the picture itself; give -o another name")
+    check_writable(output)
+    return output
 
 
 def _models(paths: list[str | None], variants: bool) -> dict[str, Weights]:
