@@ -119,6 +119,13 @@ def test_parameters_are_arranged_once_for_all_sizes(codec):
     assert sum(array.nbytes for array in params.arranged.values()) < 2 * sum(leaf.nbytes for leaf in params.leaves)
 
 
+def test_parameters_repeated_over_a_map_are_not_kept():
+    x, params = np.ones((64, 4), np.float32), Parameters(np.ones(4, np.float32))
+    steps = Steps(jax.make_jaxpr(lambda p, x: jnp.broadcast_to(p, x.shape) + x)(params.tree, x), 1)
+    np.testing.assert_array_equal(steps(params, [x])[0], 2 * x)
+    assert [array.size for array in params.arranged.values()] == [4]
+
+
 def test_threads_do_not_mix(codec):
     config, params = codec.network.config, codec.network.params
     program, static, shapes = codec_programs(config)["synthesis"]
