@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from tcm_jax.codec.jaxprs import function_of
-from tcm_jax.codec.step_rules import Operation, broadcast, operation_of
+from tcm_jax.codec.step_rules import Operation, broadcast, operation_of, reshape
+from tcm_jax.ops.kernels import direct
 
 _REPEATED = 8  # times that arranged parameters are repeated at most; a Swin block has four sorts of windows
 
@@ -31,8 +32,11 @@ class Step:
         """Sets the values of the results."""
         function, settings = self.operation
         found = function(*[values[slot] for slot in self.inputs], **settings)
-        for slot, value in zip(self.results, found if isinstance(found, list) else [found], strict=True):
-            values[slot] = value
+        if type(found) is list:
+            for slot, value in zip(self.results, found, strict=True):
+                values[slot] = value
+        else:
+            values[self.results[0]] = found
         for slot in self.last:
             values[slot] = None
 
@@ -48,7 +52,9 @@ class Steps:
         self._constants: dict[int, np.ndarray] = {}
         self._slots = leaves + self._grids
         steps: list[Step] = []
+        self._reshaped: dict[int, int] = {}  # slots of what was reshaped: what it was
         self._results = self._added(closed, list(range(self._slots)), steps)
+        steps = _needed(steps, self._results)
         self._prepared: dict[int, str] = {}  # slots of what is done once, and names that say what it is
         self._arranging, rest = self._divided(steps)
         kept = {*self._constants, *self._prepared, *self._results}
@@ -69,8 +75,9 @@ class Steps:
         for slot, name in self._prepared.items():
             values[slot] = params.arranged[name]
         values[self._leaves : self._leaves + self._grids] = map(np.asarray, grids)
-        for step in self._steps:
-            step.do(values)
+        with direct.helped():
+            for step in self._steps:
+                step.do(values)
         return [_read_only(values[slot]) for slot in self._results]
 
     def _added(self, closed: Any, inputs: list[int], steps: list[Step]) -> list[int]:
@@ -88,9 +95,17 @@ class Steps:
                 results = self._added(inner, slots, steps)
             else:
                 results = [self._slot() for _ in equation.outvars]
-                steps.append(Step(operation_of(equation), tuple(slots), tuple(results)))
+                steps.append(self._step(operation_of(equation), slots, results))
             known.update(zip(equation.outvars, results, strict=True))
         return [slot_of(atom) for atom in jaxpr.outvars]
+
+    def _step(self, operation: Operation, inputs: list[int], results: list[int]) -> Step:
+        """A step; kernels and reshaping see no shape, and so take what was reshaped for them."""
+        if operation[0] in (reshape, direct.call):
+            inputs = [self._reshaped.get(slot, slot) for slot in inputs]
+        if operation[0] is reshape:
+            self._reshaped[results[0]] = inputs[0]
+        return Step(operation, tuple(inputs), tuple(results))
 
     def _slot(self) -> int:
         self._slots += 1
@@ -120,6 +135,16 @@ class Steps:
         used = {slot for step in rest for slot in step.inputs} | set(self._results)
         self._prepared = {slot: name for slot, name in names.items() if slot in used}
         return arranging, rest
+
+
+def _needed(steps: list[Step], results: list[int]) -> list[Step]:
+    """The steps of which something is used."""
+    found, used = [], set(results)
+    for step in reversed(steps):
+        if not used.isdisjoint(step.results):
+            used |= {*step.inputs}
+            found.append(step)
+    return found[::-1]
 
 
 def _spreads(step: Step) -> bool:

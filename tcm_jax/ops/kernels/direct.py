@@ -1,19 +1,23 @@
 """The kernels called on NumPy's arrays as XLA's custom calls call them, without XLA, on threads of our own."""
 
+import contextlib
 import ctypes
 import dataclasses
 import functools
+import math
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from tcm_jax.ops.kernels import handlers
-from tcm_jax.ops.kernels.frame import COMMON_ATTRIBUTES, Args, Attrs, Buffer, CallFrame, Job, Rets, Scalar
+from tcm_jax.ops.kernels.frame import COMMON_ATTRIBUTES, Args, Attrs, Board, Buffer, CallFrame, Job, Rets, Scalar
 
 _WORD = 8  # bytes
+_ALONE = 1 << 18  # bytes of a call's arrays up to which one thread is done before another has begun
 _NEVER = 1 << 40  # more users of a job than leave it: C must not free what is Python's
 
 Shape = tuple[int, ...]
@@ -32,6 +36,11 @@ class Frame:
         """(number of the kernel, parts, parts of the kernel before it, bytes of scratch memory)."""
         attributes = dict(self.attributes)
         return tuple(attributes[name] for name in COMMON_ATTRIBUTES)
+
+    @functools.cached_property
+    def large(self) -> bool:
+        """Whether several threads are quicker than one."""
+        return 4 * sum(map(math.prod, (*self.arguments, *self.results))) > _ALONE
 
     @functools.cached_property
     def layout(self) -> "_Layout":
@@ -82,7 +91,7 @@ class _Layout:
 
 
 def call(*arguments: np.ndarray, frame: Frame) -> list[np.ndarray]:
-    """The results of a kernel, float32; the arguments have the shapes that the frame names, float32 too."""
+    """The results of a kernel, float32; the arguments are float32 too, of as many values as the frame's have."""
     arrays = [np.ascontiguousarray(array) for array in arguments]
     arrays += [np.empty(shape, np.float32) for shape in frame.results]
     layout, (kernel, parts, prepare, scratch) = frame.layout, frame.common
@@ -91,8 +100,8 @@ def call(*arguments: np.ndarray, frame: Frame) -> list[np.ndarray]:
     words[layout.arrays] = [_address(array) for array in arrays]
     table = handlers.register()[0]
     if prepare:
-        _run(table[kernel - 1], prepare, scratch, words, arrays)
-    _run(table[kernel], parts, scratch, words, arrays)
+        _run(table[kernel - 1], prepare, scratch, words, frame.large)
+    _run(table[kernel], parts, scratch, words, frame.large)
     return arrays[len(arguments) :]
 
 
@@ -100,25 +109,59 @@ def _address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
-def _run(kernel: int, parts: int, scratch: int, words: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
-    """Has all parts of a call done by as many threads as there are cores, and waits for them."""
+def _run(kernel: int, parts: int, scratch: int, words: np.ndarray, large: bool) -> None:
+    """Has all parts of a call done, if it is a large one with the help of this thread's team, and waits for them."""
     job = Job(users=_NEVER, parts=parts, frame=_address(words), kernel=kernel, scratch=scratch)
-    # A thread that is late holds what it reads, even where this one was interrupted.
-    helpers = [_threads().submit(_work, job, words, arrays) for _ in range(min(_cores(), parts) - 1)]
-    _work(job)
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
+    if large and parts > 1 and (team := getattr(_this_thread, "team", None)):
+        team.do(job)
+    else:
+        _c_function("task", 1)(ctypes.addressof(job))
 
 
-def _work(job: Job, *_held: Any) -> None:
-    _task()(ctypes.addressof(job))
+class _Team:
+    """Threads that help one thread with the calls that it makes within `helped`."""
+
+    def __init__(self):
+        self._board, self._jobs = Board(open=1), []  # a helper that is late still looks at a job
+        self._helpers: list[Future] = []
+
+    def do(self, job: Job) -> None:
+        """Does a job together."""
+        self._jobs.append(job)
+        self._helpers = [helper for helper in self._helpers if not helper.done()]
+        while len(self._helpers) < _cores() - 1:
+            self._helpers.append(_threads().submit(_serve, self._board, self._jobs))
+        _c_function("lead", 2)(ctypes.addressof(self._board), ctypes.addressof(job))
+
+    def close(self) -> None:
+        """Sends the helpers home."""
+        self._board.open = 0
+
+
+_this_thread = threading.local()
+
+
+@contextlib.contextmanager
+def helped() -> Iterator[None]:
+    """This thread's large calls within are shared with others: as many as there are cores."""
+    team = _this_thread.team = _Team()
+    try:
+        yield
+    finally:
+        _this_thread.team = None
+        team.close()
+
+
+def _serve(board: Board, _jobs: list[Job]) -> None:
+    _c_function("serve", 1)(ctypes.addressof(board))
 
 
 @functools.cache
-def _task() -> Callable[[int], int]:
-    """`pool.task`, which does one part of a job after the other until all are begun."""
-    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(handlers.register()[0][0])
+def _c_function(name: str, arguments: int) -> Callable[..., int]:
+    """A function of pool.py."""
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)(
+        handlers.address_of(f"pool.{name}", arguments)
+    )
 
 
 @functools.cache

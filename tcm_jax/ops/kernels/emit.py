@@ -4,6 +4,8 @@ Addresses are int64, as Numba's `array.ctypes.data` gives them; offsets and stri
 `LANES` floats, as many as a register of this machine holds.
 """
 
+import platform
+
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, register_jitable
@@ -209,6 +211,18 @@ def load_shared(_, address):
         return builder.load_atomic(builder.inttoptr(arguments[0], WORD.as_pointer()), "acquire", 8)
 
     return types.int64(types.int64), emit
+
+
+@intrinsic
+def pause(_):
+    """Leaves a core of an x86 processor to its other thread for a moment."""
+
+    def emit(context, builder, signature, arguments):
+        if platform.machine() in ("x86_64", "AMD64"):
+            builder.call(function(builder, "llvm.x86.sse2.pause", ir.VoidType()), [])
+        return context.get_dummy_value()
+
+    return types.void(), emit
 
 
 @intrinsic

@@ -90,3 +90,13 @@ class Job(ctypes.Structure):
         ("count", ThreadPoolNumThreadsArgs),
         ("threads", c_int64),  # the answer to `count`
     )
+
+
+class Board(ctypes.Structure):
+    """Where one thread tells others of the calls that it makes (`direct.py`)."""
+
+    _fields_ = (
+        ("open", c_int64),  # whether there may be more
+        ("ticket", c_int64),  # how many there were
+        ("job", c_int64),  # address of the last one's Job
+    )

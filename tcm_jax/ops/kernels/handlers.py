@@ -35,7 +35,8 @@ NUMBERS = {name: number for number, name in enumerate(KERNELS, 1)}  # places in 
 TABLE = "tcm_jax_functions"  # symbol of the table of the addresses of C functions
 
 
-def _address(place: str, arguments: int) -> int:
+def address_of(place: str, arguments: int) -> int:
+    """Address of a function of a module here, of so many int64."""
     module, _, name = place.partition(".")
     return address(f"{__package__}.{module}", name, (INTEGER,) * arguments)
 
@@ -43,11 +44,11 @@ def _address(place: str, arguments: int) -> int:
 @functools.cache
 def register() -> list:
     """Makes the kernels known to XLA; what is returned must live as long as the process."""
-    kernels = (0 if name in TRAINING else _address(kernel, 3) for name, kernel in KERNELS.items())
-    addresses = [_address("pool.task", 1), *kernels]
+    kernels = (0 if name in TRAINING else address_of(kernel, 3) for name, kernel in KERNELS.items())
+    addresses = [address_of("pool.task", 1), *kernels]
     table = (ctypes.c_void_p * len(addresses))(*addresses)
     llvm.add_symbol(TABLE, ctypes.addressof(table))
-    handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(_address("pool.handle", 1))
+    handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(address_of("pool.handle", 1))
     for name in KERNELS:
         jax.ffi.register_ffi_target(f"tcm_jax_{name}", jax.ffi.pycapsule(handler), platform="cpu")
     return [table, handler]
@@ -66,7 +67,7 @@ def add_training() -> None:
 def _add(names):
     table = register()[0]
     for name in names:
-        table[NUMBERS[name]] = _address(KERNELS[name], 3)
+        table[NUMBERS[name]] = address_of(KERNELS[name], 3)
 
 
 def made(name: str) -> bool:

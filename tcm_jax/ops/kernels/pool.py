@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 from tcm_jax.ops.kernels import frame as c
 from tcm_jax.ops.kernels import xla
-from tcm_jax.ops.kernels.emit import WORD, call, fetch_add, function, internal, load, load_shared, store
+from tcm_jax.ops.kernels.emit import WORD, call, fetch_add, function, internal, load, load_shared, pause, store
 from tcm_jax.ops.kernels.handlers import TABLE
 
 _ALIGNMENT = 64  # bytes, of scratch memory
@@ -25,6 +25,10 @@ _NUM_THREADS = c.ThreadPoolNumThreadsArgs.num_threads.offset
 _API_SCHEDULE = c.Api.XLA_FFI_ThreadPool_Schedule.offset
 _API_NUM_THREADS = c.Api.XLA_FFI_ThreadPool_NumThreads.offset
 _KERNEL_OF_CALL, _PARTS_OF_CALL, _PREPARE_OF_CALL, _SCRATCH_OF_CALL = range(len(c.COMMON_ATTRIBUTES))
+
+
+_OPEN, _TICKET, _LAST = c.Board.open.offset, c.Board.ticket.offset, c.Board.job.offset
+_PATIENCE = 20_000  # looks at a board, of some 50 ns, after which a thread may do something else
 
 
 @intrinsic
@@ -71,6 +75,30 @@ def task(job):
     """What a thread of the pool does; it may begin long after all has been done."""
     _do_parts(job)
     _leave(job)
+    return 0
+
+
+def serve(board):
+    """Does parts of the jobs on a board, beside the thread that leads them, until none has come for a while."""
+    seen, idle = 0, 0
+    while idle < _PATIENCE and load_shared(board + _OPEN):
+        ticket = load_shared(board + _TICKET)
+        if ticket == seen:
+            idle += 1
+            pause()
+        else:
+            seen, idle = ticket, 0
+            _do_parts(load_shared(board + _LAST))
+    return 0
+
+
+def lead(board, job):
+    """Puts a job on a board, does parts of it, and waits for the others. Late readers find none left."""
+    store(board + _LAST, job)
+    fetch_add(board + _TICKET, 1)
+    _do_parts(job)
+    while load_shared(job + _DONE) < load(job + _PARTS):
+        pause()
     return 0
 
 
