@@ -1,12 +1,9 @@
-"""How many cores a benchmark has and uses; where a system cannot say or bind them, all of them."""
+"""How many cores a benchmark uses; where a system cannot bind them, all of them."""
 
 import os
 import sys
 
-
-def available() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from tcm_jax.system.cores import available
 
 
 def bind(count: int) -> None:

@@ -23,11 +23,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import cores
 import gpu_steps
 from gpu_steps import Step
 
 from docs.models.tiny.gpu import with_wheels
+from tcm_jax.system import cores
 
 GROUPS = ("training", "portability", "codec", "step")
 TRAINING_SHARE = 2 / 3

@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 from unittest import mock
 
-import cores
 import jax
 import numpy as np
 
@@ -32,6 +31,7 @@ from tcm_jax.entropy.table_choice import boundary_positions
 from tcm_jax.entropy.tables import build_indexes, scale_table
 from tcm_jax.errors import TcmError
 from tcm_jax.images.datasets import open_dataset, short_names
+from tcm_jax.system import cores
 from tcm_jax.system.process import tune_process
 from tcm_jax.training.open_weights import open_weights
 

@@ -1,5 +1,6 @@
 """Programs as steps of NumPy and the kernels: the bits of XLA's, arranged parameters once, threads that do not mix."""
 
+import dataclasses
 import pickle
 import threading
 
@@ -65,14 +66,18 @@ def _one_by_one(function) -> list[jax.Array]:
     return jax.tree.leaves(function(jnp.asarray(X), jnp.asarray(INTEGERS)))
 
 
-@pytest.mark.parametrize("function", [lambda x: x[0] @ x[1].T, lambda x: x**3, lambda x: jnp.cumsum(x, 0)])
-def test_what_is_no_step_is_compiled(function):
+NO_STEPS = {"product": lambda x: x[0] @ x[1].T, "cube": lambda x: x**3, "sums": lambda x: jnp.cumsum(x, 0)}
+
+
+@pytest.mark.parametrize("name", NO_STEPS)
+def test_what_is_no_step_is_compiled(name):
+    function, config = NO_STEPS[name], _Config(name)
     with pytest.raises(NotImplementedError, match="no step of a program"):
         stepwise(function, X)
     program = Program(lambda config, params, x: params["one"] * function(x))
     params = Parameters({"one": np.float32(1)})
-    assert isinstance(program.executable(_Config(), params, X), Executable)
-    np.testing.assert_allclose(program(_Config(), params, X), function(jnp.asarray(X)), rtol=1e-6)
+    assert isinstance(program.executable(config, params, X), Executable)
+    np.testing.assert_allclose(program(config, params, X), function(jnp.asarray(X)), rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +86,12 @@ def codec() -> Codec:
     return Codec(open_weights(None))
 
 
+@dataclasses.dataclass(frozen=True)
 class _Config:
+    name: str
+
     def to_json(self) -> str:
-        return "of a test"
+        return f"{self.name} of a test"
 
 
 def test_all_of_the_codec_are_steps_and_decode_to_the_bits_of_xla(codec):

@@ -15,6 +15,7 @@ import numpy as np
 
 from tcm_jax.ops.kernels import handlers
 from tcm_jax.ops.kernels.frame import COMMON_ATTRIBUTES, Args, Attrs, Board, Buffer, CallFrame, Job, Rets, Scalar
+from tcm_jax.system import cores
 
 _WORD = 8  # bytes
 _ALONE = 1 << 18  # bytes of a call's arrays up to which one thread is done before another has begun
@@ -129,7 +130,7 @@ class _Team:
         """Does a job together."""
         self._jobs.append(job)
         self._helpers = [helper for helper in self._helpers if not helper.done()]
-        while len(self._helpers) < _cores() - 1:
+        while len(self._helpers) < cores.available() - 1:
             self._helpers.append(_threads().submit(_serve, self._board, self._jobs))
         _c_function("lead", 2)(ctypes.addressof(self._board), ctypes.addressof(job))
 
@@ -165,14 +166,8 @@ def _c_function(name: str, arguments: int) -> Callable[..., int]:
 
 
 @functools.cache
-def _cores() -> int:
-    """Cores that this process may use, as XLA counts them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@functools.cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores(), "tcm_jax kernels")
+    return ThreadPoolExecutor(cores.available(), "tcm_jax kernels")
 
 
 if hasattr(os, "register_at_fork"):  # threads do not live on in a child
