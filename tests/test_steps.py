@@ -14,7 +14,10 @@ from tcm_jax import ops
 from tcm_jax.codec import Codec
 from tcm_jax.codec.programs import Executable, Parameters, Program, Stepwise
 from tcm_jax.codec.steps import Steps
+from tcm_jax.model.config import reference_config
+from tcm_jax.model.initialization import abstract_params
 from tcm_jax.ops import kernels
+from tcm_jax.ops.kernels import direct
 from tcm_jax.training.open_weights import open_weights
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="no kernels here")
@@ -25,8 +28,8 @@ INTEGERS = np.arange(-6, 6, dtype=np.int32).reshape(3, 4)
 # Functions of X and INTEGERS; each has primitives that programs have.
 OPERATIONS = {
     "arithmetic": lambda x, i: (x + 2 * x - x / 3, jnp.maximum(x, 0.5), jnp.minimum(x, x[0]), jnp.abs(x), jnp.sign(x)),
-    "rounding": lambda x, i: (jnp.round(x), jnp.floor(x), x.astype(jnp.int32), i.astype(jnp.float32) ** 2),
-    "remainders": lambda x, i: (jax.lax.rem(i, jnp.full_like(i, 4)), i * i - 3, (i != 2) & (i < 3), i == 1),
+    "rounding": lambda x, i: (jnp.round(x), jnp.floor(x), (1e3 * x).astype(jnp.uint8), i.astype(jnp.float32) ** 2),
+    "remainders": lambda x, i: (jax.lax.rem(i, jnp.full_like(i, 4)), i * i - 3, (i != 2) & (i < 3), i & 3),
     "choice": lambda x, i: jnp.where(x < 0.5, x, -1.0),
     "shapes": lambda x, i: (
         x.reshape(6, 4).T,
@@ -34,7 +37,13 @@ OPERATIONS = {
         jnp.split(x, [1], -1),
         x[:1].squeeze(0),
     ),
-    "parts": lambda x, i: (x[:, ::2, 1:3], x[1], jnp.broadcast_to(x[:, :1], (5, *x.shape)), jnp.arange(4) + i),
+    "parts": lambda x, i: (
+        jax.lax.slice(x, (0, 0, 1), (2, 3, 3), (1, 2, 1)),
+        x[1],
+        jnp.pad(x, [(0, 0), (1, 2), (0, 1)]),
+        jnp.broadcast_to(x[:, :1], (5, *x.shape)),
+        jnp.arange(4) + i,
+    ),  # fmt: skip
     "rows": lambda x, i: x[np.array([[1, 0, 1], [0, 0, 1]])],
     "kernel": lambda x, i: (ops.gelu(x), ops.log(jnp.abs(x) + 1), ops.multiply_add(x, x, x)),
 }
@@ -132,6 +141,40 @@ def test_parameters_repeated_over_a_map_are_not_kept():
     steps = Steps(jax.make_jaxpr(lambda p, x: jnp.broadcast_to(p, x.shape) + x)(params.tree, x), 1)
     np.testing.assert_array_equal(steps(params, [x])[0], 2 * x)
     assert [array.size for array in params.arranged.values()] == [4]
+
+
+def test_what_a_host_passes_and_sets_changes_nothing():
+    x = np.array([0.5, np.nan, -np.inf, 300])
+    steps = Steps(jax.make_jaxpr(lambda p, x: ((p * x).astype(jnp.uint8), x[0]))(np.float32(1), np.float32(x)), 1)
+    with np.errstate(all="raise"):
+        numbers, scalar = steps(Parameters(np.float32(1)), [x])
+    np.testing.assert_array_equal(numbers, np.array([0, 0, 0, 255], np.uint8))
+    assert (scalar.shape, scalar.dtype) == ((), np.float32)
+
+
+def test_one_thread_does_all_where_no_other_begins(codec, monkeypatch):
+    picture = np.random.default_rng(4).integers(0, 256, (250, 250, 3), np.uint8)
+    data = codec.compress(picture, 40)
+
+    def refuse(*_):
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    monkeypatch.setattr(direct._threads(), "submit", refuse)
+    assert codec.compress(picture, 40) == data
+
+
+def test_networks_of_floats_decode_to_the_bits_of_xla():
+    """Not of weights in eight bits, as the embedded ones are, whose squares are exact."""
+    config = reference_config(64)
+    random = np.random.default_rng(5)
+    params = Parameters(
+        jax.tree.map(lambda x: random.normal(0, 0.1, x.shape).astype(np.float32), abstract_params(config))
+    )
+    program, static, shapes = codec_programs(config)["hyper_synthesis"]
+    grids = jax.tree.map(_drawn, shapes)
+    traced = program.traced(program.target("cpu"), config, params.structure, static)
+    ours, theirs = program(config, params, *static, *grids), jax.jit(traced)(params.leaves, *grids)
+    assert all(map(np.array_equal, jax.tree.leaves(ours), jax.tree.leaves(theirs)))
 
 
 def test_threads_do_not_mix(codec):

@@ -69,7 +69,7 @@ class Executable:
 
 
 class Program:
-    """A function of a configuration, its parameters, maybe a number, and grids, compiled for each of their shapes.
+    """A function of a configuration, its parameters, maybe a number, and grids, made for each of their shapes.
 
     The configuration and Python integers are static. `precise` computes matrix products in full float32, for what
     encoder and decoder must agree on, and the same for any number of threads. `target` says, of a platform, what is

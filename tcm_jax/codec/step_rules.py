@@ -1,4 +1,8 @@
-"""JAX's primitives as operations of NumPy and of the kernels, with the bits that XLA gives on a CPU."""
+"""JAX's primitives as operations of NumPy and of the kernels.
+
+They have the bits of XLA on a CPU, but where that rounds a sum of products once, or tiny numbers to 0: programs that
+encoder and decoder must agree on leave both to kernels. Indices are taken as in range, divisors of integers as not 0.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +12,7 @@ import numpy as np
 from tcm_jax.ops.kernels import direct
 
 Operation = tuple[Callable[..., Any], dict[str, Any]]  # a function of arrays and what else it takes; both are pickled
+_TYPES = {"bool", "uint8", "int32", "float32"}
 _CUSTOM_CALL = "tcm_jax_"  # what the names of kernels begin with
 
 
@@ -15,7 +20,10 @@ def operation_of(equation: Any) -> Operation:
     """What computes an equation's results, one array or a list. Raises NotImplementedError for what is not known."""
     name, params = equation.primitive.name, equation.params
     shapes = [variable.aval.shape for variable in equation.invars]
-    floats = all(variable.aval.dtype == np.float32 for variable in equation.invars)
+    types = [variable.aval.dtype for variable in (*equation.invars, *equation.outvars)]
+    floats = all(kind == np.float32 for kind in types)
+    if not set(map(str, types)) <= _TYPES:
+        raise NotImplementedError(f"numbers of these types are no step of a program: {equation}")
     if name in _PLAIN and (floats or name not in _OF_FLOATS):
         return _PLAIN[name], {}
     if name in _RULES and (found := _RULES[name](params, shapes, equation.outvars)) is not None:
@@ -24,7 +32,7 @@ def operation_of(equation: Any) -> Operation:
 
 
 _PLAIN: dict[str, Callable[..., Any]] = {
-    "abs": np.abs, "add": np.add, "and": np.logical_and, "div": np.divide, "eq": np.equal, "floor": np.floor,
+    "abs": np.abs, "add": np.add, "and": np.bitwise_and, "div": np.divide, "eq": np.equal, "floor": np.floor,
     "lt": np.less, "max": np.maximum, "min": np.minimum, "mul": np.multiply, "ne": np.not_equal, "rem": np.fmod,
     "sign": np.sign, "sub": np.subtract,
 }  # fmt: skip
@@ -42,7 +50,10 @@ def square(x: np.ndarray) -> np.ndarray:
 
 
 def convert(x: np.ndarray, dtype: str) -> np.ndarray:
-    """Numbers of another type."""
+    """Numbers of another type; what is beyond an integer's range becomes its limit, what is no number 0."""
+    if x.dtype == np.float32 and np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        x = np.clip(np.nan_to_num(x if limits.bits < 24 else x.astype(np.float64)), limits.min, limits.max)
     return x.astype(dtype, copy=False)
 
 
@@ -69,6 +80,11 @@ def concatenate(*xs: np.ndarray, axis: int) -> np.ndarray:
 def split(x: np.ndarray, at: tuple[int, ...], axis: int) -> list[np.ndarray]:
     """Views of what lies between the places `at` of an axis."""
     return np.split(x, at, axis)
+
+
+def pad(x: np.ndarray, value: np.ndarray, widths: tuple[tuple[int, int], ...]) -> np.ndarray:
+    """An array with a value before and after it along each axis."""
+    return np.pad(x, widths, constant_values=value)
 
 
 def cut(x: np.ndarray, at: tuple[slice, ...]) -> np.ndarray:
@@ -106,6 +122,11 @@ def _gather(params, shapes, _):
     return (rows, {}) if of_rows else None
 
 
+def _pad(params, *_):
+    widths = tuple((low, high) for low, high, inside in params["padding_config"] if inside == 0 <= min(low, high))
+    return (pad, {"widths": widths}) if len(widths) == len(params["padding_config"]) else None
+
+
 def _slice(params, shapes, _):
     strides = params["strides"] or (1,) * len(shapes[0])
     return cut, {"at": tuple(map(slice, params["start_indices"], params["limit_indices"], strides))}
@@ -127,6 +148,8 @@ _RULES: dict[str, Callable[..., Operation | None]] = {
     "broadcast_in_dim": _broadcast,
     "concatenate": lambda params, *_: (concatenate, {"axis": params["dimension"]}),
     "convert_element_type": lambda params, *_: (convert, {"dtype": str(params["new_dtype"])}),
+    # What older JAX makes of a constant.
+    "device_put": lambda params, shapes, _: (reshape, {"shape": tuple(shapes[0])}) if len(shapes) == 1 else None,
     "ffi_call": _kernel,
     "gather": _gather,
     "integer_pow": lambda params, *_: (square, {}) if params["y"] == 2 else None,
@@ -134,6 +157,7 @@ _RULES: dict[str, Callable[..., Operation | None]] = {
         numbers,
         {"shape": tuple(params["shape"]), "axis": params["dimension"], "dtype": str(params["dtype"])},
     ),
+    "pad": _pad,
     "reshape": lambda params, *_: (reshape, {"shape": tuple(params["new_sizes"])}),
     "round": lambda params, *_: (np.rint, {}) if int(params["rounding_method"]) == 1 else None,
     "select_n": lambda params, shapes, _: (select, {}) if len(shapes) == 3 else None,

@@ -48,9 +48,9 @@ class Steps:
     """
 
     def __init__(self, closed: Any, leaves: int):
-        self._leaves, self._grids = leaves, len(closed.jaxpr.invars) - leaves
+        self._leaves, self._dtypes = leaves, [variable.aval.dtype for variable in closed.jaxpr.invars[leaves:]]
         self._constants: dict[int, np.ndarray] = {}
-        self._slots = leaves + self._grids
+        self._slots = leaves + len(self._dtypes)
         steps: list[Step] = []
         self._reshaped: dict[int, int] = {}  # slots of what was reshaped: what it was
         self._results = self._added(closed, list(range(self._slots)), steps)
@@ -61,24 +61,29 @@ class Steps:
         self._steps = _with_last_uses(rest, kept)
 
     def __call__(self, params: Any, grids: Sequence[Any]) -> list[np.ndarray]:
-        """The results for `programs.Parameters` and grids, contiguous and not to be written to."""
+        """The results for `programs.Parameters` and grids: contiguous, not to be written to, maybe a grid's memory."""
         values: list[Any] = [None] * self._slots
         for slot, value in self._constants.items():
             values[slot] = value
-        if any(name not in params.arranged for name in self._prepared.values()):
-            values[: self._leaves] = params.arrays
-            for step in self._arranging:
-                step.do(values)
+        with np.errstate(all="ignore"), direct.helped():  # whatever the host has set; XLA warns of nothing
+            if any(name not in params.arranged for name in self._prepared.values()):
+                self._arrange(params, values)
             for slot, name in self._prepared.items():
-                params.arranged[name] = np.ascontiguousarray(values[slot])
-            values[: self._leaves] = [None] * self._leaves
-        for slot, name in self._prepared.items():
-            values[slot] = params.arranged[name]
-        values[self._leaves : self._leaves + self._grids] = map(np.asarray, grids)
-        with direct.helped():
+                values[slot] = params.arranged[name]
+            for slot, (grid, dtype) in enumerate(zip(grids, self._dtypes, strict=True), self._leaves):
+                values[slot] = np.asarray(grid, dtype)
             for step in self._steps:
                 step.do(values)
         return [_read_only(values[slot]) for slot in self._results]
+
+    def _arrange(self, params: Any, values: list[Any]) -> None:
+        """Does the steps of parameters alone, and keeps what comes of them."""
+        values[: self._leaves] = params.arrays
+        for step in self._arranging:
+            step.do(values)
+        for slot, name in self._prepared.items():
+            params.arranged[name] = np.asarray(values[slot], order="C")
+        values[: self._leaves] = [None] * self._leaves
 
     def _added(self, closed: Any, inputs: list[int], steps: list[Step]) -> list[int]:
         """The slots of the results of a closed jaxpr, whose steps are appended."""
@@ -164,6 +169,6 @@ def _with_last_uses(steps: list[Step], kept: set[int]) -> list[Step]:
 
 
 def _read_only(value: np.ndarray) -> np.ndarray:
-    value = np.ascontiguousarray(value).view()
+    value = np.asarray(value, order="C").view()
     value.flags.writeable = False
     return value

@@ -28,6 +28,11 @@ class GDN(nn.Module):
         gamma = self.param(
             "gamma", lambda _, shape: jnp.sqrt(0.1 * jnp.eye(shape[0]) + GDN_PEDESTAL), (channels, channels)
         )
-        beta = ops.lower_bound(beta, (GDN_BETA_MIN + GDN_PEDESTAL) ** 0.5) ** 2 - GDN_PEDESTAL
-        gamma = ops.lower_bound(gamma, GDN_PEDESTAL**0.5) ** 2 - GDN_PEDESTAL
+        beta = _squared(ops.lower_bound(beta, (GDN_BETA_MIN + GDN_PEDESTAL) ** 0.5))
+        gamma = _squared(ops.lower_bound(gamma, GDN_PEDESTAL**0.5))
         return ops.gdn(x, gamma, beta, residual, self.inverse)
+
+
+def _squared(root: jax.Array) -> jax.Array:
+    """What is stored as a root, without the pedestal."""
+    return ops.multiply_add(root, root, jnp.full_like(root, -GDN_PEDESTAL))

@@ -130,8 +130,9 @@ class _Team:
         """Does a job together."""
         self._jobs.append(job)
         self._helpers = [helper for helper in self._helpers if not helper.done()]
-        while len(self._helpers) < cores.available() - 1:
-            self._helpers.append(_threads().submit(_serve, self._board, self._jobs))
+        with contextlib.suppress(RuntimeError):  # no more threads, or an interpreter that ends: this one does all
+            while len(self._helpers) < cores.available() - 1:
+                self._helpers.append(_threads().submit(_serve, self._board, self._jobs))
         _c_function("lead", 2)(ctypes.addressof(self._board), ctypes.addressof(job))
 
     def close(self) -> None:
@@ -145,11 +146,12 @@ _this_thread = threading.local()
 @contextlib.contextmanager
 def helped() -> Iterator[None]:
     """This thread's large calls within are shared with others: as many as there are cores."""
+    before = getattr(_this_thread, "team", None)
     team = _this_thread.team = _Team()
     try:
         yield
     finally:
-        _this_thread.team = None
+        _this_thread.team = before
         team.close()
 
 

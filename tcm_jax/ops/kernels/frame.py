@@ -1,4 +1,4 @@
-"""What XLA gives a custom call, as C has it: XLA's `xla/ffi/api/c_api.h`, version 0, without its prefix."""
+"""What a kernel is given, as C has it: XLA's `xla/ffi/api/c_api.h`, version 0, without its prefix; and our own."""
 
 import ctypes
 from ctypes import c_int32, c_int64, c_size_t, c_void_p

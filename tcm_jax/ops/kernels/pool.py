@@ -1,4 +1,4 @@
-"""The work of a custom call, shared among the threads of XLA's own pool."""
+"""The work of a call, shared among the threads of XLA's own pool, or among ours (`direct.py`)."""
 
 import ctypes
 
@@ -28,7 +28,7 @@ _KERNEL_OF_CALL, _PARTS_OF_CALL, _PREPARE_OF_CALL, _SCRATCH_OF_CALL = range(len(
 
 
 _OPEN, _TICKET, _LAST = c.Board.open.offset, c.Board.ticket.offset, c.Board.job.offset
-_PATIENCE = 20_000  # looks at a board, of some 50 ns, after which a thread may do something else
+_PATIENCE = 20_000  # looks at a board, a millisecond on x86, after which a thread may do something else
 
 
 @intrinsic
