@@ -43,7 +43,7 @@ OPERATIONS = {
         jnp.pad(x, [(0, 0), (1, 2), (0, 1)]),
         jnp.broadcast_to(x[:, :1], (5, *x.shape)),
         jnp.arange(4) + i,
-    ),  # fmt: skip
+    ),
     "rows": lambda x, i: x[np.array([[1, 0, 1], [0, 0, 1]])],
     "kernel": lambda x, i: (ops.gelu(x), ops.log(jnp.abs(x) + 1), ops.multiply_add(x, x, x)),
 }
