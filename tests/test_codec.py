@@ -267,7 +267,8 @@ def test_one_scale_a_little_beyond_the_guard_band_is_found(tiny_weights, encoded
             ratios = np.asarray(sigma)[..., None] / boundaries - 1
             *place, boundary = np.unravel_index(np.argmin(np.abs(ratios)), ratios.shape)
             side = np.sign(ratios[*place, boundary]) or 1
-            sigma = jnp.asarray(sigma).at[*place].set(boundaries[boundary] * (1 - side * 1.2 * BAND))
+            sigma = np.array(sigma)
+            sigma[*place] = boundaries[boundary] * (1 - side * 1.2 * BAND)
         return mu, sigma, support
 
     with mock.patch.object(tiled_network, "_slice_params", moved):

@@ -112,7 +112,8 @@ def test_a_table_beyond_the_guard_band_is_searched_for(tall, slice_index):
                 ratios = np.asarray(sigma)[:16, ..., None] / boundaries - 1
                 *place, boundary = np.unravel_index(np.argmin(np.abs(ratios)), ratios.shape)
                 side = np.sign(ratios[*place, boundary]) or 1
-                sigma = sigma.at[*place].set(boundaries[boundary] * (1 - side * 1.02 * BAND))
+                sigma = np.array(sigma)
+                sigma[*place] = boundaries[boundary] * (1 - side * 1.02 * BAND)
         return mu, sigma, support
 
     picture = codec.decompress(data)
