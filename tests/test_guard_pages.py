@@ -21,6 +21,7 @@ from test_kernels import at_most
 
 from tcm_jax.ops import kernels
 from tcm_jax.ops.kernels import attention, calls, layers, pointwise
+from tcm_jax.ops.kernels import frame as frames
 
 STACK = 64 << 10  # bytes
 PAGE = mmap.PAGESIZE
@@ -56,24 +57,20 @@ class Caller:
         self.kept: list = []  # what C points to
 
     def _buffer(self, shape, content: bytes):
-        from tcm_jax.ops.kernels import xla
-
         memory = Guarded(4 * math.prod(shape), self.at_end, content)
         dims = (ctypes.c_int64 * len(shape))(*shape)
-        buffer = xla.Buffer(data=memory.address, rank=len(shape), dims=ctypes.addressof(dims))
+        buffer = frames.Buffer(data=memory.address, rank=len(shape), dims=ctypes.addressof(dims))
         self.kept += [memory, dims, buffer]
         return memory, ctypes.addressof(buffer)
 
     def _scalar(self, value) -> int:
-        from tcm_jax.ops.kernels import xla
-
         number = ctypes.c_int64(int(value))
-        scalar = xla.Scalar(value=ctypes.addressof(number))
+        scalar = frames.Scalar(value=ctypes.addressof(number))
         self.kept += [number, scalar]
         return ctypes.addressof(scalar)
 
     def __call__(self, name, results, arguments, parts, scratch, prepare=0, **attributes):
-        from tcm_jax.ops.kernels import handlers, xla
+        from tcm_jax.ops.kernels import handlers
 
         shapes = [one.shape for one in (results if isinstance(results, (list, tuple)) else [results])]
         inputs = [self._buffer(x.shape, np.ascontiguousarray(x, np.float32).tobytes() or b"\0") for x in arguments]
@@ -81,10 +78,10 @@ class Caller:
         named = {"_kernel": 0, "_parts": parts, "_prepare": prepare, "_scratch": scratch} | attributes
         tables = [pointers([address for _, address in buffers]) for buffers in (inputs, outputs)]
         tables.append(pointers([self._scalar(named[key]) for key in sorted(named)]))
-        frame = xla.CallFrame(
-            args=xla.Args(args=ctypes.addressof(tables[0])),
-            rets=xla.Rets(rets=ctypes.addressof(tables[1])),
-            attrs=xla.Attrs(attrs=ctypes.addressof(tables[2])),
+        frame = frames.CallFrame(
+            args=frames.Args(args=ctypes.addressof(tables[0])),
+            rets=frames.Rets(rets=ctypes.addressof(tables[1])),
+            attrs=frames.Attrs(attrs=ctypes.addressof(tables[2])),
         )
         number = handlers.NUMBERS[name]
         for kernel, count in ((number - 1, prepare), (number, parts)):
