@@ -46,6 +46,12 @@ def test_without_llvmlite_xla_serves(monkeypatch):
         assert not kernels.available.__wrapped__()
 
 
+def test_the_codec_is_imported_where_kernels_cannot_be():
+    """In a process of its own: here both have been imported."""
+    code = "import sys; sys.modules['tcm_jax.ops.kernels.handlers'] = None; import tcm_jax.codec.codec"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_failure_is_told_once_and_the_codec_works(monkeypatch, tiny_weights):
     from tcm_jax.ops.kernels import handlers
 

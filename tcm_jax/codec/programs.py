@@ -111,13 +111,13 @@ class Program:
         function = self.traced(target, config, params.structure, static)
         where = f"{device.platform} {device.client.platform_version} {device.device_kind} {device.id}"
         path = kept(f"{self.function.__name__} {config.to_json()} {where} {target} {static} {tree} {shapes}")
-        try:
-            return _load(cache.read(path) if path else b"", device)
-        except Exception:  # not there, or damaged
-            return _made(path, device, target, function, params, grids)
+        if path is not None and (data := cache.read(path)):
+            with contextlib.suppress(Exception):  # damaged
+                return _load(data, device)
+        return _made(path, device, target, function, params, grids)
 
     def traced(self, target: ops.Target, config: Any, structure: Any, static: tuple[int, ...]) -> Callable[..., Any]:
-        """What is compiled for `target`: a function of the parameters' leaves and the grids."""
+        """What is made for `target`: a function of the parameters' leaves and the grids."""
 
         def function(leaves, *grids):
             with ops.target(target), jax.default_matmul_precision("highest" if self.precise else None):
@@ -200,10 +200,10 @@ def _reduced(closed: Any, count: int, structure: Any) -> tuple[list[int], Callab
     return used, kept_program
 
 
-def _load(data: bytes | None, device: jax.Device) -> Stepwise | Executable:
+def _load(data: bytes, device: jax.Device) -> Stepwise | Executable:
     """A kept program. Like all of the cache folder, it is trusted: machine code is in it."""
-    kept_program = pickle.loads(zlib.decompress(data or b""))
-    if isinstance(kept_program, Stepwise):
-        return kept_program
-    used, program, arguments, results = kept_program
+    found = pickle.loads(zlib.decompress(data))
+    if isinstance(found, Stepwise):
+        return found
+    used, program, arguments, results = found
     return Executable(used, deserialize_and_load(program, arguments, results, execution_devices=[device]))

@@ -49,16 +49,13 @@ class Steps:
 
     def __init__(self, closed: Any, leaves: int):
         self._leaves, self._dtypes = leaves, [variable.aval.dtype for variable in closed.jaxpr.invars[leaves:]]
-        self._constants: dict[int, np.ndarray] = {}
-        self._slots = leaves + len(self._dtypes)
-        steps: list[Step] = []
-        self._reshaped: dict[int, int] = {}  # slots of what was reshaped: what it was
-        self._results = self._added(closed, list(range(self._slots)), steps)
-        steps = _needed(steps, self._results)
-        self._prepared: dict[int, str] = {}  # slots of what is done once, and names that say what it is
-        self._arranging, rest = self._divided(steps)
-        kept = {*self._constants, *self._prepared, *self._results}
-        self._steps = _with_last_uses(rest, kept)
+        trace = _Trace(leaves + len(self._dtypes))
+        self._results = trace.add(closed, list(range(trace.slots)))
+        self._slots, self._constants = trace.slots, trace.constants
+        self._arranging, rest, names = _divided(_needed(trace.steps, self._results), leaves, trace.constants)
+        used = {slot for step in rest for slot in step.inputs} | set(self._results)
+        self._prepared = {slot: name for slot, name in names.items() if slot in used}  # what is done once
+        self._steps = _with_last_uses(rest, {*self._constants, *self._prepared, *self._results})
 
     def __call__(self, params: Any, grids: Sequence[Any]) -> list[np.ndarray]:
         """The results for `programs.Parameters` and grids: contiguous, not to be written to, maybe a grid's memory."""
@@ -85,61 +82,72 @@ class Steps:
             params.arranged[name] = np.asarray(values[slot], order="C")
         values[: self._leaves] = [None] * self._leaves
 
-    def _added(self, closed: Any, inputs: list[int], steps: list[Step]) -> list[int]:
-        """The slots of the results of a closed jaxpr, whose steps are appended."""
+
+class _Trace:
+    """Steps and constants of jaxprs, one after the other; the first `slots` are those of inputs."""
+
+    def __init__(self, slots: int):
+        self.slots = slots
+        self.constants: dict[int, np.ndarray] = {}
+        self.steps: list[Step] = []
+        self._reshaped: dict[int, int] = {}  # slots of what was reshaped: what it was
+
+    def add(self, closed: Any, inputs: list[int]) -> list[int]:
+        """Appends a closed jaxpr of the values of some slots; returns the slots of its results."""
         jaxpr = closed.jaxpr
         known = dict(zip(jaxpr.invars, inputs, strict=True))
         known |= dict(zip(jaxpr.constvars, map(self._constant, closed.consts), strict=True))
 
-        def slot_of(atom: Any) -> int:
+        def slot_of(atom: Any) -> int:  # of a variable, or of a literal, which has a value
             return self._constant(np.asarray(atom.val, atom.aval.dtype)) if hasattr(atom, "val") else known[atom]
 
         for equation in jaxpr.eqns:
             slots, inner = [slot_of(atom) for atom in equation.invars], function_of(equation)
             if inner is not None:
-                results = self._added(inner, slots, steps)
+                results = self.add(inner, slots)
             else:
                 results = [self._slot() for _ in equation.outvars]
-                steps.append(self._step(operation_of(equation), slots, results))
+                self._step(operation_of(equation), slots, results)
             known.update(zip(equation.outvars, results, strict=True))
         return [slot_of(atom) for atom in jaxpr.outvars]
 
-    def _step(self, operation: Operation, inputs: list[int], results: list[int]) -> Step:
-        """A step; kernels and reshaping see no shape, and so take what was reshaped for them."""
+    def _step(self, operation: Operation, inputs: list[int], results: list[int]) -> None:
+        """Appends a step; kernels and reshaping see no shape, and so take what was reshaped for them."""
         if operation[0] in (reshape, direct.call):
             inputs = [self._reshaped.get(slot, slot) for slot in inputs]
         if operation[0] is reshape:
             self._reshaped[results[0]] = inputs[0]
-        return Step(operation, tuple(inputs), tuple(results))
+        self.steps.append(Step(operation, tuple(inputs), tuple(results)))
 
     def _slot(self) -> int:
-        self._slots += 1
-        return self._slots - 1
+        self.slots += 1
+        return self.slots - 1
 
     def _constant(self, value: Any) -> int:
         slot = self._slot()
-        self._constants[slot] = np.asarray(value)
+        self.constants[slot] = np.asarray(value)
         return slot
 
-    def _divided(self, steps: list[Step]) -> tuple[list[Step], list[Step]]:
-        """(the steps of parameters alone, the others)."""
-        names = {slot: f"leaf {slot}" for slot in range(self._leaves)}
-        constants = {slot: f"{x.dtype} {x.shape} {x.tobytes().hex()}" for slot, x in self._constants.items()}
-        arranging: list[Step] = []
-        rest: list[Step] = []
-        for step in steps:
-            said = [names.get(slot) or constants.get(slot) for slot in step.inputs]
-            of_parameters = any(slot in names for slot in step.inputs) and None not in said
-            if not of_parameters or _spreads(step):
-                rest.append(step)
-                continue
-            arranging.append(step)
-            function, settings = step.operation
-            digest = hashlib.sha256(f"{function.__name__} {settings} {said}".encode()).hexdigest()
-            names |= {slot: f"{digest} {i}" for i, slot in enumerate(step.results)}
-        used = {slot for step in rest for slot in step.inputs} | set(self._results)
-        self._prepared = {slot: name for slot, name in names.items() if slot in used}
-        return arranging, rest
+
+def _divided(
+    steps: list[Step], leaves: int, constants: dict[int, np.ndarray]
+) -> tuple[list[Step], list[Step], dict[int, str]]:
+    """(the steps of parameters alone, the others, names that say what the slots of parameters and the former hold)."""
+    names = {slot: f"leaf {slot}" for slot in range(leaves)}
+    said_of = {slot: f"{x.dtype} {x.shape} {x.tobytes().hex()}" for slot, x in constants.items()}
+    arranging: list[Step] = []
+    rest: list[Step] = []
+    for step in steps:
+        said = [names.get(slot) or said_of.get(slot) for slot in step.inputs]
+        of_parameters = any(slot in names for slot in step.inputs) and None not in said
+        if not of_parameters or _spreads(step):
+            rest.append(step)
+            continue
+        arranging.append(step)
+        function, settings = step.operation
+        digest = hashlib.sha256(f"{function.__name__} {settings} {said}".encode()).hexdigest()
+        names |= {slot: f"{digest} {i}" for i, slot in enumerate(step.results)}
+    return arranging, rest, names
 
 
 def _needed(steps: list[Step], results: list[int]) -> list[Step]:

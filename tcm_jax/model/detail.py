@@ -62,7 +62,7 @@ class Detail(nn.Module):
             for inverse, symbols in zip(self.inverse_gain, earlier, strict=False)
         ]
         logarithm = self.scale_transforms[i](jnp.concatenate([context, *seen], axis=-1))
-        return self.gain[i](ops.exp(logarithm), level, 1 / 255)
+        return self.gain[i](ops.exp(logarithm), level, 1 / 255)  # one product, in the order that XLA takes
 
 
 def magnitudes(symbols: jax.Array, sigma: jax.Array, inverse_gain) -> jax.Array:

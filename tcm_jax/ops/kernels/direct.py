@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tcm_jax.ops.kernels import handlers
 from tcm_jax.ops.kernels.frame import COMMON_ATTRIBUTES, Args, Attrs, Board, Buffer, CallFrame, Job, Rets, Scalar
 from tcm_jax.system import cores
 
 _WORD = 8  # bytes
 _ALONE = 1 << 18  # bytes of a call's arrays up to which one thread is done before another has begun
-_NEVER = 1 << 40  # more users of a job than leave it: C must not free what is Python's
+_NOBODY = Board()  # on which small jobs are put: nobody looks at it
 
 Shape = tuple[int, ...]
 
@@ -44,65 +43,68 @@ class Frame:
         return 4 * sum(map(math.prod, (*self.arguments, *self.results))) > _ALONE
 
     @functools.cached_property
-    def layout(self) -> "_Layout":
-        """The call as C reads it."""
-        return _Layout(self)
+    def layout(self) -> tuple[np.ndarray, list[int], list[int]]:
+        """The call in int64 words as C reads it; places of addresses that count from its start; those of the arrays'."""
+        layout = _Layout()
+        layout.table(CallFrame.args.offset + Args.args.offset, [layout.buffer(shape) for shape in self.arguments])
+        layout.table(CallFrame.rets.offset + Rets.rets.offset, [layout.buffer(shape) for shape in self.results])
+        scalars = [layout.scalar(value) for _, value in sorted(self.attributes)]
+        layout.table(CallFrame.attrs.offset + Attrs.attrs.offset, scalars)
+        return np.array(layout.words, np.int64), layout.pointers, layout.arrays
 
 
 class _Layout:
-    """A call frame in int64 words. `pointers` are the places of addresses, relative to the first word."""
+    """A call frame in the making."""
 
-    def __init__(self, frame: Frame):
-        self.words: list[int] = [0] * (ctypes.sizeof(CallFrame) // _WORD)
+    def __init__(self):
+        self.words = [0] * (ctypes.sizeof(CallFrame) // _WORD)
         self.pointers: list[int] = []
-        self.arrays: list[int] = []  # places of the addresses of arguments, then of results
-        self._table(CallFrame.args.offset + Args.args.offset, [self._buffer(shape) for shape in frame.arguments])
-        self._table(CallFrame.rets.offset + Rets.rets.offset, [self._buffer(shape) for shape in frame.results])
-        scalars = [self._scalar(value) for _, value in sorted(frame.attributes)]
-        self._table(CallFrame.attrs.offset + Attrs.attrs.offset, scalars)
-        self.words, self.pointers = np.array(self.words, np.int64), np.array(self.pointers)  # type: ignore[assignment]
+        self.arrays: list[int] = []
 
-    def _structure(self, kind: Any) -> int:
-        self.words += [0] * (ctypes.sizeof(kind) // _WORD)
-        return len(self.words) - ctypes.sizeof(kind) // _WORD
-
-    def _point(self, place: int, to: int) -> None:
-        self.words[place] = _WORD * to
-        self.pointers.append(place)
-
-    def _table(self, offset: int, structures: list[int]) -> None:
-        self._point(offset // _WORD, len(self.words))
+    def table(self, offset: int, structures: list[int]) -> None:
+        """A list of structures, to which the frame points at an offset."""
         first = len(self.words)
+        self._point(offset // _WORD, first)
         self.words += [0] * len(structures)
         for place, structure in enumerate(structures, first):
             self._point(place, structure)
 
-    def _buffer(self, shape: Shape) -> int:
+    def buffer(self, shape: Shape) -> int:
+        """An array's structure, without its address."""
         structure = self._structure(Buffer)
         self.arrays.append(structure + Buffer.data.offset // _WORD)
         self._point(structure + Buffer.dims.offset // _WORD, len(self.words))
         self.words += shape
         return structure
 
-    def _scalar(self, value: int) -> int:
+    def scalar(self, value: int) -> int:
+        """An attribute's structure."""
         structure = self._structure(Scalar)
         self._point(structure + Scalar.value.offset // _WORD, len(self.words))
         self.words.append(value)
         return structure
+
+    def _structure(self, kind: Any) -> int:
+        start = len(self.words)
+        self.words += [0] * (ctypes.sizeof(kind) // _WORD)
+        return start
+
+    def _point(self, place: int, to: int) -> None:
+        self.words[place] = _WORD * to
+        self.pointers.append(place)
 
 
 def call(*arguments: np.ndarray, frame: Frame) -> list[np.ndarray]:
     """The results of a kernel, float32; the arguments are float32 too, of as many values as the frame's have."""
     arrays = [np.ascontiguousarray(array) for array in arguments]
     arrays += [np.empty(shape, np.float32) for shape in frame.results]
-    layout, (kernel, parts, prepare, scratch) = frame.layout, frame.common
-    words = layout.words.copy()  # type: ignore[attr-defined]
-    words[layout.pointers] += _address(words)
-    words[layout.arrays] = [_address(array) for array in arrays]
-    table = handlers.register()[0]
+    (template, pointers, places), (kernel, parts, prepare, scratch) = frame.layout, frame.common
+    words = template.copy()
+    words[pointers] += _address(words)
+    words[places] = [_address(array) for array in arrays]
     if prepare:
-        _run(table[kernel - 1], prepare, scratch, words, frame.large)
-    _run(table[kernel], parts, scratch, words, frame.large)
+        _run(kernel - 1, prepare, scratch, words, frame.large)
+    _run(kernel, parts, scratch, words, frame.large)
     return arrays[len(arguments) :]
 
 
@@ -112,28 +114,28 @@ def _address(array: np.ndarray) -> int:
 
 def _run(kernel: int, parts: int, scratch: int, words: np.ndarray, large: bool) -> None:
     """Has all parts of a call done, if it is a large one with the help of this thread's team, and waits for them."""
-    job = Job(users=_NEVER, parts=parts, frame=_address(words), kernel=kernel, scratch=scratch)
-    if large and parts > 1 and (team := getattr(_this_thread, "team", None)):
-        team.do(job)
-    else:
-        _c_function("task", 1)(ctypes.addressof(job))
+    job = Job(parts=parts, frame=_address(words), kernel=_table()[kernel], scratch=scratch)
+    team = getattr(_this_thread, "team", None) if large and parts > 1 else None
+    board = team.board_with(job) if team else _NOBODY
+    _c_function("lead", 2)(ctypes.addressof(board), ctypes.addressof(job))
 
 
 class _Team:
     """Threads that help one thread with the calls that it makes within `helped`."""
 
     def __init__(self):
-        self._board, self._jobs = Board(open=1), []  # a helper that is late still looks at a job
+        self._board, self._jobs = Board(open=1), []
         self._helpers: list[Future] = []
+        self._most = cores.available() - 1
 
-    def do(self, job: Job) -> None:
-        """Does a job together."""
+    def board_with(self, job: Job) -> Board:
+        """The board at which helpers look for jobs; one that is late still looks at this one."""
         self._jobs.append(job)
         self._helpers = [helper for helper in self._helpers if not helper.done()]
-        with contextlib.suppress(RuntimeError):  # no more threads, or an interpreter that ends: this one does all
-            while len(self._helpers) < cores.available() - 1:
+        with contextlib.suppress(RuntimeError):  # no more threads, or an interpreter that ends: the leader does all
+            while len(self._helpers) < self._most:
                 self._helpers.append(_threads().submit(_serve, self._board, self._jobs))
-        _c_function("lead", 2)(ctypes.addressof(self._board), ctypes.addressof(job))
+        return self._board
 
     def close(self) -> None:
         """Sends the helpers home."""
@@ -159,12 +161,22 @@ def _serve(board: Board, _jobs: list[Job]) -> None:
     _c_function("serve", 1)(ctypes.addressof(board))
 
 
+# Imported where kernels are called: where that fails, `kernels.available` says that there are none.
+@functools.cache
+def _table() -> Any:
+    """The addresses of the kernels by their numbers."""
+    from tcm_jax.ops.kernels import handlers
+
+    return handlers.register()[0]
+
+
 @functools.cache
 def _c_function(name: str, arguments: int) -> Callable[..., int]:
     """A function of pool.py."""
-    return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)(
-        handlers.address_of(f"pool.{name}", arguments)
-    )
+    from tcm_jax.ops.kernels import handlers
+
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)
+    return kind(handlers.address_of(f"pool.{name}", arguments))
 
 
 @functools.cache
