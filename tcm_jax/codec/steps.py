@@ -16,6 +16,7 @@ from tcm_jax.codec.jaxprs import function_of
 from tcm_jax.codec.step_rules import Operation, broadcast, operation_of, reshape
 from tcm_jax.ops.kernels import direct
 
+_FOLDED = 1 << 14  # values of a constant's at most that is kept and not computed at each call
 _REPEATED = 8  # times that arranged parameters are repeated at most; a Swin block has four sorts of windows
 
 
@@ -106,18 +107,28 @@ class _Trace:
             if inner is not None:
                 results = self.add(inner, slots)
             else:
-                results = [self._slot() for _ in equation.outvars]
-                self._step(operation_of(equation), slots, results)
+                results = self._folded(equation, slots) or self._step(equation, slots)
             known.update(zip(equation.outvars, results, strict=True))
         return [slot_of(atom) for atom in jaxpr.outvars]
 
-    def _step(self, operation: Operation, inputs: list[int], results: list[int]) -> None:
+    def _folded(self, equation: Any, inputs: list[int]) -> list[int]:
+        """The slots of results that are constants, done here once; none for others, and for large ones."""
+        function, settings = operation_of(equation)
+        size = sum(math.prod(variable.aval.shape) for variable in equation.outvars)
+        if function is direct.call or size > _FOLDED or not self.constants.keys() >= {*inputs}:
+            return []
+        found = function(*[self.constants[slot] for slot in inputs], **settings)
+        return [self._constant(np.array(value)) for value in (found if isinstance(found, list) else [found])]
+
+    def _step(self, equation: Any, inputs: list[int]) -> list[int]:
         """Appends a step; kernels and reshaping see no shape, and so take what was reshaped for them."""
+        operation, results = operation_of(equation), [self._slot() for _ in equation.outvars]
         if operation[0] in (reshape, direct.call):
             inputs = [self._reshaped.get(slot, slot) for slot in inputs]
         if operation[0] is reshape:
             self._reshaped[results[0]] = inputs[0]
         self.steps.append(Step(operation, tuple(inputs), tuple(results)))
+        return results
 
     def _slot(self) -> int:
         self.slots += 1

@@ -44,7 +44,7 @@ class Frame:
 
     @functools.cached_property
     def layout(self) -> tuple[np.ndarray, list[int], list[int]]:
-        """The call in int64 words as C reads it; places of addresses that count from its start; those of the arrays'."""
+        """The call in int64 words as C reads it; where addresses are that count from its start, and those of arrays."""
         layout = _Layout()
         layout.table(CallFrame.args.offset + Args.args.offset, [layout.buffer(shape) for shape in self.arguments])
         layout.table(CallFrame.rets.offset + Rets.rets.offset, [layout.buffer(shape) for shape in self.results])
