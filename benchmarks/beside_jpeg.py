@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFile, ImageFont
 
 from tcm_jax.codec import Codec
-from tcm_jax.images.metrics import psnr
 from tcm_jax.images.pictures import read_picture
+from tcm_jax.images.psnr import psnr
 from tcm_jax.weights.files import load_weights
 
 AHEAD = 0.5  # dB that JPEG may be ahead

@@ -14,7 +14,8 @@ import numpy as np
 
 from tcm_jax.codec import Codec
 from tcm_jax.images.datasets import open_dataset
-from tcm_jax.images.metrics import ms_ssim, psnr
+from tcm_jax.images.metrics import ms_ssim
+from tcm_jax.images.psnr import psnr
 from tcm_jax.images.sources import middle
 from tcm_jax.images.ssimulacra2 import ssimulacra2
 from tcm_jax.system.process import tune_process

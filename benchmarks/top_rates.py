@@ -14,8 +14,8 @@ import numpy as np
 
 from tcm_jax.codec import Codec
 from tcm_jax.evaluation.codecs import other_codec
-from tcm_jax.images.metrics import psnr
 from tcm_jax.images.pictures import read_image
+from tcm_jax.images.psnr import psnr
 from tcm_jax.system.process import tune_process
 from tcm_jax.weights.files import load_weights
 

@@ -9,7 +9,7 @@ from conftest import photograph
 from tcm_jax.errors import ConfigError
 from tcm_jax.evaluation import anchors, bdrate
 from tcm_jax.evaluation.codecs import OTHER_CODECS, file_of_size, other_codec
-from tcm_jax.images.metrics import psnr
+from tcm_jax.images.psnr import psnr
 from tcm_jax.model.config import ModelConfig, reference_config
 
 KODAK = Path(__file__).parent.parent.parent / "shared" / "data" / "kodak"

@@ -15,7 +15,7 @@ from PIL import Image
 import tcm_jax
 from tcm_jax import cli, pillow_plugin
 from tcm_jax.cli.effort_bar import effort_bar
-from tcm_jax.codec import Codec, annealing, effort, search
+from tcm_jax.codec import Codec, annealing, refinement, search
 from tcm_jax.codec.container import parse
 from tcm_jax.codec.effort import Effort, lambda_of
 from tcm_jax.codec.picture_encoder import lambda_at_quality
@@ -25,9 +25,9 @@ from tcm_jax.codec.slice_encoder import SliceEncoder, _rounded
 from tcm_jax.errors import ConfigError, ImageError
 from tcm_jax.evaluation.command import operating_points
 from tcm_jax.evaluation.measure import TcmMeter, quality_of
-from tcm_jax.images.metrics import psnr
 from tcm_jax.images.picture import Picture
 from tcm_jax.images.pictures import write_png
+from tcm_jax.images.psnr import psnr
 from tcm_jax.weights import files
 
 IMAGE = photograph(200, 100)  # 256x128 padded: one shape of program for all tests
@@ -57,7 +57,7 @@ def searched(codec, picture, level, **settings):
     before = [part.copy() for part in y]
     settings = {"tune": "psnr"} | settings
     wanted = Effort(level, on_step=lambda done, total, loss: losses.append((done, total, loss)), **settings)
-    found = effort.refine(codec.network, picture, at, lambda_of(codec.weights, 1.0), wanted, y, context)
+    found = refinement.refine(codec.network, picture, at, lambda_of(codec.weights, 1.0), wanted, y, context)
     return before, y, found, losses
 
 
@@ -150,7 +150,7 @@ def test_nothing_rounds_between_the_search_and_the_coder(codec, monkeypatch):
 
 def test_a_search_is_deterministic_and_follows_its_seed(codec, monkeypatch):
     first, again = (searched(codec, IMAGE, 1)[1] for _ in range(2))
-    monkeypatch.setattr(effort, "SEED", 1)
+    monkeypatch.setattr(refinement, "SEED", 1)
     other = searched(codec, IMAGE, 1)[1]
     assert all(map(np.array_equal, first, again))
     assert not all(map(np.array_equal, first, other))
@@ -169,7 +169,7 @@ def test_the_start_is_kept_where_it_was_better(codec, monkeypatch):
 
 def test_padding_does_not_count(codec):
     """What lies beyond the picture's last row has no part in the loss, so its latents fall to the cheapest."""
-    tile = effort._tile(IMAGE, [np.zeros((16, 8, 1))] * 2, *next(effort.tiles((256, 128), (0, 0), 0)))
+    tile = refinement._tile(IMAGE, [np.zeros((16, 8, 1))] * 2, *next(refinement.tiles((256, 128), (0, 0), 0)))
     assert tile["counted"].sum() == 200 * 100
     assert tile["counted"][199, 99, 0] and not tile["counted"][200].any() and not tile["counted"][:, 100].any()
     assert tile["free"].all() and tile["rated"].all()
@@ -192,8 +192,8 @@ def test_padding_does_not_count(codec):
 
 def test_tiles_keep_their_neighbours_and_leave_no_seam(codec, monkeypatch):
     """Two tiles: the symbols of each side are searched for beside those that the other has in the end."""
-    monkeypatch.setattr(effort, "SIDE", 256)
-    monkeypatch.setattr(effort, "HALO", 64)
+    monkeypatch.setattr(refinement, "SIDE", 256)
+    monkeypatch.setattr(refinement, "HALO", 64)
     picture = photograph(384, 100, 3)
     before, after, _, losses = searched(codec, picture, 2)
     assert losses[-1][:2] == (32, 32)
@@ -210,9 +210,9 @@ def test_tiles_keep_their_neighbours_and_leave_no_seam(codec, monkeypatch):
 
 
 def test_frozen_latents_stay(codec):
-    rows = effort.Span(0, 256, 0, 128)
-    columns = effort.Span(0, 128, 0, 128)
-    tile = effort._tile(IMAGE, [np.zeros((16, 8, 1))] * 2, rows, columns)
+    rows = refinement.Span(0, 256, 0, 128)
+    columns = refinement.Span(0, 128, 0, 128)
+    tile = refinement._tile(IMAGE, [np.zeros((16, 8, 1))] * 2, rows, columns)
     assert tile["free"][:8].all() and not tile["free"][8:].any()
     assert tile["rated"][:12].all() and not tile["rated"][12:].any()
     assert tile["counted"][191, 0, 0] and not tile["counted"][192:].any()

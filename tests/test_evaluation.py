@@ -18,8 +18,8 @@ from tcm_jax.evaluation import command as evaluation
 from tcm_jax.evaluation import complexity_table, results, sweep
 from tcm_jax.evaluation.measure import COLUMNS, TcmMeter, quality_of
 from tcm_jax.evaluation.sweep import Point
-from tcm_jax.images.metrics import psnr
 from tcm_jax.images.pictures import read_image, write_png
+from tcm_jax.images.psnr import psnr
 from tcm_jax.model.config import reference_config
 
 ORIGIN = {"command": "evaluate.py", "tcm_jax": "0", "commit": "c0ffee", "device": "1 x cpu", "processor": "p",

@@ -24,8 +24,8 @@ from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, StreamError
 from tcm_jax.images.datasets import open_dataset
-from tcm_jax.images.metrics import mean_squared_error, psnr
 from tcm_jax.images.picture import Picture
+from tcm_jax.images.psnr import mean_squared_error, psnr
 from tcm_jax.ops import kernels
 from tcm_jax.weights.files import load_weights
 

@@ -11,7 +11,8 @@ import pytest
 
 from tcm_jax import ops
 from tcm_jax.errors import ImageError
-from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr
+from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db
+from tcm_jax.images.psnr import psnr
 
 GOLDEN = Path(__file__).parent.parent.parent / "shared" / "golden"
 

@@ -9,8 +9,8 @@ from tcm_jax.codec.container import parse
 from tcm_jax.codec.effort import NO_EFFORT, Effort
 from tcm_jax.codec.search import compress_to_bpp, compress_to_psnr
 from tcm_jax.errors import ConfigError
-from tcm_jax.images.metrics import psnr
 from tcm_jax.images.picture import Picture
+from tcm_jax.images.psnr import psnr
 
 IMAGE = photograph(100, 120)
 PICTURE = Picture.of(IMAGE)

@@ -46,7 +46,7 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: "Weights | No
         from tcm_jax.codec.codec import Codec
         from tcm_jax.codec.guard_band import GUARD_BAND
         from tcm_jax.entropy import coders
-        from tcm_jax.system.devices import local_devices
+        from tcm_jax.system.devices import codec_devices
         from tcm_jax.system.process import tune_process
         from tcm_jax.training.open_weights import open_weights
 
@@ -56,7 +56,7 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: "Weights | No
     with stages.time("weights"):
         weights = weights or open_weights(args.weights, args.tune)
         guard_band = GUARD_BAND if args.portable else 0.0
-        codecs = [Codec(weights, args.coder, guard_band, args.tile, device) for device in local_devices()]
+        codecs = [Codec(weights, args.coder, guard_band, args.tile, device) for device in codec_devices()]
     return codecs * args.jobs
 
 

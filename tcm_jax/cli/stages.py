@@ -32,15 +32,9 @@ class Stages:
 
     def watch_programs(self) -> None:
         """Counts what the network's programs take until they are compiled or loaded as a stage of its own."""
-        import jax
+        from tcm_jax.codec.programs import on_made
 
-        from tcm_jax.codec.programs import MADE
-
-        def listen(event: str, duration_secs: float, **_: str | int) -> None:
-            if event == MADE:
-                self.add("of which programs", duration_secs)
-
-        jax.monitoring.register_event_duration_secs_listener(listen)
+        on_made.append(lambda seconds: self.add("of which programs", seconds))
 
     def show(self) -> None:
         """Prints the seconds of all stages on stderr, in one line."""

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax import ops
+from tcm_jax.codec.effort import TUNES
 from tcm_jax.codec.programs import Program
 from tcm_jax.entropy import gaussian
 from tcm_jax.images.metrics import ms_ssim, squared_error_of_ms_ssim
 from tcm_jax.images.ssimulacra2 import squared_error_of_score, ssimulacra2
 from tcm_jax.images.visual import visual_error
 
-TUNES = ("psnr", "ms-ssim", "ssimulacra2", "visual")  # what the distortion is; a program has the number of one
 HOTTEST, COLDEST = 0.25, 0.1  # temperatures of the first and the last step, geometrically between
 FASTEST, SLOWEST = 0.012, 0.012 / 20  # Adam's learning rates, by a cosine between
 _B1, _B2, _EPSILON = 0.9, 0.99, 1e-12  # Adam's; gradients of a loss of one pixel are tiny

@@ -8,8 +8,8 @@ the guard band.
 import dataclasses
 from numbers import Real
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from tcm_jax.codec.container import MAX_GUARD_BAND, Container, pack
@@ -31,6 +31,9 @@ from tcm_jax.system.devices import with_pinned
 from tcm_jax.weights.embedded import embedded_by_id
 from tcm_jax.weights.files import load_weights
 from tcm_jax.weights.weights import Weights
+
+if TYPE_CHECKING:
+    import jax
 
 DEFAULT_QUALITY = 55.0  # of a variable-rate model, 1 to 100
 
@@ -67,7 +70,7 @@ class Codec(Decoder):
         coder: str = "auto",
         guard_band: float = GUARD_BAND,
         tile: int | None = None,
-        device: jax.Device | None = None,
+        device: "jax.Device | None" = None,
     ):
         if not 0 <= guard_band <= MAX_GUARD_BAND:
             raise ConfigError(f"the guard band must lie between 0 and {MAX_GUARD_BAND}, not {guard_band}")
@@ -140,6 +143,8 @@ class Codec(Decoder):
         """Decodes the file's colours on the CPU with kernels, where this network runs elsewhere. Raises StreamError."""
         if self.network.is_reference:
             raise StreamError(problem)
+        import jax
+
         try:
             devices = jax.local_devices(backend="cpu") if kernels.available() else []
         except RuntimeError:  # JAX_PLATFORMS leaves the CPU out

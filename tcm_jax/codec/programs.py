@@ -1,209 +1,205 @@
-"""Programs for each size of picture, kept between processes (system/program_cache.py says where).
+"""The codec's programs, made once and kept between processes (system/program_cache.py says where).
 
-On a CPU with kernels a program is a list of steps (steps.py), elsewhere XLA compiles it. JAX's own cache finds what XLA
-compiled only after tracing and lowering, which takes seconds of Flax for a picture that takes half a second. So a
-`Program` keeps what it made itself, under names that are known without tracing.
+On a CPU with kernels a program is a list of steps (steps.py) for every size of picture; elsewhere XLA compiles one for
+each (making.py). They are kept under names that are known without tracing, so that a process that finds its programs
+imports neither Flax nor, for steps, JAX.
 """
 
 import contextlib
+import dataclasses
 import functools
-import itertools
-import math
 import pickle
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
-from jax.experimental.serialize_executable import deserialize_and_load, serialize
 
-from tcm_jax import ops
-from tcm_jax.codec.steps import Steps
+from tcm_jax.codec import formulas, trees
+from tcm_jax.codec.steps import SizedSteps
+from tcm_jax.ops.compile_target import Target, codec_target
 from tcm_jax.system import cache
-from tcm_jax.system.devices import default_device
+from tcm_jax.system.devices import default_device, only_this_cpu
 from tcm_jax.system.program_cache import kept
 
-MADE = "/tcm_jax/programs/made"  # event of `jax.monitoring`: a program was compiled or loaded, in so many seconds
+if TYPE_CHECKING:
+    import jax
 
-_compiling = threading.Lock()
+    from tcm_jax.codec.making import Executable
+
+on_made: list[Callable[[float], None]] = []  # are told the seconds that it took to make or load a program
 
 
 class Parameters:
     """Nested parameters on one device, taken apart once: it takes as long as to call a small program."""
 
-    def __init__(self, tree: Any, device: jax.Device | None = None):
-        # Named, so that they stay there: a host's default may be another at the next call.
-        self.tree = jax.device_put(tree, device or default_device())
-        self.leaves, self.structure = jax.tree.flatten(self.tree)
-        (self.device,) = self.leaves[0].devices()
-        self.arranged: dict[str, np.ndarray] = {}  # for the kernels, by `Steps`
+    def __init__(self, tree: Any, device: "jax.Device | None" = None):
+        self._tree = tree
+        if device is not None or not only_this_cpu():
+            # Named, so that they stay there: a host's default may be another at the next call.
+            self.device = device or default_device()
+        self.arranged: dict[str, np.ndarray] = {}  # for the kernels, by `SizedSteps`
+
+    @functools.cached_property
+    def device(self) -> "jax.Device":
+        """Where programs run that XLA compiles."""
+        return default_device()
+
+    @property
+    def platform(self) -> str:
+        """That of the device, as JAX names it; JAX is not asked where there is but this CPU."""
+        device = vars(self).get("device")
+        return "cpu" if device is None else device.platform
+
+    @functools.cached_property
+    def tree(self) -> Any:
+        """The parameters on the device."""
+        import jax
+
+        return jax.device_put(self._tree, self.device)
+
+    @property
+    def structure(self) -> Any:
+        """That of `tree`, as JAX has it."""
+        import jax
+
+        return jax.tree.structure(self._tree)
+
+    @functools.cached_property
+    def leaves(self) -> "list[jax.Array]":
+        """Those of `tree`, in JAX's order."""
+        return trees.flatten(self.tree)[0]
 
     @functools.cached_property
     def arrays(self) -> list[np.ndarray]:
         """The leaves for NumPy."""
-        return [np.asarray(leaf) for leaf in self.leaves]
+        return [np.asarray(leaf) for leaf in trees.flatten(self._tree)[0]]
 
 
 class Stepwise:
     """Steps as a function of parameters and grids, with results of this structure."""
 
-    def __init__(self, steps: Steps, structure: Any):
+    def __init__(self, steps: SizedSteps, structure: trees.Structure):
         self.steps, self.structure = steps, structure
 
     def __call__(self, params: Parameters, *grids: Any) -> Any:
-        return jax.tree.unflatten(self.structure, self.steps(params, jax.tree.leaves(grids)))
+        return trees.unflatten(self.structure, self.steps(params, trees.flatten(grids)[0]))
 
 
-class Executable:
-    """A compiled program as a function of parameters, of which it takes the leaves `used`, and grids."""
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What a program depends on beside its function."""
 
-    def __init__(self, used: Sequence[int], program: Any):
-        self.used, self.program = used, program
+    config: Any
+    target: Target
+    static: tuple[int, ...]
+    structure: trees.Structure  # of the grids
+    shapes: tuple[tuple[tuple[Any, ...], str], ...]  # of their leaves, with dtypes; for any size they are formulas
+    device: "jax.Device | None" = None  # of what XLA compiles
 
-    def __call__(self, params: Parameters, *grids: Any) -> Any:
-        return self.program([params.leaves[i] for i in self.used], *grids)
+    def __str__(self) -> str:
+        device = self.device and f"{self.device.client.platform_version} {self.device.device_kind} {self.device.id}"
+        return f"{self.config.to_json()} {device} {self.target} {self.static} {self.structure} {self.shapes}"
 
 
 class Program:
-    """A function of a configuration, its parameters, maybe a number, and grids, made for each of their shapes.
+    """A function of a configuration, its parameters, maybe a number, and grids.
 
-    The configuration and Python integers are static. `precise` computes matrix products in full float32, for what
-    encoder and decoder must agree on, and the same for any number of threads. `target` says, of a platform, what is
-    traced for: the codec's kernels have no gradients.
+    The configuration and Python integers are static. `strides` are those of the other arguments, in pixels a position;
+    0: what is no grid [h, w, channels], and has the same shape for every picture. Without them XLA compiles a program
+    for each shape. `precise` computes matrix products in full float32, for what encoder and decoder must agree on, and
+    the same for any number of threads. `target` says, of a platform, what is traced for: the codec's kernels have no
+    gradients.
     """
 
     def __init__(
         self,
         function: Callable[..., Any],
+        strides: Sequence[int] | None = None,
         precise: bool = False,
-        target: Callable[[str], ops.Target] = ops.codec_target,
+        target: Callable[[str], Target] = codec_target,
     ):
-        self.function, self.precise, self.target = function, precise, target
-        self._compiled: dict[Any, Stepwise | Executable] = {}
+        self.function, self.strides, self.precise, self.target = function, strides, precise, target
+        self._made: dict[Call, Any] = {}  # Executables; for any size pairs of Steps and the results' structure, or None
+        self._stepwise: dict[Any, Stepwise] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Programs made or loaded so far."""
-        return len(self._compiled)
+        """Programs made or loaded so far; steps count once for all sizes."""
+        return len(self._made)
 
     def __call__(self, config: Any, params: Parameters, *args: Any) -> Any:
         return self.executable(config, params, *args)(params, *_grids(args))
 
-    def executable(self, config: Any, params: Parameters, *args: Any) -> Stepwise | Executable:
+    def executable(self, config: Any, params: Parameters, *args: Any) -> "Stepwise | Executable":
         """What a call with these arguments runs."""
-        static, grids = tuple(arg for arg in args if isinstance(arg, int)), _grids(args)
-        leaves, tree = jax.tree.flatten(grids)
-        key = (config, params.device, static, tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves))
-        with self._lock:  # one thread compiles, the others wait for it
-            if key not in self._compiled:
-                start = time.perf_counter()
-                self._compiled[key] = self._make(key, params, grids)
-                jax.monitoring.record_event_duration_secs(MADE, time.perf_counter() - start)
-        return self._compiled[key]
+        static, grids, target = tuple(x for x in args if isinstance(x, int)), _grids(args), self.target(params.platform)
+        leaves, structure = trees.flatten(grids)
+        with self._lock:  # one thread makes it, the others wait for it
+            if self.strides is not None and target.kernels == "codec":
+                shapes, sides = self._shapes_of_any_size(grids)
+                call = Call(config, target, static, structure, shapes)
+                if (steps := self._found(call, params, grids)) is not None:
+                    if (call, sides) not in self._stepwise:
+                        self._stepwise[call, sides] = Stepwise(steps[0].at(*sides), steps[1])
+                    return self._stepwise[call, sides]
+            shapes = tuple(map(_shape, leaves))
+            return self._found(Call(config, target, static, structure, shapes, params.device), params, grids)
 
-    def _make(self, key: Any, params: Parameters, grids: Any) -> Stepwise | Executable:
-        config, device, static, tree, shapes = key
-        target = self.target(device.platform)  # XLA must know the kernels to load a program, too
-        function = self.traced(target, config, params.structure, static)
-        where = f"{device.platform} {device.client.platform_version} {device.device_kind} {device.id}"
-        path = kept(f"{self.function.__name__} {config.to_json()} {where} {target} {static} {tree} {shapes}")
+    def traced(self, target: Target, config: Any, structure: Any, static: tuple[int, ...]) -> Callable[..., Any]:
+        """What is made for `target`: a function of the parameters' leaves and the grids; JAX knows the `structure`."""
+        from tcm_jax.codec import making
+
+        return making.traced(self.function, self.precise, target, config, structure, static)
+
+    def _found(self, call: Call, params: Parameters, grids: tuple[Any, ...]) -> Any:
+        """What a call runs: made before, kept by another process, or made now."""
+        if call not in self._made:
+            start = time.perf_counter()
+            self._made[call] = self._new(call, params, grids)
+            for tell in on_made:
+                tell(time.perf_counter() - start)
+        return self._made[call]
+
+    def _new(self, call: Call, params: Parameters, grids: tuple[Any, ...]) -> Any:
+        path = kept(f"{self.function.__name__} {call}")
         if path is not None and (data := cache.read(path)):
             with contextlib.suppress(Exception):  # damaged
-                return _load(data, device)
-        return _made(path, device, target, function, params, grids)
+                return _loaded(data, call)
+        from tcm_jax.codec import making  # imports JAX
 
-    def traced(self, target: ops.Target, config: Any, structure: Any, static: tuple[int, ...]) -> Callable[..., Any]:
-        """What is made for `target`: a function of the parameters' leaves and the grids."""
+        function = self.traced(call.target, call.config, params.structure, call.static)
+        if call.device is None:
+            return making.steps(function, call, params, path)
+        return making.executable(function, call, params, path, grids)
 
-        def function(leaves, *grids):
-            with ops.target(target), jax.default_matmul_precision("highest" if self.precise else None):
-                return self.function(config, structure.unflatten(leaves), *static, *grids)
+    def _shapes_of_any_size(self, grids: tuple[Any, ...]) -> tuple[Any, tuple[int, int]]:
+        """(shapes and dtypes of the leaves for any size of picture, the sides of this one)."""
+        shapes, sides = [], (0, 0)
+        for argument, stride in zip(grids, self.strides or (), strict=True):
+            for leaf in trees.flatten(argument)[0]:
+                shape, dtype = _shape(leaf)
+                if stride:
+                    sides, shape = formulas.sides_of(shape, stride), formulas.shape_of_any_size(shape, stride)
+                shapes.append((shape, dtype))
+        return tuple(shapes), sides
 
-        return function
+
+def _shape(leaf: Any) -> tuple[tuple[Any, ...], str]:
+    return tuple(np.shape(leaf)), str(leaf.dtype)
 
 
 def _grids(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(arg for arg in args if not isinstance(arg, int))
 
 
-def _made(
-    path: Path | None,
-    device: jax.Device,
-    target: ops.Target,
-    function: Callable[..., Any],
-    params: Parameters,
-    grids: Any,
-) -> Stepwise | Executable:
-    """Makes a program, and keeps it if there is a place for it."""
-    closed, result = jax.make_jaxpr(function, return_shape=True)(params.leaves, *grids)
-    structure = jax.tree.structure(result)
-    if target.kernels == "codec":
-        with contextlib.suppress(NotImplementedError):  # a search's gradients have more than steps
-            stepwise = Stepwise(Steps(closed, len(params.leaves)), structure)
-            if path is not None:
-                cache.write_quietly(path, zlib.compress(pickle.dumps(stepwise)))
-            return stepwise
-    used, reduced = _reduced(closed, len(params.leaves), structure)
-    lowered = jax.jit(reduced).lower([params.leaves[i] for i in used], *grids)
-    if path is None:
-        return Executable(used, lowered.compile())
-    with _without_jax_cache():
-        compiled = lowered.compile()
-    try:
-        data = zlib.compress(pickle.dumps((used, *serialize(compiled))))
-        program = _load(data, device)
-        jax.block_until_ready(program(params, *grids))
-    except Exception:  # a device whose programs cannot be kept
-        return Executable(used, compiled)
-    cache.write_quietly(path, data)
-    return program
-
-
-@contextlib.contextmanager
-def _without_jax_cache() -> Iterator[None]:
-    """Compiles what is inside without JAX's own cache: what comes out of that cannot be kept again.
-
-    The setting is the whole process's. It is touched only where JAX has a cache, and that is then one of ours
-    (`program_cache.folder_of_programs`).
-    """
-    settings: Any = jax.config  # its types name no setting
-    if not settings.jax_compilation_cache_dir:
-        yield
-        return
-    with _compiling:
-        seconds = settings.jax_persistent_cache_min_compile_time_secs
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
-        try:
-            yield
-        finally:
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
-
-
-def _reduced(closed: Any, count: int, structure: Any) -> tuple[list[int], Callable[..., Any]]:
-    """Which of `count` leaves a closed jaxpr reads, and the function of those: each costs time when it is loaded."""
-    from jax.extend.core import jaxpr_as_fun
-
-    jaxpr = closed.jaxpr
-    read = {id(var) for var in itertools.chain(jaxpr.outvars, *(equation.invars for equation in jaxpr.eqns))}
-    used = [i for i, var in enumerate(jaxpr.invars[:count]) if id(var) in read]
-
-    def kept_program(leaves, *grids):
-        every = [None] * count
-        for i, leaf in zip(used, leaves, strict=True):
-            every[i] = leaf
-        return jax.tree.unflatten(structure, jaxpr_as_fun(closed)(*every, *jax.tree.leaves(grids)))
-
-    return used, kept_program
-
-
-def _load(data: bytes, device: jax.Device) -> Stepwise | Executable:
+def _loaded(data: bytes, call: Call) -> Any:
     """A kept program. Like all of the cache folder, it is trusted: machine code is in it."""
     found = pickle.loads(zlib.decompress(data))
-    if isinstance(found, Stepwise):
+    if call.device is None:
         return found
-    used, program, arguments, results = found
-    return Executable(used, deserialize_and_load(program, arguments, results, execution_devices=[device]))
+    from tcm_jax.codec import making
+
+    return making.loaded(found, call)

@@ -10,8 +10,8 @@ from tcm_jax.codec import Codec
 from tcm_jax.codec.effort import Effort
 from tcm_jax.errors import ConfigError
 from tcm_jax.images.limits import MAX_PIXELS
-from tcm_jax.images.metrics import psnr
 from tcm_jax.images.picture import Picture
+from tcm_jax.images.psnr import psnr
 
 LOWEST, HIGHEST = 100, 10_000  # hundredths of quality
 BPP_TOLERANCE = 0.01  # relative: a file this little below its target is not made larger

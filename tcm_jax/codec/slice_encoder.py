@@ -8,7 +8,7 @@ import numpy as np
 
 from tcm_jax.codec.decoded_slice import DecodedSlice
 from tcm_jax.codec.detail_slices import CodedSlices, encode_detail_slices
-from tcm_jax.codec.effort import Effort, lambda_of, refine, tune_of
+from tcm_jax.codec.effort import Effort, lambda_of, tune_of
 from tcm_jax.codec.latent_context import LatentContext
 from tcm_jax.codec.slices import SliceCoder, fields_of_steps, hyper_indexes
 from tcm_jax.codec.streams import StreamWriter
@@ -35,6 +35,8 @@ class SliceEncoder(SliceCoder):
         level, details = self.level(quality), self.detail_count(quality)
         lam = lambda_of(self.weights, None if level is None else float(level[0]))
         effort = dataclasses.replace(effort, tune=effort.tune or tune_of(self.weights))
+        from tcm_jax.codec.refinement import refine  # imports JAX
+
         return functools.partial(refine, self.network, picture, level, lam, effort, details=details)
 
     def encode(

@@ -9,11 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from tcm_jax.codec.formulas import at, with_formulas
 from tcm_jax.ops.kernels import direct
 
 Operation = tuple[Callable[..., Any], dict[str, Any]]  # a function of arrays and what else it takes; both are pickled
 _TYPES = {"bool", "uint8", "int32", "float32"}
 _CUSTOM_CALL = "tcm_jax_"  # what the names of kernels begin with
+
+
+def sized(operation: Operation, h: int, w: int) -> Operation:
+    """An operation with numbers for its formulas."""
+    function, settings = operation
+    return function, {key: at(value, h, w) for key, value in settings.items()}
 
 
 def operation_of(equation: Any) -> Operation:
@@ -27,7 +34,8 @@ def operation_of(equation: Any) -> Operation:
     if name in _PLAIN and (floats or name not in _OF_FLOATS):
         return _PLAIN[name], {}
     if name in _RULES and (found := _RULES[name](params, shapes, equation.outvars)) is not None:
-        return found
+        function, settings = found
+        return function, {key: with_formulas(value) for key, value in settings.items()}
     raise NotImplementedError(f"JAX's {name} is no step of a program: {equation}")
 
 
@@ -139,7 +147,7 @@ def _split(params, *_):
 def _kernel(params, shapes, results):
     if not params["target_name"].startswith(_CUSTOM_CALL):
         return None
-    attributes = tuple((name, int(value)) for name, value in params["attributes"])
+    attributes = tuple((name, int(x) if isinstance(x, np.integer) else x) for name, x in params["attributes"])
     return direct.call, {"frame": direct.Frame(tuple(shapes), tuple(v.aval.shape for v in results), attributes)}
 
 

@@ -1,4 +1,4 @@
-"""A traced program as steps of NumPy and of the kernels, for CPUs: nothing is compiled for a size of picture.
+"""A traced program as steps of NumPy and of the kernels, for CPUs: nothing is traced or compiled for a size of picture.
 
 Every value has a slot: leaves of the parameters, then grids, constants and results of steps. Steps of parameters alone,
 which arrange weights for the kernels, are done once: their results stay with the parameters, for all sizes.
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tcm_jax.codec.jaxprs import function_of
-from tcm_jax.codec.step_rules import Operation, broadcast, operation_of, reshape
+from tcm_jax.codec.step_rules import Operation, broadcast, operation_of, reshape, sized
 from tcm_jax.ops.kernels import direct
 
 _FOLDED = 1 << 14  # values of a constant's at most that is kept and not computed at each call
@@ -43,45 +43,67 @@ class Step:
 
 
 class Steps:
-    """The steps of a closed jaxpr of some leaves of parameters, then of grids.
+    """The steps of a closed jaxpr of some leaves of parameters, then of grids, for any sizes of these.
 
     Raises NotImplementedError where a primitive is no step.
     """
 
     def __init__(self, closed: Any, leaves: int):
-        self._leaves, self._dtypes = leaves, [variable.aval.dtype for variable in closed.jaxpr.invars[leaves:]]
-        trace = _Trace(leaves + len(self._dtypes))
-        self._results = trace.add(closed, list(range(trace.slots)))
-        self._slots, self._constants = trace.slots, trace.constants
-        self._arranging, rest, names = _divided(_needed(trace.steps, self._results), leaves, trace.constants)
-        used = {slot for step in rest for slot in step.inputs} | set(self._results)
-        self._prepared = {slot: name for slot, name in names.items() if slot in used}  # what is done once
-        self._steps = _with_last_uses(rest, {*self._constants, *self._prepared, *self._results})
+        self.leaves, self.dtypes = leaves, [variable.aval.dtype for variable in closed.jaxpr.invars[leaves:]]
+        trace = _Trace(leaves + len(self.dtypes))
+        self.results = trace.add(closed, list(range(trace.slots)))
+        self.slots, self.constants = trace.slots, trace.constants
+        self.arranging, rest, names = _divided(_needed(trace.steps, self.results), leaves, trace.constants)
+        used = {slot for step in rest for slot in step.inputs} | set(self.results)
+        self.prepared = {slot: name for slot, name in names.items() if slot in used}  # what is done once
+        self.steps = _with_last_uses(rest, {*self.constants, *self.prepared, *self.results})
+
+    def at(self, h: int, w: int) -> "SizedSteps":
+        """The steps for one size (formulas.py); any for grids whose sizes are fixed."""
+        constants, steps = dict(self.constants), []
+        for step in self.steps:
+            operation = sized(step.operation, h, w)
+            found = _folded(operation, step.inputs, constants)
+            constants.update(zip(step.results, found, strict=False))
+            if not found:
+                steps.append(dataclasses.replace(step, operation=operation))
+        used = {slot for step in steps for slot in step.inputs}.union(self.results)
+        return SizedSteps(self, {slot: constants[slot] for slot in constants.keys() & used}, steps)
+
+
+class SizedSteps:
+    """The steps of a program for grids of one size."""
+
+    def __init__(self, program: Steps, constants: dict[int, np.ndarray], steps: list[Step]):
+        self._program, self._constants, self._steps = program, constants, steps
 
     def __call__(self, params: Any, grids: Sequence[Any]) -> list[np.ndarray]:
         """The results for `programs.Parameters` and grids: contiguous, not to be written to, maybe a grid's memory."""
-        values: list[Any] = [None] * self._slots
+        program = self._program
+        values: list[Any] = [None] * program.slots
         for slot, value in self._constants.items():
             values[slot] = value
         with np.errstate(all="ignore"), direct.helped():  # whatever the host has set; XLA warns of nothing
-            if any(name not in params.arranged for name in self._prepared.values()):
-                self._arrange(params, values)
-            for slot, name in self._prepared.items():
+            if any(name not in params.arranged for name in program.prepared.values()):
+                self._arrange(params)
+            for slot, name in program.prepared.items():
                 values[slot] = params.arranged[name]
-            for slot, (grid, dtype) in enumerate(zip(grids, self._dtypes, strict=True), self._leaves):
+            for slot, (grid, dtype) in enumerate(zip(grids, program.dtypes, strict=True), program.leaves):
                 values[slot] = np.asarray(grid, dtype)
             for step in self._steps:
                 step.do(values)
-        return [_read_only(values[slot]) for slot in self._results]
+        return [_read_only(values[slot]) for slot in program.results]
 
-    def _arrange(self, params: Any, values: list[Any]) -> None:
+    def _arrange(self, params: Any) -> None:
         """Does the steps of parameters alone, and keeps what comes of them."""
-        values[: self._leaves] = params.arrays
-        for step in self._arranging:
+        program = self._program
+        values: list[Any] = [*params.arrays, *[None] * (program.slots - program.leaves)]
+        for slot, value in program.constants.items():
+            values[slot] = value
+        for step in program.arranging:
             step.do(values)
-        for slot, name in self._prepared.items():
+        for slot, name in program.prepared.items():
             params.arranged[name] = np.asarray(values[slot], order="C")
-        values[: self._leaves] = [None] * self._leaves
 
 
 class _Trace:
@@ -104,25 +126,16 @@ class _Trace:
 
         for equation in jaxpr.eqns:
             slots, inner = [slot_of(atom) for atom in equation.invars], function_of(equation)
-            if inner is not None:
-                results = self.add(inner, slots)
-            else:
-                results = self._folded(equation, slots) or self._step(equation, slots)
+            results = self._step(equation, slots) if inner is None else self.add(inner, slots)
             known.update(zip(equation.outvars, results, strict=True))
         return [slot_of(atom) for atom in jaxpr.outvars]
 
-    def _folded(self, equation: Any, inputs: list[int]) -> list[int]:
-        """The slots of results that are constants, done here once; none for others, and for large ones."""
-        function, settings = operation_of(equation)
-        size = sum(math.prod(variable.aval.shape) for variable in equation.outvars)
-        if function is direct.call or size > _FOLDED or not self.constants.keys() >= {*inputs}:
-            return []
-        found = function(*[self.constants[slot] for slot in inputs], **settings)
-        return [self._constant(np.array(value)) for value in (found if isinstance(found, list) else [found])]
-
     def _step(self, equation: Any, inputs: list[int]) -> list[int]:
         """Appends a step; kernels and reshaping see no shape, and so take what was reshaped for them."""
-        operation, results = operation_of(equation), [self._slot() for _ in equation.outvars]
+        operation = operation_of(equation)
+        if sized(operation, 1, 1) == operation and (found := _folded(operation, inputs, self.constants)):
+            return [self._constant(value) for value in found]
+        results = [self._slot() for _ in equation.outvars]
         if operation[0] in (reshape, direct.call):
             inputs = [self._reshaped.get(slot, slot) for slot in inputs]
         if operation[0] is reshape:
@@ -138,6 +151,16 @@ class _Trace:
         slot = self._slot()
         self.constants[slot] = np.asarray(value)
         return slot
+
+
+def _folded(operation: Operation, inputs: Sequence[int], constants: dict[int, np.ndarray]) -> list[np.ndarray]:
+    """The results of an operation on constants, done here once; none on others, and none that are large."""
+    function, settings = operation
+    if function is direct.call or not constants.keys() >= {*inputs}:
+        return []
+    found = function(*[constants[slot] for slot in inputs], **settings)
+    results = [np.asarray(value) for value in (found if isinstance(found, list) else [found])]
+    return [value.copy() for value in results] if sum(value.size for value in results) <= _FOLDED else []
 
 
 def _divided(
@@ -174,7 +197,10 @@ def _needed(steps: list[Step], results: list[int]) -> list[Step]:
 def _spreads(step: Step) -> bool:
     """Whether a step repeats parameters over a map: its result is a view, which is not to be kept for each size."""
     function, settings = step.operation
-    return function is broadcast and math.prod(settings["shape"]) > _REPEATED * math.prod(settings["unit"])
+    if function is not broadcast:
+        return False
+    fixed = sized(step.operation, 1, 1) == step.operation
+    return not fixed or math.prod(settings["shape"]) > _REPEATED * math.prod(settings["unit"])
 
 
 def _with_last_uses(steps: list[Step], kept: set[int]) -> list[Step]:

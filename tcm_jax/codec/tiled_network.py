@@ -6,116 +6,70 @@ without a batch; sizes are (height, width) in pixels, multiples of 128. The side
 """
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.codec.decoding_network import DecodingNetwork, pieces_of
 from tcm_jax.codec.programs import Parameters, Program
 from tcm_jax.codec.tile_sizes import ANALYSIS_VALUES, SYNTHESIS_VALUES, piece_pixels, piece_sides
 from tcm_jax.codec.tiles import ANALYSIS_HALO, SYNTHESIS_HALO, Grid, over_tiles, part
-from tcm_jax.entropy import factorized, gaussian
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
 from tcm_jax.ops import kernels
 from tcm_jax.weights.weights import Weights
 
-_LEVEL = np.float32(1 / 255)  # of 8 bits; a product, which compilers make of a quotient
+if TYPE_CHECKING:
+    import jax
+
 _CHUNK = 1 << 16  # symbols whose likelihoods are computed at a time
 
-precise = functools.partial(Program, precise=True)
+
+def _program(name: str, *strides: int, precise: bool = False) -> Program:
+    """A function of traced.py, which nobody imports who finds its program kept: it needs JAX and Flax."""
+
+    def function(*args):
+        from tcm_jax.codec import traced
+
+        return getattr(traced, name)(*args)
+
+    function.__name__ = name
+    return Program(function, strides, precise)
 
 
-def _apply(config, params, method, *args):
-    """`method` of the network on single pictures or grids, given and returned without a batch."""
-    from tcm_jax.model.tcm import TCM  # imports Flax, which nobody needs whose programs are kept
-
-    args = jax.tree.map(lambda grid: grid[None] if np.ndim(grid) == 3 else grid, args)
-    return jax.tree.map(lambda grid: grid[0], TCM(config).apply({"params": params}, *args, method=method))
-
-
-@Program
-def _analysis(config, params, picture, level):
-    return _apply(config, params, "analysis", picture.astype(jnp.float32) * _LEVEL, level)
-
-
-@Program
-def _hyper_analysis(config, params, y, level):
-    return _apply(config, params, "hyper_analysis", y, level) - factorized.medians(params["entropy_bottleneck"])
-
-
-@Program
-def _synthesis(config, params, y_hat, level):
-    x_hat = _apply(config, params, "synthesis", jnp.concatenate(y_hat, axis=-1), level)
-    return jnp.round(jnp.clip(x_hat, 0, 1) * 255).astype(jnp.uint8)
-
-
-@Program
-def _detailed_synthesis(config, params, y_hat, symbols, level):
-    details = [part.astype(jnp.float32) for part in symbols]
-    x_hat = _apply(config, params, "detailed_synthesis", jnp.concatenate(y_hat, axis=-1), details, level)
-    return jnp.round(jnp.clip(x_hat, 0, 1) * 255).astype(jnp.uint8)
-
-
-@Program
-def _detail_analysis(config, params, picture, y_hat, level):
-    x = picture.astype(jnp.float32) * _LEVEL
-    return _apply(config, params, "detail_analysis", x, jnp.concatenate(y_hat, axis=-1), level)
-
-
-@precise
-def _detail_scales(config, params, i, symbols, sigmas, earlier, level):
-    y_symbols, *details = (part.astype(jnp.float32) for part in (jnp.concatenate(symbols, axis=-1), *earlier))
-    return _apply(config, params, "detail_scales", i, y_symbols, jnp.concatenate(sigmas, axis=-1), details, level)
-
-
-@precise
-def _hyper_synthesis(config, params, z_symbols, level):
-    z_hat = z_symbols.astype(jnp.float32) + factorized.medians(params["entropy_bottleneck"])
-    return _apply(config, params, "hyper_synthesis", z_hat, level)
-
-
-@precise
-def _slice_params(config, params, i, latent_means, latent_scales, previous):
-    return _apply(config, params, "slice_params", i, latent_means, latent_scales, previous)
-
-
-@precise
-def _second_step(config, params, i, symbols, mu, sigma):
-    return _apply(config, params, "second_step", i, symbols.astype(jnp.float32), mu, sigma)
-
-
-@precise
-def _slice_latents(config, params, i, symbols, mu, support):
-    return _apply(config, params, "slice_latents", i, symbols.astype(jnp.float32), mu, support)
-
-
-@jax.jit
-def _bits_y(symbols, sigma):
-    return -jnp.log2(gaussian.likelihood(symbols.astype(jnp.float32), sigma))
-
-
-@jax.jit
-def _bits_z(prior, z_symbols):
-    return -jnp.log2(factorized.likelihood(prior, z_symbols.astype(jnp.float32) + factorized.medians(prior)))
+_PICTURE, _Y, _Z, _LEVEL = 1, LATENT_STRIDE, HYPER_STRIDE, 0  # strides of arguments
+_ENTROPY = functools.partial(_program, precise=True)
+PROGRAMS = {
+    program.function.__name__: program
+    for program in (
+        _program("analysis", _PICTURE, _LEVEL),
+        _program("hyper_analysis", _Y, _LEVEL),
+        _program("synthesis", _Y, _LEVEL),
+        _program("detailed_synthesis", _Y, _Y, _LEVEL),
+        _program("detail_analysis", _PICTURE, _Y, _LEVEL),
+        _ENTROPY("detail_scales", _Y, _Y, _Y, _LEVEL),
+        _ENTROPY("hyper_synthesis", _Z, _LEVEL),
+        _ENTROPY("slice_params", _Y, _Y, _Y),
+        _ENTROPY("second_step", _Y, _Y, _Y),
+        _ENTROPY("slice_latents", _Y, _Y, _Y),
+    )
+}
 
 
 class TiledNetwork(DecodingNetwork):
     """One set of weights on one device."""
 
-    def __init__(self, weights: Weights, device: jax.Device | None = None):
+    def __init__(self, weights: Weights, device: "jax.Device | None" = None):
         self.config = weights.config
         self.params = Parameters(weights.params, device)
 
     def compute(self, program: str, *args: Any) -> Any:
-        """Results of one of the programs above, of one tile."""
-        return globals()[f"_{program}"](self.config, self.params, *args)
+        """Results of one of PROGRAMS, of one tile."""
+        return PROGRAMS[program](self.config, self.params, *args)
 
     @property
     def is_reference(self) -> bool:
         """Whether this device computes x_hat as all that write a residual layer do: a CPU with kernels."""
-        return self.params.device.platform == "cpu" and kernels.available()
+        return self.params.platform == "cpu" and kernels.available()
 
     @property
     def synthesis_pixels(self) -> int:
@@ -134,7 +88,7 @@ class TiledNetwork(DecodingNetwork):
         shape = (size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE, channels)
         y = [np.empty(shape, np.float32) for _ in range(self.config.num_slices)]
         for rows, columns in pieces_of(size, sides, ANALYSIS_HALO):
-            tile = np.asarray(_analysis(self.config, self.params, cut(image, rows, columns), level))
+            tile = np.asarray(self.compute("analysis", cut(image, rows, columns), level))
             inner = tile[rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)]
             for i, part_of_y in enumerate(y):
                 kept = inner[..., i * channels : (i + 1) * channels]
@@ -142,7 +96,7 @@ class TiledNetwork(DecodingNetwork):
             del tile, inner, kept  # before the next one is there
 
         def function(*y):
-            return [_hyper_analysis(self.config, self.params, np.concatenate(y, axis=-1), level)]
+            return [self.compute("hyper_analysis", np.concatenate(y, axis=-1), level)]
 
         grids = [(part_of_y, LATENT_STRIDE) for part_of_y in y]
         (z,) = over_tiles(function, size, sides, ANALYSIS_HALO, grids, [HYPER_STRIDE])
@@ -157,7 +111,7 @@ class TiledNetwork(DecodingNetwork):
         found = [np.empty((*y_hat[0].shape[:2], channels), np.float32) for _ in range(count)]
         for rows, columns in pieces_of(size, sides, SYNTHESIS_HALO):
             pieces = [part(grid, rows, columns, LATENT_STRIDE) for grid in y_hat]
-            slices = _detail_analysis(self.config, self.params, cut(image, rows, columns), pieces, level)
+            slices = self.compute("detail_analysis", cut(image, rows, columns), pieces, level)
             for whole, tile in zip(found, slices, strict=False):
                 inner = np.asarray(tile)[rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)]
                 whole[rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)] = inner
@@ -169,12 +123,16 @@ class TiledNetwork(DecodingNetwork):
 
     def hyper_information(self, z: np.ndarray) -> float:
         """Bits of the symbols of z, int32 [h, w, channels], under the float distributions, as the loss counts rate."""
-        bits = functools.partial(_bits_z, self.params.tree["entropy_bottleneck"])
+        from tcm_jax.codec import traced
+
+        bits = functools.partial(traced.bits_z, self.params.tree["entropy_bottleneck"])
         return _sum_by_chunks(bits, z.reshape(-1, z.shape[-1]))
 
     def slice_information(self, symbols: np.ndarray, sigma: np.ndarray) -> float:
         """Bits of the symbols of a slice, int32, under Gaussians of scales `sigma`, float32 of the same shape."""
-        return _sum_by_chunks(_bits_y, symbols.ravel(), sigma.ravel())
+        from tcm_jax.codec import traced
+
+        return _sum_by_chunks(traced.bits_y, symbols.ravel(), sigma.ravel())
 
 
 def _sum_by_chunks(function, *arrays: np.ndarray) -> float:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tcm_jax.codec.annealing import TUNES
-from tcm_jax.codec.effort import SEED, Effort
+from tcm_jax.codec.effort import TUNES, Effort
+from tcm_jax.codec.refinement import SEED
 from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.evaluation import bdrate, results
 from tcm_jax.evaluation.codecs import OTHER_CODECS, other_codec

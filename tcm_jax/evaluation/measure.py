@@ -10,7 +10,8 @@ from tcm_jax.codec.effort import NO_EFFORT, Effort
 from tcm_jax.codec.residual import layer
 from tcm_jax.errors import StreamError
 from tcm_jax.evaluation.codecs import OtherCodec
-from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr
+from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db
+from tcm_jax.images.psnr import psnr
 from tcm_jax.images.ssimulacra2 import MIN_SIDE as SSIMULACRA2_MIN_SIDE
 from tcm_jax.images.ssimulacra2 import ssimulacra2
 from tcm_jax.model.config import padded_size

@@ -5,6 +5,8 @@ shifted_windows.py for the operations; cpu_gradients.py for gradients made for C
 run, and map_gradients.py for the codec's gradients; tracing.py for how blocks are traced.
 """
 
+from typing import TYPE_CHECKING
+
 from tcm_jax.ops.compile_target import (
     PRECISIONS,
     Target,
@@ -15,25 +17,41 @@ from tcm_jax.ops.compile_target import (
     target,
     training_target,
 )
-from tcm_jax.ops.filters import blur
-from tcm_jax.ops.maps import lower_bound, pixel_shuffle, pixel_unshuffle, ste_round
-from tcm_jax.ops.operations import (
-    conv1x1,
-    conv1x1_strided,
-    conv3x3,
-    exp,
-    gain,
-    gate,
-    gdn,
-    gelu,
-    log,
-    multiply_add,
-    relu,
-    relu_of_sum,
-    tanh,
-)
-from tcm_jax.ops.shifted_windows import SwinWeights, swin_block
-from tcm_jax.ops.tracing import kept_apart, rematerialized, traced_once
+from tcm_jax.system.lazy import attributes
+
+if TYPE_CHECKING:
+    from tcm_jax.ops.filters import blur
+    from tcm_jax.ops.maps import lower_bound, pixel_shuffle, pixel_unshuffle, ste_round
+    from tcm_jax.ops.operations import (
+        conv1x1,
+        conv1x1_strided,
+        conv3x3,
+        exp,
+        gain,
+        gate,
+        gdn,
+        gelu,
+        log,
+        multiply_add,
+        relu,
+        relu_of_sum,
+        tanh,
+    )
+    from tcm_jax.ops.shifted_windows import SwinWeights, swin_block
+    from tcm_jax.ops.tracing import kept_apart, rematerialized, traced_once
+
+# What is imported, with JAX, by those who trace.
+_PLACES = {
+    "filters": ("blur",),
+    "maps": ("lower_bound", "pixel_shuffle", "pixel_unshuffle", "ste_round"),
+    "operations": (
+        "conv1x1", "conv1x1_strided", "conv3x3", "exp", "gain", "gate", "gdn", "gelu", "log", "multiply_add", "relu",
+        "relu_of_sum", "tanh",
+    ),
+    "shifted_windows": ("SwinWeights", "swin_block"),
+    "tracing": ("kept_apart", "rematerialized", "traced_once"),
+}  # fmt: skip
+__getattr__ = attributes(__name__, _PLACES)
 
 __all__ = [
     "PRECISIONS",

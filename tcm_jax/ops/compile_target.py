@@ -10,13 +10,15 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
-from jax.sharding import Mesh
+import numpy as np
 
 from tcm_jax.ops import kernels
+
+if TYPE_CHECKING:  # whoever finds programs kept does without
+    import jax
+    from jax.sharding import Mesh
 
 # Which of our kernels: none; all, with gradients of maps; those with all gradients, which are first derivatives.
 KERNELS = ("none", "codec", "training")
@@ -32,7 +34,7 @@ class Target:
 
     platform: str  # as devices have it ("cpu", "gpu", "tpu"); "cuda" and "rocm" are "gpu"; "onnx" is no device
     kernels: str = "none"  # KERNELS
-    mesh: Mesh | None = None  # whose devices share each batch; only kernels have to know
+    mesh: "Mesh | None" = None  # whose devices share each batch; only kernels have to know
 
     def __post_init__(self):
         if self.kernels not in KERNELS or (self.kernels != "none" and self.platform != "cpu"):
@@ -50,9 +52,9 @@ class Target:
         """Whether a look-up is an index and no product."""
         return self.platform in ("cpu", "onnx")
 
-    def by_kernel(self, x: jax.Array) -> bool:
+    def by_kernel(self, x: "jax.Array") -> bool:
         """Whether a map goes through the codec's kernels: all of them are for float32."""
-        return self.kernels == "codec" and x.dtype == jnp.float32
+        return self.kernels == "codec" and x.dtype == np.float32
 
 
 def codec_target(platform: str) -> Target:
@@ -65,7 +67,7 @@ def search_target(platform: str) -> Target:
     return Target(platform, "codec" if platform == "cpu" and kernels.gradients_available() else "none")
 
 
-def training_target(platform: str, mesh: Mesh | None = None) -> Target:
+def training_target(platform: str, mesh: "Mesh | None" = None) -> Target:
     """What a training step is traced for: on CPUs the kernels that have all gradients, where XLA takes them."""
     return Target(platform, "training" if platform == "cpu" and kernels.training_available() else "none", mesh)
 
@@ -96,11 +98,15 @@ def precision(name: str | None) -> Iterator[None]:
     if name is None or current().on_cpu:
         yield
     else:
+        import jax
+
         with jax.default_matmul_precision(PRECISIONS[name]):
             yield
 
 
 def _default_platform() -> str:
+    import jax
+
     settings: Any = jax.config  # its types name no setting
     device = settings.jax_default_device
     if device is None:

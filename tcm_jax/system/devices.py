@@ -2,14 +2,18 @@
 
 import contextlib
 import functools
+import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from tcm_jax.errors import ConfigError, TcmError
+
+if TYPE_CHECKING:  # a process that only runs steps does without
+    import jax
 
 # Context managers of JAX, each for the thread that enters it, and what our programs are written for.
 _PINNED = {
@@ -25,8 +29,34 @@ _PINNED = {
 _users: list[int] = []  # the process that used JAX's devices first
 
 
-def local_devices() -> list[jax.Device]:
+def beside_accelerators() -> bool:
+    """Whether JAX has something installed for other devices and may use it; its devices are not asked for."""
+    if "jax" in sys.modules:
+        import jax
+
+        settings: Any = jax.config  # its types name no setting
+        platforms = settings.jax_platforms
+    else:
+        platforms = os.environ.get("JAX_PLATFORMS")
+    if platforms:
+        return platforms.split(",")[0] != "cpu"
+    return any(importlib.util.find_spec(name) is not None for name in ("jax_plugins", "libtpu"))
+
+
+def only_this_cpu() -> bool:
+    """Whether nobody has imported JAX yet, and it would find no device but this machine's processor."""
+    return "jax" not in sys.modules and not beside_accelerators()
+
+
+def codec_devices() -> "list[jax.Device] | list[None]":
+    """Devices that each have a codec; None is this processor, for which JAX need not be asked."""
+    return [None] if only_this_cpu() else local_devices()
+
+
+def local_devices() -> "list[jax.Device]":
     """JAX's devices of this process. Raises ConfigError where JAX_PLATFORMS asks for what is not there."""
+    import jax
+
     try:
         return jax.local_devices()
     except (RuntimeError, AssertionError) as error:  # the latter for cuda where no CUDA is installed
@@ -35,8 +65,10 @@ def local_devices() -> list[jax.Device]:
         raise ConfigError(f"JAX has no device to compute on: {reason}") from error
 
 
-def default_device() -> jax.Device:
+def default_device() -> "jax.Device":
     """The device to which JAX now sends what is meant for no other."""
+    import jax
+
     (device,) = jax.device_put(0.0).devices()
     return device
 
@@ -45,9 +77,15 @@ def default_device() -> jax.Device:
 def pinned() -> Iterator[None]:
     """Gives this thread, within the `with` block, JAX's own settings, whatever the environment or its host has set.
 
+    Whoever may do without JAX does not import it for that; who uses it then is `pinned` again.
     Raises ConfigError as `local_devices` does; TcmError where JAX has named axes, and in a process that was forked from
     one that had been here: JAX's threads are lost, and it would wait for them for ever.
     """
+    if only_this_cpu():
+        yield
+        return
+    import jax
+
     if not _users:
         _users.append(os.getpid())
     if os.getpid() != _users[0]:
@@ -78,6 +116,8 @@ def with_pinned(function: Callable) -> Callable:
 
 
 def _no_mesh() -> contextlib.AbstractContextManager:
+    import jax
+
     try:
         return jax.set_mesh(jax.sharding.Mesh(np.empty((), object), ()))
     except ValueError as error:
@@ -88,6 +128,8 @@ def _no_mesh() -> contextlib.AbstractContextManager:
 
 
 def _enable_x64(value: bool) -> contextlib.AbstractContextManager:
+    import jax
+
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(value)
     from jax import experimental

@@ -1,11 +1,11 @@
 """What the C library does with freed memory, and the most that the process had."""
 
 import ctypes
-import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Any
+
+from tcm_jax.system.devices import beside_accelerators
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 _MADV_HUGEPAGE, _HUGE_PAGE = 14, 2**21  # of Linux; the size on x86-64 and most others
@@ -27,7 +27,7 @@ def keep_freed_memory(one_arena: bool = True) -> None:
     `one_arena=False` leaves the threads their own: in an arena that a large program's compilation left in pieces, the
     scratch memory of XLA's matrix products takes a quarter of a training step.
     """
-    if _called or not sys.platform.startswith("linux") or _beside_accelerators():
+    if _called or not sys.platform.startswith("linux") or beside_accelerators():
         return
     _called.append(True)
     libc = ctypes.CDLL(None)
@@ -49,16 +49,6 @@ def give_back_freed_memory() -> None:
     for libc in _keeping:
         libc.malloc_trim(0)
         _ask_for_huge_pages(libc)  # the heap's end, which was given back, may grow again
-
-
-def _beside_accelerators() -> bool:
-    """Whether JAX has something installed for other devices and may use it; its devices are not asked for."""
-    import jax
-
-    settings: Any = jax.config  # its types name no setting
-    if settings.jax_platforms:
-        return settings.jax_platforms.split(",")[0] != "cpu"
-    return any(importlib.util.find_spec(name) is not None for name in ("jax_plugins", "libtpu"))
 
 
 def prepare_training() -> None:

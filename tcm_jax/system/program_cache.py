@@ -2,16 +2,15 @@
 
 import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-import jax
-import jaxlib
 
 from tcm_jax.system.cache import cache_folder, content, read, remove, write_quietly
 
@@ -21,17 +20,34 @@ _tuned: list[bool] = []  # one entry once JAX's cache is ours to set
 def keep_compiled_programs() -> None:
     """Switches JAX's cache on for the whole process, in the user's cache folder; JAX_COMPILATION_CACHE_DIR overrules.
 
-    Not on JAX 0.5: its kept programs corrupt donated buffers (NaNs when training was resumed on 0.5.3).
+    Not on JAX 0.5: its kept programs corrupt donated buffers (NaNs when training was resumed on 0.5.3). Where JAX is
+    not imported yet, `set_up_jax` is to be called once it is.
     """
-    if jax.__version_info__ < (0, 6):
+    if _version_of_jax() < (0, 6):
         return
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ and _usable_folder() is None:
+        return
+    _tuned.append(True)
+    if "jax" in sys.modules:
+        set_up_jax()
+
+
+def set_up_jax() -> None:
+    """Switches JAX's cache on if that was asked for."""
+    if not _tuned:
+        return
+    import jax
+
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = _usable_folder()
         if folder is None:
             return
+        try:
+            _remove_damaged(folder)
+        except OSError:
+            return
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    _tuned.append(True)
 
 
 def folder_of_programs() -> Path | None:
@@ -40,9 +56,13 @@ def folder_of_programs() -> Path | None:
     In a host program whose JAX has a cache of its own they are that cache's: what comes out of it cannot be kept again,
     and to keep them from it is to switch it off for the whole process, which is the host's.
     """
-    settings: Any = jax.config  # its types name no setting
-    jax_cache = settings.jax_compilation_cache_dir
-    if jax.__version_info__ < (0, 6, 2):  # they cannot load a program for one device of several
+    jax_cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if "jax" in sys.modules:
+        import jax
+
+        settings: Any = jax.config  # its types name no setting
+        jax_cache = settings.jax_compilation_cache_dir
+    if _version_of_jax() < (0, 6, 2):  # they cannot load a program for one device of several
         return None
     if jax_cache and not _tuned:
         return None
@@ -52,14 +72,18 @@ def folder_of_programs() -> Path | None:
     return cache and cache / "jax" / "programs"
 
 
+@functools.cache
+def _version_of_jax() -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", importlib.metadata.version("jax"))[:3])
+
+
 def _usable_folder() -> Path | None:
-    """Where JAX may keep what it compiles, without what it could not read; None if there is no such place."""
+    """Where JAX may keep what it compiles; None if there is no such place."""
     cache = cache_folder()
     if cache is None:
         return None
     try:
         (cache / "jax").mkdir(parents=True, exist_ok=True)
-        _remove_damaged(cache / "jax")
     except OSError:
         return None
     return cache / "jax"
@@ -100,8 +124,8 @@ def _surroundings() -> str:
     source = hashlib.sha256()
     for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
         source.update(path.read_bytes())
-    flags = os.environ.get("XLA_FLAGS", "")
-    return f"{jax.__version__} {jaxlib.__version__} {flags} {_processor()} {source.hexdigest()}"
+    flags, versions = os.environ.get("XLA_FLAGS", ""), [importlib.metadata.version(name) for name in ("jax", "jaxlib")]
+    return f"{versions} {flags} {_processor()} {source.hexdigest()}"
 
 
 def _processor() -> str:

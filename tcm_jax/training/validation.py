@@ -10,7 +10,8 @@ from tcm_jax.codec.codec import DEFAULT_QUALITY
 from tcm_jax.codec.effort import lambda_at
 from tcm_jax.codec.slices import gain_level
 from tcm_jax.errors import ConfigError, StreamError
-from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, psnr
+from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim
+from tcm_jax.images.psnr import psnr
 from tcm_jax.images.sources import ImageSource
 from tcm_jax.training.config import lambdas
 from tcm_jax.training.losses import DISTORTIONS, least_side

@@ -28,7 +28,7 @@ EARLIER_EMBEDDED = {
 
 
 def embedded_for(tune: str | None) -> Path:
-    """The weights for what an encoder is tuned for (`annealing.TUNES`): those for the eye but for "psnr"."""
+    """The weights for what an encoder is tuned for (`effort.TUNES`): those for the eye but for "psnr"."""
     return EMBEDDED["psnr" if (tune or DEFAULT) == "psnr" else "visual"]
 
 

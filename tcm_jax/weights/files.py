@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from tcm_jax.entropy.range_tables import RangeTables
@@ -13,7 +12,7 @@ from tcm_jax.entropy.tables import build_tables
 from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.system import cache, program_cache
-from tcm_jax.system.devices import with_pinned
+from tcm_jax.system.devices import pinned, with_pinned
 from tcm_jax.system.files import atomic_write
 from tcm_jax.system.names import file_path
 from tcm_jax.system.walk import special_kind
@@ -29,8 +28,7 @@ def make_weights(config: ModelConfig, params: dict[str, Any], metadata: dict[str
 
     `dtype` is float32, float16 or int8; see `number_types.py`.
     """
-    params = jax.tree.map(np.asarray, params)
-    params = unflatten({key: rounded(key, value, dtype) for key, value in flatten(params).items()})
+    params = unflatten({key: rounded(key, np.asarray(value), dtype) for key, value in flatten(params).items()})
     broken = [key for key, value in flatten(params).items() if not np.isfinite(value).all()]
     if broken:
         raise WeightsError(
@@ -92,7 +90,8 @@ def _check_shapes(path: Path, weights: Weights) -> None:
 
     found = {key: value.shape for key, value in flatten(weights.params).items()}
     try:
-        match_parameters(found, flat_shapes(weights.config))
+        with pinned():
+            match_parameters(found, flat_shapes(weights.config))
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     if mark is not None:

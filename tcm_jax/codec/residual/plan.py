@@ -13,7 +13,7 @@ from tcm_jax.codec.residual.spare import block_errors, spared
 from tcm_jax.codec.scalars import plain
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.errors import ConfigError
-from tcm_jax.images.metrics import mean_squared_error
+from tcm_jax.images.psnr import mean_squared_error
 from tcm_jax.model.config import LATENT_STRIDE
 
 LAYER_FROM = 9500  # hundredths of quality: above it the layer carries the error down, to nothing at 100

@@ -9,18 +9,28 @@ call is traced.
 import functools
 import threading
 import warnings
+from typing import TYPE_CHECKING
 
-from tcm_jax.ops.kernels.attention import swin_block, swin_block_gradient, swin_block_gradients
-from tcm_jax.ops.kernels.layers import blur, convolution_kernel_gradient, convolve, convolve_strided, gdn, product
-from tcm_jax.ops.kernels.pointwise import exp, gate, gelu, log, multiply_add, relu, relu_of_sum, tanh
+from tcm_jax.system.lazy import attributes
 
+if TYPE_CHECKING:
+    from tcm_jax.ops.kernels.attention import swin_block, swin_block_gradient, swin_block_gradients
+    from tcm_jax.ops.kernels.layers import blur, convolution_kernel_gradient, convolve, convolve_strided, gdn, product
+    from tcm_jax.ops.kernels.pointwise import exp, gate, gelu, log, multiply_add, relu, relu_of_sum, tanh
+
+# What is imported, with JAX, by those who trace: whoever runs steps alone (direct.py) does without.
+_PLACES = {
+    "attention": ("swin_block", "swin_block_gradient", "swin_block_gradients"),
+    "layers": ("blur", "convolution_kernel_gradient", "convolve", "convolve_strided", "gdn", "product"),
+    "pointwise": ("exp", "gate", "gelu", "log", "multiply_add", "relu", "relu_of_sum", "tanh"),
+}
 __all__ = [
     "available", "blur", "convolution_kernel_gradient", "convolve", "convolve_strided", "exp", "gate", "gdn", "gelu",
     "gradients_available", "log", "multiply_add", "product", "relu", "relu_of_sum", "swin_block", "swin_block_gradient",
     "swin_block_gradients", "tanh", "training_available",
 ]  # fmt: skip
-
-_registering = threading.Lock()  # XLA takes a name once
+__getattr__ = attributes(__name__, _PLACES)
+_making = threading.Lock()
 
 
 @functools.cache
@@ -30,7 +40,7 @@ def available() -> bool:
     They cannot, without a word, on an x86 processor that does not fuse products with sums: each would be a call of a C
     function. Where Numba, LLVM or XLA fails to make them, or refuses them, one RuntimeWarning says why.
     """
-    return _made("register")
+    return _made("table")
 
 
 @functools.cache
@@ -52,7 +62,7 @@ def _made(what: str) -> bool:
 
         if not FUSES:
             return False
-        with _registering:
+        with _making:
             getattr(handlers, what)()
     except Exception as error:  # Numba, LLVM and XLA each have their own
         reason = (str(error).strip().splitlines() or [""])[0]

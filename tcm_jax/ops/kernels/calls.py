@@ -17,7 +17,8 @@ def call(name: str, results: Any, arguments: Iterable[jax.Array], parts: int, sc
     if not handlers.made(name):
         raise RuntimeError(f"the kernel {name} was not made; ask `search_target` or `training_target` for the target")
     common = {"_kernel": handlers.NUMBERS[name], "_parts": parts, "_prepare": prepare, "_scratch": scratch}
-    integers = {key: np.int64(value) for key, value in (common | attributes).items()}
+    # Of a trace for any size some are symbolic (codec/formulas.py).
+    integers = {key: np.int64(x) if isinstance(x, int) else x for key, x in (common | attributes).items()}
     return jax.ffi.ffi_call(f"tcm_jax_{name}", results)(*arguments, **integers)
 
 

@@ -167,7 +167,7 @@ def _table() -> Any:
     """The addresses of the kernels by their numbers."""
     from tcm_jax.ops.kernels import handlers
 
-    return handlers.register()[0]
+    return handlers.table()
 
 
 @functools.cache

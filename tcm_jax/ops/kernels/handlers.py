@@ -1,13 +1,14 @@
-"""The kernels as XLA's custom calls: object code by Numba, kept in the user's cache folder.
+"""The kernels' table, and the kernels as XLA's custom calls: object code by Numba, kept in the user's cache folder.
 
 A kernel is one C function (call frame, part, scratch memory): it does one part of a call's work. One handler serves all
-of them (`pool.handle`). It finds the kernel, and into how many parts the call is divided, in the call's attributes.
+of XLA's calls (`pool.handle`). It finds the kernel, and into how many parts the call is divided, in the attributes.
 """
 
 import ctypes
 import functools
+import threading
+from typing import Any
 
-import jax
 import llvmlite.binding as llvm
 
 from tcm_jax.system.machine_code import INTEGER
@@ -32,6 +33,7 @@ KERNELS = {
 SEARCH = ("swin_gradient", "blur")
 TRAINING = (*SEARCH, "swin_gradients", "kernel_gradient_sums", "kernel_gradient")
 NUMBERS = {name: number for number, name in enumerate(KERNELS, 1)}  # places in the table of functions, after `task`
+_registering = threading.Lock()  # XLA takes a name once
 TABLE = "tcm_jax_functions"  # symbol of the table of the addresses of C functions
 
 
@@ -42,34 +44,49 @@ def address_of(place: str, arguments: int) -> int:
 
 
 @functools.cache
-def register() -> list:
-    """Makes the kernels known to XLA; what is returned must live as long as the process."""
+def table() -> Any:
+    """The addresses of the kernels by their numbers, in memory that lives as long as the process."""
     kernels = (0 if name in TRAINING else address_of(kernel, 3) for name, kernel in KERNELS.items())
     addresses = [address_of("pool.task", 1), *kernels]
-    table = (ctypes.c_void_p * len(addresses))(*addresses)
-    llvm.add_symbol(TABLE, ctypes.addressof(table))
+    found = (ctypes.c_void_p * len(addresses))(*addresses)
+    llvm.add_symbol(TABLE, ctypes.addressof(found))
+    return found
+
+
+def register() -> None:
+    """Makes the kernels known to XLA."""
+    with _registering:
+        _handler()
+
+
+@functools.cache
+def _handler() -> Any:
+    """What XLA was told to call, which must live as long as the process."""
+    import jax  # without which the codec may do
+
+    table()
     handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(address_of("pool.handle", 1))
     for name in KERNELS:
         jax.ffi.register_ffi_target(f"tcm_jax_{name}", jax.ffi.pycapsule(handler), platform="cpu")
-    return [table, handler]
+    return handler
 
 
 def add_search() -> None:
-    """Makes what searches need and `register` leaves out."""
+    """Makes what searches need and `table` leaves out, and all of it known to XLA."""
     _add(SEARCH)
 
 
 def add_training() -> None:
-    """Makes what training needs and `register` leaves out."""
+    """Makes what training needs and `table` leaves out, and all of it known to XLA."""
     _add(TRAINING)
 
 
 def _add(names):
-    table = register()[0]
     for name in names:
-        table[NUMBERS[name]] = address_of(KERNELS[name], 3)
+        table()[NUMBERS[name]] = address_of(KERNELS[name], 3)
+    register()
 
 
 def made(name: str) -> bool:
     """Whether a kernel is there: XLA's call of another would end the process."""
-    return name not in TRAINING or bool(register()[0][NUMBERS[name]])
+    return name not in TRAINING or bool(table()[NUMBERS[name]])

@@ -90,9 +90,9 @@ def product(
     second = xs[1] if len(xs) > 1 else nothing
     residual = nothing if residual is None else residual.reshape(-1, features)
     widths = (features // outputs, features - features // outputs)
-    results = [jax.ShapeDtypeStruct((len(nothing), width), nothing.dtype) for width in widths]
+    results = [jax.ShapeDtypeStruct((nothing.shape[0], width), nothing.dtype) for width in widths]
     arguments = (xs[0], second, calls.packed(kernel), calls.filled(bias), residual)
-    ys = calls.call("product", results, arguments, dense.parts(len(nothing)), dense.scratch_bytes(inner, features))
+    ys = calls.call("product", results, arguments, dense.parts(nothing.shape[0]), dense.scratch_bytes(inner, features))
     return [y.reshape(*shape, -1) for y in ys[:outputs]]
 
 
