@@ -75,7 +75,7 @@ def compared(codec: Codec, decoder: OnnxDecoder, picture: np.ndarray, quality: f
     file, ours, theirs = parse(data), [], []
     if file.layer or file.tile:
         raise SystemExit(f"quality {quality:g} has a residual layer, or the picture tiles; choose another")
-    exact = tiled_network._slice_params
+    exact = tiled_network.PROGRAMS["slice_params"]
 
     def observed(*args):
         results = exact(*args)
@@ -95,7 +95,7 @@ def compared(codec: Codec, decoder: OnnxDecoder, picture: np.ndarray, quality: f
             taken[0] += tried == 1
             yield indexes
 
-    with mock.patch.object(tiled_network, "_slice_params", observed):
+    with mock.patch.dict(tiled_network.PROGRAMS, slice_params=observed):
         expected = codec.decompress(data)
     with (
         mock.patch.object(OnnxNetwork, "compute", observed_onnx),

@@ -98,13 +98,13 @@ def decode(flags: argparse.Namespace) -> dict:
 
 def observed(codec: Codec, data: bytes) -> tuple[dict[str, np.ndarray], str | None]:
     """(mu, sigma [slices, h, w, channels] and, if there is no error, the picture; the error)."""
-    slices, exact, arrays, error = [], tiled_network._slice_params, {}, None
+    slices, exact, arrays, error = [], tiled_network.PROGRAMS["slice_params"], {}, None
 
     def observer(*args):
         slices.append(exact(*args))
         return slices[-1]
 
-    with mock.patch.object(tiled_network, "_slice_params", observer):
+    with mock.patch.dict(tiled_network.PROGRAMS, slice_params=observer):
         try:
             arrays["picture"] = codec.decompress(data)
         except TcmError as problem:

@@ -35,22 +35,22 @@ def codec_programs(config: ModelConfig, side: int = 128) -> dict[str, tuple[Prog
     support = float_grid(h, h, config.latent_channels + seen * per_slice)
     symbols = jax.ShapeDtypeStruct((h, h, per_slice), np.int32)
     picture = jax.ShapeDtypeStruct((side, side, 3), np.uint8)
-    net = tiled_network
+    net = tiled_network.PROGRAMS
     added = {}
     if config.checkerboard_width:
-        added["second_step"] = (net._second_step, (0,), (symbols, part, part))
+        added["second_step"] = (net["second_step"], (0,), (symbols, part, part))
     if config.detail_channels:
         all_symbols, all_sigmas = [symbols] * config.num_slices, [part] * config.num_slices
         detail = jax.ShapeDtypeStruct((h, h, config.detail_slice_channels), np.int32)
-        added["detail_scales"] = (net._detail_scales, (1,), (all_symbols, all_sigmas, [detail], level))
-        added["detailed_synthesis"] = (net._detailed_synthesis, (), (all_sigmas, [detail], level))
+        added["detail_scales"] = (net["detail_scales"], (1,), (all_symbols, all_sigmas, [detail], level))
+        added["detailed_synthesis"] = (net["detailed_synthesis"], (), (all_sigmas, [detail], level))
     return added | {
-        "analysis": (net._analysis, (), (picture, level)),
-        "hyper_analysis": (net._hyper_analysis, (), (y, level)),
-        "synthesis": (net._synthesis, (), ([part] * config.num_slices, level)),
-        "hyper_synthesis": (net._hyper_synthesis, (), (jax.ShapeDtypeStruct(z, np.int32), level)),
-        "slice_params": (net._slice_params, (last,), (y, y, [part] * last)),
-        "slice_latents": (net._slice_latents, (last,), (symbols, part, support)),
+        "analysis": (net["analysis"], (), (picture, level)),
+        "hyper_analysis": (net["hyper_analysis"], (), (y, level)),
+        "synthesis": (net["synthesis"], (), ([part] * config.num_slices, level)),
+        "hyper_synthesis": (net["hyper_synthesis"], (), (jax.ShapeDtypeStruct(z, np.int32), level)),
+        "slice_params": (net["slice_params"], (last,), (y, y, [part] * last)),
+        "slice_latents": (net["slice_latents"], (last,), (symbols, part, support)),
     }
 
 

@@ -19,6 +19,7 @@ import tcm_jax
 from tcm_jax import cli
 from tcm_jax.codec import Codec
 from tcm_jax.codec.container import parse
+from tcm_jax.codec.programs import Parameters
 from tcm_jax.errors import ConfigError, WeightsError
 from tcm_jax.images.pictures import decode_image, read_image, write_png
 from tcm_jax.weights import files, pytorch
@@ -364,9 +365,9 @@ def test_standard_input_and_output(here, weights_file, tiny_codec, monkeypatch, 
 
 
 def test_every_local_device_is_used(folder, tcm, monkeypatch):
-    used, put = [], jax.device_put
+    used, make = [], Parameters.__init__
     monkeypatch.setattr(jax, "local_devices", lambda: ["first", "second"])
-    monkeypatch.setattr(jax, "device_put", lambda params, device: used.append(device) or put(params))
+    monkeypatch.setattr(Parameters, "__init__", lambda self, tree, device: used.append(device) or make(self, tree))
     assert tcm("compress", "in", "-o", "out", "--jobs", "3")[0] == 1
     assert used == ["first", "second"]
     assert below(folder / "out") == ["a.tcm", "deep/b.tcm", "deep/c.tcm"]

@@ -15,7 +15,6 @@ from tcm_jax.codec import guard_band as guard_band_module
 from tcm_jax.codec import tiled_network
 from tcm_jax.codec.codec import Codec, Encoded
 from tcm_jax.codec.container import MAX_GUARD_BAND, pack, parse
-from tcm_jax.codec.programs import Program
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.errors import (
     ArithmeticMismatchError,
@@ -117,7 +116,7 @@ def test_tiles_and_the_whole_picture_agree(tiny_weights):
 def test_no_new_programs_for_a_new_large_picture(tiny_weights):
     codec = Codec(tiny_weights, coder="native", tile=512)
     codec.encode(photograph(520, 530))
-    programs = [value for value in vars(tiled_network).values() if isinstance(value, Program)]
+    programs = list(tiled_network.PROGRAMS.values())
     before = [len(program) for program in programs]
     for height, width in ((700, 600), (1100, 520)):
         codec.encode(photograph(height, width))
@@ -224,14 +223,14 @@ def test_both_coders_write_the_same_file(tiny_weights, encoded):
 def decoded_with_noise(codec: Codec, data: bytes, relative: float, seed: int) -> np.ndarray:
     """The picture on a machine whose scales are off by up to `relative`, and whose means by up to 1e-6."""
     rng = np.random.default_rng(seed)
-    exact = tiled_network._slice_params
+    exact = tiled_network.PROGRAMS["slice_params"]
 
     def noisy(*args):
         mu, sigma, support = exact(*args)
         noise = rng.uniform(-1, 1, (2, *mu.shape)).astype(np.float32)
         return mu + 1e-6 * noise[0], sigma * (1 + relative * noise[1]), support
 
-    with mock.patch.object(tiled_network, "_slice_params", noisy):
+    with mock.patch.dict(tiled_network.PROGRAMS, slice_params=noisy):
         return codec.decompress(data)
 
 
@@ -258,7 +257,7 @@ def test_without_a_guard_band_noise_is_not_absorbed(tiny_weights):
 @pytest.mark.parametrize("slice_index", [0, 1, 2])
 def test_one_scale_a_little_beyond_the_guard_band_is_found(tiny_weights, encoded, coder, slice_index):
     """The scale nearest to a boundary, moved to 1.2 bands on its other side."""
-    codec, exact = Codec(tiny_weights, coder=coder), tiled_network._slice_params
+    codec, exact = Codec(tiny_weights, coder=coder), tiled_network.PROGRAMS["slice_params"]
 
     def moved(config, params, i, *args):
         mu, sigma, support = exact(config, params, i, *args)
@@ -271,7 +270,7 @@ def test_one_scale_a_little_beyond_the_guard_band_is_found(tiny_weights, encoded
             sigma[*place] = boundaries[boundary] * (1 - side * 1.2 * BAND)
         return mu, sigma, support
 
-    with mock.patch.object(tiled_network, "_slice_params", moved):
+    with mock.patch.dict(tiled_network.PROGRAMS, slice_params=moved):
         decoded = codec.decompress(encoded.data)
         assert np.abs(decoded.astype(int) - encoded.reconstruction).max() <= 1
         with mock.patch.object(guard_band_module, "_TRIALS", 0), pytest.raises(ArithmeticMismatchError):

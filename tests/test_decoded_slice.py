@@ -53,14 +53,14 @@ def test_rows_give_the_whole(tall):
 
 def test_a_context_that_is_not_held_gives_the_same(tall, monkeypatch):
     codec, data = tall
-    picture, hyper, tiles = codec.decompress(data), tiled_network._hyper_synthesis, []
+    picture, hyper, tiles = codec.decompress(data), tiled_network.PROGRAMS["hyper_synthesis"], []
 
     def counted(*args):
         tiles.append(args)
         return hyper(*args)
 
     monkeypatch.setattr(latent_context, "HELD_BYTES", 0)
-    monkeypatch.setattr(tiled_network, "_hyper_synthesis", counted)
+    monkeypatch.setitem(tiled_network.PROGRAMS, "hyper_synthesis", counted)
     assert codec.compress(photograph(1300, 100)) == data
     assert len(tiles) == 4 * 3  # rows of tiles for each slice
     np.testing.assert_array_equal(codec.decompress(data), picture)
@@ -101,7 +101,7 @@ def test_rows_in_two_steps_give_the_whole(tiny_config):
 def test_a_table_beyond_the_guard_band_is_searched_for(tall, slice_index):
     """The scale of the first tile that is nearest to a boundary, moved to just over a band on its other side."""
     codec, data = tall
-    exact, first = tiled_network._slice_params, []
+    exact, first = tiled_network.PROGRAMS["slice_params"], []
 
     def moved(config, params, i, means, *args):
         mu, sigma, support = exact(config, params, i, means, *args)
@@ -117,7 +117,7 @@ def test_a_table_beyond_the_guard_band_is_searched_for(tall, slice_index):
         return mu, sigma, support
 
     picture = codec.decompress(data)
-    with mock.patch.object(tiled_network, "_slice_params", moved):
+    with mock.patch.dict(tiled_network.PROGRAMS, slice_params=moved):
         assert np.abs(codec.decompress(data).astype(int) - picture).max() <= 1
         with mock.patch.object(guard_band, "_TRIALS", 0), pytest.raises(ArithmeticMismatchError):
             codec.decompress(data)

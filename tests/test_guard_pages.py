@@ -87,7 +87,7 @@ class Caller:
         for kernel, count in ((number - 1, prepare), (number, parts)):
             for part in range(count):
                 room = Guarded(scratch, self.at_end, b"\x55" if self.at_end else b"\xaa")
-                function = ctypes.CFUNCTYPE(*[ctypes.c_int64] * 4)(handlers.register()[0][kernel])
+                function = ctypes.CFUNCTYPE(*[ctypes.c_int64] * 4)(handlers.table()[kernel])
                 on_small_stack(function, ctypes.addressof(frame), part, room.address)
         arrays = [np.frombuffer(memory.bytes(), np.float32) for memory, _ in outputs]
         arrays = [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]

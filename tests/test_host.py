@@ -14,7 +14,6 @@ from conftest import photograph
 from golden_files import GOLDEN, WEIGHTS
 
 from tcm_jax.codec import Codec, tiled_network
-from tcm_jax.codec.programs import Program
 from tcm_jax.errors import ConfigError, ImageError, TcmError
 from tcm_jax.system import devices
 from tcm_jax.weights.files import load_weights
@@ -85,8 +84,8 @@ def test_within_named_axes():
 
 
 def test_programs_that_are_traced_under_all_of_it(expected, monkeypatch):
-    for program in (value for value in vars(tiled_network).values() if isinstance(value, Program)):
-        monkeypatch.setattr(program, "_compiled", {})
+    for program in tiled_network.PROGRAMS.values():
+        monkeypatch.setattr(program, "_made", {})
     with contextlib.ExitStack() as settings:
         for enter in SETTINGS.values():
             settings.enter_context(enter())

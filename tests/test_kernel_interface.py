@@ -25,7 +25,7 @@ from tcm_jax.ops import kernels
     ],
     ids=lambda error: type(error).__name__,
 )
-@pytest.mark.parametrize("place", ["address", "register"])
+@pytest.mark.parametrize("place", ["address", "table"])
 def test_where_they_cannot_be_made_xla_serves(error, place, monkeypatch):
     from tcm_jax.ops.kernels import handlers
 
@@ -33,10 +33,24 @@ def test_where_they_cannot_be_made_xla_serves(error, place, monkeypatch):
         raise error
 
     monkeypatch.setattr(handlers, place, fail)
-    monkeypatch.setattr(handlers, "register", getattr(handlers.register, "__wrapped__", handlers.register))
+    monkeypatch.setattr(handlers, "table", getattr(handlers.table, "__wrapped__", handlers.table))
     with pytest.warns(RuntimeWarning, match=f"{type(error).__name__}: {str(error).splitlines()[0]}$") as warned:
         assert not kernels.available.__wrapped__()
     assert len(warned) == 1
+
+
+def test_where_xla_refuses_them_searches_and_training_do_without(monkeypatch):
+    """The codec's own programs ask nothing of XLA."""
+    from tcm_jax.ops.kernels import handlers
+
+    def refuse():
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: version")
+
+    monkeypatch.setattr(handlers, "register", refuse)
+    assert kernels.available.__wrapped__()
+    for ask in (kernels.gradients_available, kernels.training_available):
+        with pytest.warns(RuntimeWarning, match="INVALID_ARGUMENT: version$"):
+            assert not ask.__wrapped__()
 
 
 def test_without_llvmlite_xla_serves(monkeypatch):
@@ -55,7 +69,7 @@ def test_the_codec_is_imported_where_kernels_cannot_be():
 def test_a_failure_is_told_once_and_the_codec_works(monkeypatch, tiny_weights):
     from tcm_jax.ops.kernels import handlers
 
-    monkeypatch.setattr(handlers, "register", lambda: (_ for _ in ()).throw(RuntimeError("of LLVM")))
+    monkeypatch.setattr(handlers, "table", lambda: (_ for _ in ()).throw(RuntimeError("of LLVM")))
     monkeypatch.setattr(kernels, "available", functools.cache(kernels.available.__wrapped__))
     codec = Codec(tiny_weights)
     picture = np.random.default_rng(0).integers(0, 256, (600, 48, 3), np.uint8)  # no other test compiles for its size

@@ -12,7 +12,8 @@ from lowering import codec_programs
 
 from tcm_jax import ops
 from tcm_jax.codec import Codec
-from tcm_jax.codec.programs import Executable, Parameters, Program, Stepwise
+from tcm_jax.codec.making import Executable
+from tcm_jax.codec.programs import Parameters, Program, Stepwise
 from tcm_jax.codec.steps import Steps
 from tcm_jax.model.config import reference_config
 from tcm_jax.model.initialization import abstract_params
@@ -53,7 +54,7 @@ def stepwise(function, *arguments) -> list[np.ndarray]:
     """The results of a function by steps, with its first argument as the parameters."""
     with ops.target(ops.codec_target("cpu")):
         closed = jax.make_jaxpr(function)(*arguments)
-    return pickle.loads(pickle.dumps(Steps(closed, 1)))(Parameters(arguments[0]), arguments[1:])
+    return pickle.loads(pickle.dumps(Steps(closed, 1))).at(0, 0)(Parameters(arguments[0]), arguments[1:])
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -83,7 +84,7 @@ def test_what_is_no_step_is_compiled(name):
     function, config = NO_STEPS[name], _Config(name)
     with pytest.raises(NotImplementedError, match="no step of a program"):
         stepwise(function, X)
-    program = Program(lambda config, params, x: params["one"] * function(x))
+    program = Program(lambda config, params, x: params["one"] * function(x), strides=(0,))
     params = Parameters({"one": np.float32(1)})
     assert isinstance(program.executable(config, params, X), Executable)
     np.testing.assert_allclose(program(config, params, X), function(jnp.asarray(X)), rtol=1e-6)
@@ -138,14 +139,16 @@ def test_parameters_are_arranged_once_for_all_sizes(codec):
 
 def test_parameters_repeated_over_a_map_are_not_kept():
     x, params = np.ones((64, 4), np.float32), Parameters(np.ones(4, np.float32))
-    steps = Steps(jax.make_jaxpr(lambda p, x: jnp.broadcast_to(p, x.shape) + x)(params.tree, x), 1)
+    steps = Steps(jax.make_jaxpr(lambda p, x: jnp.broadcast_to(p, x.shape) + x)(params.tree, x), 1).at(0, 0)
     np.testing.assert_array_equal(steps(params, [x])[0], 2 * x)
     assert [array.size for array in params.arranged.values()] == [4]
 
 
 def test_what_a_host_passes_and_sets_changes_nothing():
     x = np.array([0.5, np.nan, -np.inf, 300])
-    steps = Steps(jax.make_jaxpr(lambda p, x: ((p * x).astype(jnp.uint8), x[0]))(np.float32(1), np.float32(x)), 1)
+    steps = Steps(jax.make_jaxpr(lambda p, x: ((p * x).astype(jnp.uint8), x[0]))(np.float32(1), np.float32(x)), 1).at(
+        0, 0
+    )
     with np.errstate(all="raise"):
         numbers, scalar = steps(Parameters(np.float32(1)), [x])
     np.testing.assert_array_equal(numbers, np.array([0, 0, 0, 255], np.uint8))

@@ -64,7 +64,7 @@ def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
         return tuple(_mapped(function, part) for part in value)
     if isinstance(value, slice):
         return slice(*(_mapped(function, part) for part in (value.start, value.stop, value.step)))
-    if dataclasses.is_dataclass(value) and not isinstance(value, Formula):
+    if dataclasses.is_dataclass(value) and not isinstance(value, Formula | type):
         parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return type(value)(**{name: _mapped(function, part) for name, part in parts.items()})  # type: ignore[operator]
+        return dataclasses.replace(value, **{name: _mapped(function, part) for name, part in parts.items()})
     return function(value)

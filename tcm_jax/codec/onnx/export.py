@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from jax.export import SymbolicScope, symbolic_shape
 
 from tcm_jax import ops
-from tcm_jax.codec import tiled_network as network
 from tcm_jax.codec.guard_band import GUARD_BAND
 from tcm_jax.codec.onnx.convert import convert
 from tcm_jax.codec.onnx.decoder import DESCRIPTION, FORMAT
+from tcm_jax.codec.programs import Program
+from tcm_jax.codec.tiled_network import PROGRAMS
 from tcm_jax.codec.tiles import ANALYSIS_HALO, ENTROPY_HALO, SYNTHESIS_HALO
 from tcm_jax.entropy.tables import scale_table
 from tcm_jax.errors import TcmError
@@ -93,7 +94,7 @@ class _Input:
 class _Exported:
     """What becomes of a program of the network: its integer, its grids as it takes them, the names of its results."""
 
-    program: network.Program
+    program: Program
     static: tuple[int, ...]
     inputs: Any
     outputs: list[str]
@@ -108,29 +109,31 @@ def _programs(c: ModelConfig) -> dict[str, _Exported]:
     mu, sigma, part = (_Input(name, LATENT_STRIDE, c.slice_channels) for name in ("mu", "sigma", "y_hat"))
     y_hat = part.numbered(c.num_slices)
     found = {
-        "analysis": _Exported(network._analysis, (), (picture, level), ["y"]),
-        "hyper_analysis": _Exported(network._hyper_analysis, (), (y, level), ["z"]),
-        "hyper_synthesis": _Exported(network._hyper_synthesis, (), (z, level), [means.name, scales.name]),
-        "synthesis": _Exported(network._synthesis, (), (y_hat, level), ["picture"]),
+        "analysis": _Exported(PROGRAMS["analysis"], (), (picture, level), ["y"]),
+        "hyper_analysis": _Exported(PROGRAMS["hyper_analysis"], (), (y, level), ["z"]),
+        "hyper_synthesis": _Exported(PROGRAMS["hyper_synthesis"], (), (z, level), [means.name, scales.name]),
+        "synthesis": _Exported(PROGRAMS["synthesis"], (), (y_hat, level), ["picture"]),
     }
     for i in range(c.num_slices):
         earlier = y_hat[:i]
         support = _Input("support", LATENT_STRIDE, c.latent_channels + c.slice_channels * min(i, c.max_support))
         outputs = ["mu", "sigma", "support"]
-        found[f"slice_params_{i}"] = _Exported(network._slice_params, (i,), (means, scales, earlier), outputs)
-        found[f"slice_latents_{i}"] = _Exported(network._slice_latents, (i,), (symbols, mu, support), ["y_hat"])
+        found[f"slice_params_{i}"] = _Exported(PROGRAMS["slice_params"], (i,), (means, scales, earlier), outputs)
+        found[f"slice_latents_{i}"] = _Exported(PROGRAMS["slice_latents"], (i,), (symbols, mu, support), ["y_hat"])
         if c.checkerboard_width:
             outputs = ["second_mu", "second_sigma"]
-            found[f"second_step_{i}"] = _Exported(network._second_step, (i,), (symbols, mu, sigma), outputs)
+            found[f"second_step_{i}"] = _Exported(PROGRAMS["second_step"], (i,), (symbols, mu, sigma), outputs)
     all_symbols, sigmas = symbols.numbered(c.num_slices), sigma.numbered(c.num_slices)
     details = _Input("detail", LATENT_STRIDE, c.detail_slice_channels, jnp.int32).numbered(len(c.detail_from))
     for i in range(len(details)):
         seen = all_symbols, sigmas, details[:i], level
-        found[f"detail_scales_{i}"] = _Exported(network._detail_scales, (i,), seen, ["sigma"])
+        found[f"detail_scales_{i}"] = _Exported(PROGRAMS["detail_scales"], (i,), seen, ["sigma"])
     if details:
-        found["detailed_synthesis"] = _Exported(network._detailed_synthesis, (), (y_hat, details, level), ["picture"])
+        found["detailed_synthesis"] = _Exported(
+            PROGRAMS["detailed_synthesis"], (), (y_hat, details, level), ["picture"]
+        )
         outputs = [detail.name for detail in details]
-        found["detail_analysis"] = _Exported(network._detail_analysis, (), (picture, y_hat, level), outputs)
+        found["detail_analysis"] = _Exported(PROGRAMS["detail_analysis"], (), (picture, y_hat, level), outputs)
     return found
 
 
