@@ -6,8 +6,9 @@
     image = tcm_jax.decompress(data)  # the array; as_pil=True for a PIL image
 
 `tcm_jax.Codec` has every setting; `import tcm_jax.pillow_plugin` teaches Pillow to open and save `.tcm` files.
-Importing the package itself loads nothing heavy: JAX starts with the first picture. Nothing of the process is changed
-unless `tune_process` is called.
+Importing the package itself loads nothing heavy. JAX is imported for the first picture on a machine, by which it keeps
+programs that do without, and where there is more than a CPU. Nothing of the process is changed unless `tune_process` is
+called.
 """
 
 from __future__ import annotations

@@ -25,23 +25,29 @@ def float_grid(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, np.float32)
 
 
-def codec_programs(config: ModelConfig, side: int = 128) -> dict[str, tuple[Program, tuple[int, ...], tuple[Any, ...]]]:
-    """By name (program, its static arguments, shapes of its grids), for a picture of side x side pixels."""
-    h, per_slice = side // LATENT_STRIDE, config.slice_channels
-    y, z = float_grid(h, h, config.latent_channels), (side // HYPER_STRIDE,) * 2 + (config.hyper_channels,)
+def codec_programs(
+    config: ModelConfig, height: int = 128, width: int | None = None
+) -> dict[str, tuple[Program, tuple[int, ...], tuple[Any, ...]]]:
+    """By name (program, its static arguments, shapes of its grids), for a picture of so many pixels, or a square."""
+    width, per_slice = width or height, config.slice_channels
+    h, w = height // LATENT_STRIDE, width // LATENT_STRIDE
+    y, z = (
+        float_grid(h, w, config.latent_channels),
+        (height // HYPER_STRIDE, width // HYPER_STRIDE, config.hyper_channels),
+    )
     level = float_grid(1) if config.levels else None
-    part, last = float_grid(h, h, per_slice), config.num_slices - 1
+    part, last = float_grid(h, w, per_slice), config.num_slices - 1
     seen = min(last, config.max_support)
-    support = float_grid(h, h, config.latent_channels + seen * per_slice)
-    symbols = jax.ShapeDtypeStruct((h, h, per_slice), np.int32)
-    picture = jax.ShapeDtypeStruct((side, side, 3), np.uint8)
+    support = float_grid(h, w, config.latent_channels + seen * per_slice)
+    symbols = jax.ShapeDtypeStruct((h, w, per_slice), np.int32)
+    picture = jax.ShapeDtypeStruct((height, width, 3), np.uint8)
     net = tiled_network.PROGRAMS
     added = {}
     if config.checkerboard_width:
         added["second_step"] = (net["second_step"], (0,), (symbols, part, part))
     if config.detail_channels:
         all_symbols, all_sigmas = [symbols] * config.num_slices, [part] * config.num_slices
-        detail = jax.ShapeDtypeStruct((h, h, config.detail_slice_channels), np.int32)
+        detail = jax.ShapeDtypeStruct((h, w, config.detail_slice_channels), np.int32)
         added["detail_scales"] = (net["detail_scales"], (1,), (all_symbols, all_sigmas, [detail], level))
         added["detailed_synthesis"] = (net["detailed_synthesis"], (), (all_sigmas, [detail], level))
     return added | {

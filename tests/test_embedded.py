@@ -13,9 +13,10 @@ from tcm_jax.codec import Codec
 from tcm_jax.codec.container import parse
 from tcm_jax.errors import ModelMismatchError
 from tcm_jax.images.pictures import write_png
+from tcm_jax.model.tcm import flat_shapes
 from tcm_jax.weights import embedded
 from tcm_jax.weights.files import load_weights, save_weights
-from tcm_jax.weights.weights import Weights
+from tcm_jax.weights.weights import Weights, flatten, match_parameters
 
 IMAGE = photograph(60, 90)
 
@@ -79,3 +80,10 @@ def test_a_codec_keeps_the_other_model(drawn, monkeypatch):
 def test_a_file_of_no_embedded_model_is_refused(drawn, tiny_config):
     with pytest.raises(ModelMismatchError, match="small_visual"):
         Codec(drawn["visual"]).decompress(Codec(drawn_weights(tiny_config, 7)).compress(IMAGE))
+
+
+@pytest.mark.parametrize("path", embedded.EMBEDDED.values(), ids=lambda path: path.stem)
+def test_the_embedded_parameters_are_those_of_their_network(path):
+    """Which nobody checks who loads them."""
+    weights = load_weights(path)
+    match_parameters({key: x.shape for key, x in flatten(weights.params).items()}, flat_shapes(weights.config))

@@ -54,7 +54,7 @@ WAYS = {"XLA": ("none", None), "kernels": ("codec", None), "precise kernels": ("
 def compiled(way, function, *args):
     """What `function` gives, jitted, in one of the `WAYS`."""
     which, precision = WAYS[way]
-    assert kernels.available()
+    assert kernels.gradients_available()  # which makes XLA know them, too
     with target(Target("cpu", which)), jax.default_matmul_precision(precision):
         return jax.jit(lambda *args: function(*args))(*args)
 

@@ -158,7 +158,7 @@ def test_a_kernel_that_was_not_made_is_not_called(monkeypatch):
     from tcm_jax.ops.kernels import handlers
 
     table = [None] * (len(handlers.KERNELS) + 1)
-    monkeypatch.setattr(handlers, "register", lambda: [table])
+    monkeypatch.setattr(handlers, "table", lambda: table)
     with pytest.raises(RuntimeError, match="the kernel kernel_gradient was not made; ask `search_target` or"):
         kernels.convolution_kernel_gradient(jnp.zeros((1, 4, 4, 8)), jnp.zeros((1, 4, 4, 8)), 1)
 

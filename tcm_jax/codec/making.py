@@ -53,26 +53,20 @@ def traced(
     return call
 
 
-def steps(
-    function: Callable[..., Any], call: Any, params: Any, path: Path | None
-) -> tuple[Steps, trees.Structure] | None:
-    """The steps of a function for any size, and the structure of its results; None where an operation is no step.
+def steps(function: Callable[..., Any], call: Any, params: Any, path: Path | None) -> tuple[Steps, trees.Structure]:
+    """The steps of a function for any size, and the structure of its results, kept at `path`, if there is one.
 
-    They are kept at `path`, if there is one. `call` is of programs.py.
+    `call` is of programs.py. Raises NotImplementedError for an operation that is no step.
     """
     scope = SymbolicScope()
     leaves = [
         jax.ShapeDtypeStruct(symbolic_shape(f"({', '.join(map(str, shape))},)", scope=scope), dtype)
         for shape, dtype in call.shapes
     ]
+    grids = trees.unflatten(call.structure, leaves)
     with pinned():
-        closed, results = jax.make_jaxpr(function, return_shape=True)(
-            params.arrays, *trees.unflatten(call.structure, leaves)
-        )
-    try:
-        found = Steps(closed, len(params.arrays)), trees.flatten(results)[1]
-    except NotImplementedError:
-        return None
+        closed, results = jax.make_jaxpr(function, return_shape=True)(params.arrays, *grids)
+    found = Steps(closed, len(params.arrays)), trees.flatten(results)[1]
     if path is not None:
         cache.write_quietly(path, zlib.compress(pickle.dumps(found)))
     return found

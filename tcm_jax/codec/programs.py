@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcm_jax.codec import formulas, trees
-from tcm_jax.codec.steps import SizedSteps
+from tcm_jax.codec.steps import SizedSteps, Steps
 from tcm_jax.ops.compile_target import Target, codec_target
 from tcm_jax.system import cache
-from tcm_jax.system.devices import default_device, only_this_cpu
+from tcm_jax.system.devices import default_device, only_this_cpu, pinned
 from tcm_jax.system.program_cache import kept
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from tcm_jax.codec.making import Executable
 
+_SIZES = 64  # for which a program is held; for another one it takes milliseconds
 on_made: list[Callable[[float], None]] = []  # are told the seconds that it took to make or load a program
 
 
@@ -45,7 +46,8 @@ class Parameters:
     @functools.cached_property
     def device(self) -> "jax.Device":
         """Where programs run that XLA compiles."""
-        return default_device()
+        with pinned():
+            return default_device()
 
     @property
     def platform(self) -> str:
@@ -58,7 +60,8 @@ class Parameters:
         """The parameters on the device."""
         import jax
 
-        return jax.device_put(self._tree, self.device)
+        with pinned():
+            return jax.device_put(self._tree, self.device)
 
     @property
     def structure(self) -> Any:
@@ -122,7 +125,7 @@ class Program:
         target: Callable[[str], Target] = codec_target,
     ):
         self.function, self.strides, self.precise, self.target = function, strides, precise, target
-        self._made: dict[Call, Any] = {}  # Executables; for any size pairs of Steps and the results' structure, or None
+        self._made: dict[Call, Any] = {}  # Executables; for any size Steps and the results' structure
         self._stepwise: dict[Any, Stepwise] = {}
         self._lock = threading.Lock()
 
@@ -141,12 +144,16 @@ class Program:
             if self.strides is not None and target.kernels == "codec":
                 shapes, sides = self._shapes_of_any_size(grids)
                 call = Call(config, target, static, structure, shapes)
-                if (steps := self._found(call, params, grids)) is not None:
-                    if (call, sides) not in self._stepwise:
-                        self._stepwise[call, sides] = Stepwise(steps[0].at(*sides), steps[1])
-                    return self._stepwise[call, sides]
+                return self._of_size(call, sides, *self._found(call, params, grids))
             shapes = tuple(map(_shape, leaves))
             return self._found(Call(config, target, static, structure, shapes, params.device), params, grids)
+
+    def _of_size(self, call: Call, sides: tuple[int, int], steps: Steps, structure: trees.Structure) -> Stepwise:
+        found = self._stepwise.pop((call, sides), None) or Stepwise(steps.at(*sides), structure)
+        self._stepwise[call, sides] = found  # the last one
+        if len(self._stepwise) > _SIZES:
+            del self._stepwise[next(iter(self._stepwise))]
+        return found
 
     def traced(self, target: Target, config: Any, structure: Any, static: tuple[int, ...]) -> Callable[..., Any]:
         """What is made for `target`: a function of the parameters' leaves and the grids; JAX knows the `structure`."""

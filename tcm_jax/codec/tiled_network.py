@@ -16,6 +16,7 @@ from tcm_jax.codec.tile_sizes import ANALYSIS_VALUES, SYNTHESIS_VALUES, piece_pi
 from tcm_jax.codec.tiles import ANALYSIS_HALO, SYNTHESIS_HALO, Grid, over_tiles, part
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
 from tcm_jax.ops import kernels
+from tcm_jax.system.devices import pinned
 from tcm_jax.weights.weights import Weights
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ def _sum_by_chunks(function, *arrays: np.ndarray) -> float:
         chunks = [array[at : at + size] for array in arrays]
         count = len(chunks[0])
         filled = [np.concatenate([c, np.ones((size - count, *c.shape[1:]), c.dtype)]) for c in chunks]
-        total += float(np.asarray(function(*filled))[:count].sum(dtype=np.float64))
+        with pinned():
+            total += float(np.asarray(function(*filled))[:count].sum(dtype=np.float64))
     return total
 
 
