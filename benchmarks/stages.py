@@ -4,13 +4,10 @@
 
 Prints JSON: for each model and size the medians of the stages (seconds; those of the slices as lists), each network
 stage's GFLOP, its GFLOP/s and the share of the speed of a matrix product of 2048x2048, measured right before and after
-(over 1: Winograd's algorithm leaves multiplications out), and the share of the memory's bandwidth that XLA's own count
-of its bytes would take (over 1: they came from the cache; what kernels of our own read and write it does not count).
-`other` is what is left of the whole: conversions, transfers to and from the device, Python. The weights of tiny are the
-embedded ones; those of the others are untrained, with latents that the range coder has work with. `first_seconds` is
-the first encoding and decoding; in a first run with compilation, which leaves the heap in pieces and what comes after
-it up to a tenth slower, so a second run is what users have. `--batch` also times batches of g_a and g_s, in seconds a
-picture.
+(over 1: Winograd's algorithm leaves multiplications out). `other` is what is left of the whole: conversions, Python.
+The weights of tiny are the embedded ones; those of the others are untrained, with latents that the range coder has work
+with. `first_seconds` is the first encoding and decoding. `--batch` also times batches of g_a and g_s by XLA, in seconds
+a picture.
 """
 
 import argparse
@@ -22,13 +19,15 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from codec_vs_reference import synthetic_image, synthetic_weights
 
-from tcm_jax.codec import codec, tiled_network
+from tcm_jax.codec import codec
+from tcm_jax.codec.tiled_network import PROGRAMS
 from tcm_jax.entropy import coders
 from tcm_jax.images.pictures import read_image, write_png
 from tcm_jax.model import complexity
@@ -40,12 +39,13 @@ from tcm_jax.weights.weights import Weights
 
 SIZES = {"small": 64, "medium": 96, "large": 128}  # N
 STAGES = {  # program of tiled_network.py: stage, and the parts of `complexity.macs` that it is
-    "_analysis": ("g_a", ("g_a",)),
-    "_hyper_analysis": ("h_a", ("h_a",)),
-    "_hyper_synthesis": ("h_s", ("h_s",)),
-    "_slice_params": ("slice networks", ("attention", "slices")),
-    "_slice_latents": ("LRP", ("LRP",)),
-    "_synthesis": ("g_s", ("g_s",)),
+    "analysis": ("g_a", ("g_a",)),
+    "hyper_analysis": ("h_a", ("h_a",)),
+    "hyper_synthesis": ("h_s", ("h_s",)),
+    "slice_params": ("slice networks", ("attention", "slices")),
+    "second_step": ("second steps", ()),
+    "slice_latents": ("LRP", ("LRP",)),
+    "synthesis": ("g_s", ("g_s",)),
 }
 LEFT_OUT_LRP = {"encode": 1, "decode": 0}  # an encoder needs no last decoded slice
 
@@ -80,17 +80,6 @@ class Clock:
 
     def __init__(self):
         self.seconds: dict[str, list[float]] = {}
-        self.bytes: dict[str, float] = {}  # that XLA counts for the programs of a stage, read and written
-
-    def count(self, stage: str, program: Any) -> Callable:
-        """`program`, whose bytes are counted."""
-
-        def call(*args):
-            cost = program.executable(*args).program.cost_analysis()
-            self.bytes[stage] = self.bytes.get(stage, 0) + cost["bytes accessed"]
-            return program(*args)
-
-        return call
 
     def wrap(self, stage: str, function: Callable) -> Callable:
         """`function`, timed until its result is there."""
@@ -117,47 +106,43 @@ class TimedCoder:
 def measure(weights: Weights, height: int, width: int, repeats: int) -> dict[str, Any]:
     """Both directions of one picture."""
     image, ours = synthetic_image(height, width), codec.Codec(weights, coder="native")
-    programs = {name: getattr(tiled_network, name) for name in STAGES}
     start = time.perf_counter()
     data = ours.compress(image)
     ours.decompress(data)
     first = time.perf_counter() - start
     directions = {"encode": lambda: ours.compress(image), "decode": lambda: ours.decompress(data)}
-    counts = {direction: watched(work, programs, Clock.count).bytes for direction, work in directions.items()}
     runs: dict[str, list] = {direction: [] for direction in directions}
     peak = [product_speed()]
     for _ in range(repeats):
         for direction, work in directions.items():
-            runs[direction].append(watched(work, programs, Clock.wrap).seconds)
+            runs[direction].append(timed(work).seconds)
     peak.append(product_speed())
     rows, columns = padded_size(height, width)
     gflop = {part: 2 * macs.total / 1e9 for part, macs in complexity.macs(weights.config, rows, columns).items()}
-    machine = max(peak), memory_bandwidth()
-    result = {"first_seconds": round(first, 2), "product_gflops": round(machine[0]), "memory_gbs": round(machine[1], 1)}
+    machine = max(peak)
+    result: dict[str, Any] = {"first_seconds": round(first, 2), "product_gflops": round(machine)}
     for direction, times in runs.items():
         slices, less = weights.config.num_slices, LEFT_OUT_LRP[direction]
-        result[direction] = summary(times, counts[direction], gflop, machine, slices, less)
+        result[direction] = summary(times, gflop, machine, slices, less)
     return result | {"image": image_seconds(image, repeats)}
 
 
-def watched(work: Callable, programs: dict[str, Any], watch: Callable) -> Clock:
-    """What a clock's method `watch` finds out about the stages of one run; the seconds of the whole are "whole"."""
+def timed(work: Callable) -> Clock:
+    """The seconds of the stages of one run; those of the whole are "whole"."""
     clock, real = Clock(), (coders.encoder, coders.decoder)
-    for name, program in programs.items():
-        setattr(tiled_network, name, watch(clock, STAGES[name][0], program))
     coders.encoder = lambda *args: TimedCoder(real[0](*args), clock)
     coders.decoder = lambda *args: TimedCoder(real[1](*args), clock)
+    programs = {name: clock.wrap(stage, PROGRAMS[name]) for name, (stage, _) in STAGES.items()}
     try:
-        clock.wrap("whole", work)()
+        with mock.patch.dict(PROGRAMS, programs):
+            clock.wrap("whole", work)()
     finally:
         coders.encoder, coders.decoder = real
-        for name, program in programs.items():
-            setattr(tiled_network, name, program)
     return clock
 
 
-def summary(runs: list[dict], count: dict, gflop: dict, machine: tuple[float, float], slices: int, less: int) -> dict:
-    """Medians over the runs, beside the machine's (GFLOP/s, GB/s); the tiles of a stage are added up."""
+def summary(runs: list[dict], gflop: dict, machine: float, slices: int, less: int) -> dict:
+    """Medians over the runs, beside the machine's GFLOP/s; the tiles of a stage are added up."""
     whole = median(run["whole"][0] for run in runs)
     stages: dict[str, dict] = {}
     for stage in runs[0].keys() - {"whole"}:
@@ -166,8 +151,7 @@ def summary(runs: list[dict], count: dict, gflop: dict, machine: tuple[float, fl
         if parts := next((parts for name, parts in STAGES.values() if name == stage), ()):
             work = sum(gflop[part] for part in parts) * ((slices - less) / slices if stage == "LRP" else 1)
             row |= {"gflop": round(work, 2), "gflops": round(work / seconds, 1)}
-            row["of_peak"] = round(work / seconds / machine[0], 3)
-            row["of_bandwidth"] = round(count[stage] / 1e9 / seconds / machine[1], 3)
+            row["of_peak"] = round(work / seconds / machine, 3)
         if stage in ("slice networks", "LRP") and len(runs[0][stage]) == slices - (less if stage == "LRP" else 0):
             row["slices"] = [round(median(times), 4) for times in zip(*(run[stage] for run in runs), strict=True)]
         stages[stage] = row
@@ -182,12 +166,6 @@ def product_speed(side: int = 2048) -> float:
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(a, a))
     return 2 * side**3 / 1e9 / best(lambda: product(a, a))
-
-
-def memory_bandwidth(megabytes: int = 256) -> float:
-    """GB/s, read and written, of a copy of an array far larger than the cache, into memory that is there already."""
-    a, b = (np.ones(megabytes * 250_000, np.float32) for _ in range(2))
-    return 2 * a.nbytes / 1e9 / best(lambda: np.copyto(a, b))
 
 
 def best(work: Callable, times: int = 5) -> float:
