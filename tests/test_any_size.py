@@ -84,6 +84,14 @@ def test_one_trace_serves_every_size(tiny_weights, monkeypatch):
 
 
 @needs_kernels
+def test_grids_of_one_call_are_of_one_picture(tiny_codec):
+    config, params = tiny_codec.network.config, tiny_codec.network.params
+    mu, sigma = (np.zeros((height, 8, config.slice_channels), np.float32) for height in (8, 16))
+    with pytest.raises(ValueError, match=r"of pictures of several sizes: \[\(1, 1\), \(2, 1\)\]$"):
+        tiled_network.PROGRAMS["slice_latents"](config, params, 0, mu, mu, sigma)
+
+
+@needs_kernels
 def test_few_sizes_are_held(tiny_codec, monkeypatch):
     monkeypatch.setattr(programs, "_SIZES", 2)
     program = tiled_network.PROGRAMS["hyper_synthesis"]

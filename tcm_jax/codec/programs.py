@@ -184,14 +184,17 @@ class Program:
 
     def _shapes_of_any_size(self, grids: tuple[Any, ...]) -> tuple[Any, tuple[int, int]]:
         """(shapes and dtypes of the leaves for any size of picture, the sides of this one)."""
-        shapes, sides = [], (0, 0)
+        shapes, sides = [], set()
         for argument, stride in zip(grids, self.strides or (), strict=True):
             for leaf in trees.flatten(argument)[0]:
                 shape, dtype = _shape(leaf)
                 if stride:
-                    sides, shape = formulas.sides_of(shape, stride), formulas.shape_of_any_size(shape, stride)
+                    sides.add(formulas.sides_of(shape, stride))
+                    shape = formulas.shape_of_any_size(shape, stride)
                 shapes.append((shape, dtype))
-        return tuple(shapes), sides
+        if len(sides) > 1:
+            raise ValueError(f"the grids of {self.function.__name__} are of pictures of several sizes: {sorted(sides)}")
+        return tuple(shapes), sides.pop() if sides else (0, 0)
 
 
 def _shape(leaf: Any) -> tuple[tuple[Any, ...], str]:
