@@ -29,7 +29,8 @@ COMPILER_OPTIONS: dict[str, dict[str, Any]] = {
     "cpu": {"xla_backend_optimization_level": 2},
     # Triton's split-K products abort the process that compiles a gradient (openxla/xla#47381; XLA of JAX 0.10.2).
     "gpu": {"xla_gpu_enable_triton_gemm": False},
-    # A search for a product's tiles ends at 95 % of what it could reach: half the time to compile, for 1 % of a step.
+    # A search for a product's tiles ends at 95 % of what it could reach, in half the time
+    # (docs/experiments/2026-12-01-tpu-tiles.md).
     "tpu": {"xla_jf_convolution_performance_target": 0.95},
 }
 
