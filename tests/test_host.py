@@ -210,6 +210,30 @@ def test_processes_made_by_fork(used_before):
         assert int(done.stdout) > 50
 
 
+HELD = """
+import os, signal, threading
+from tcm_jax.codec.tiled_network import PROGRAMS
+lock, held = PROGRAMS["analysis"]._lock, threading.Event()
+def hold():
+    with lock:
+        held.set()
+        threading.Event().wait()
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    with lock:
+        os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_lock_that_another_thread_holds_is_open_after_a_fork():
+    assert run(HELD).stdout == "0\n"
+
+
 def test_devices(monkeypatch):
     assert devices.local_devices() == jax.local_devices()
     assert devices.default_device() == jax.local_devices()[0]

@@ -11,7 +11,6 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ import llvmlite.binding as llvm
 
 from tcm_jax.errors import ConfigError
 from tcm_jax.system.cache import cache_folder, read, write_quietly
+from tcm_jax.system.locks import Lock
 from tcm_jax.system.machine_code import ENTRY, RAISED, target_machine
 
-_loading = threading.RLock()
+_loading = Lock()
 _engines: list[llvm.ExecutionEngine] = []  # whose memory holds the code, as long as the process lives
 
 
