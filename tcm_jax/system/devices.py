@@ -79,7 +79,7 @@ def pinned() -> Iterator[None]:
 
     Whoever may do without JAX does not import it for that; who uses it then is `pinned` again.
     Raises ConfigError as `local_devices` does; TcmError where JAX has named axes, and in a process that was forked from
-    one that had been here: JAX's threads are lost, and it would wait for them for ever.
+    one that had asked for JAX's devices: its threads are lost, and it would wait for them for ever.
     """
     if only_this_cpu():
         yield
@@ -102,6 +102,17 @@ def pinned() -> Iterator[None]:
         if hasattr(jax, "set_mesh"):  # a host's mesh would have to hold our device, and no other
             settings.enter_context(_no_mesh())
         yield
+
+
+def _note_used_devices() -> None:
+    """Before a fork: a host's JAX may have met its devices while the codec did without JAX."""
+    have_been_asked_for = getattr(sys.modules.get("jax._src.xla_bridge"), "backends_are_initialized", None)
+    if not _users and have_been_asked_for is not None and have_been_asked_for():
+        _users.append(os.getpid())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_note_used_devices)
 
 
 def with_pinned(function: Callable) -> Callable:
