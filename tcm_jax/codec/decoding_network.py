@@ -24,7 +24,7 @@ class DecodingNetwork(abc.ABC):
 
     @abc.abstractmethod
     def compute(self, program: str, *args: Any) -> Any:
-        """Results of a program of `tiled_network.py`, named without its underscore, of one tile."""
+        """Results of one of `tiled_network.PROGRAMS`, of one tile."""
 
     @property
     @abc.abstractmethod

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tcm_jax.codec.making import Executable
 
-_SIZES = 64  # for which a program is held; for another one it takes milliseconds
+_SIZES = 64  # held by a program, those of each slice and configuration counted apart; another takes milliseconds
 on_made: list[Callable[[float], None]] = []  # are told the seconds that it took to make or load a program
 
 
