@@ -118,7 +118,6 @@ print(len(data), "jax" in sys.modules)
 
 
 @needs_kernels
-@pytest.mark.skipif(jax.__version_info__ < (0, 6, 2), reason="nothing is kept on older ones")
 def test_a_second_process_needs_no_jax_for_any_size(tmp_path):
     """The first one has kept the programs, of another size."""
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}

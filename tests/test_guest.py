@@ -91,9 +91,8 @@ def use() -> str:
 
 def test_a_picture_there_and_back_changes_nothing(tmp_path):
     assert changes(use(), tmp_path) == {}
-    if jax.__version_info__ >= (0, 6, 2):  # and yet the next process finds its programs
-        assert list((tmp_path / "tcm_jax" / "jax" / "programs").iterdir())
-        assert not list((tmp_path / "tcm_jax" / "jax").glob("*-cache"))  # those of JAX's own cache
+    assert list((tmp_path / "tcm_jax" / "programs").iterdir())  # and yet the next process finds its programs
+    assert not (tmp_path / "tcm_jax" / "jax").exists()
 
 
 def test_a_host_that_has_a_cache_keeps_it(tmp_path):

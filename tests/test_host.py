@@ -191,6 +191,7 @@ def work(_):
         return f"{type(error).__name__}: {error}"
 if __name__ == "__main__":
     if USED_BEFORE == "codec":
+        import jax  # a codec that finds its programs does without
         work(0)
     if USED_BEFORE == "jax":
         import jax, tcm_jax.codec.codec

@@ -171,7 +171,7 @@ class Program:
         return self._made[call]
 
     def _new(self, call: Call, params: Parameters, grids: tuple[Any, ...]) -> Any:
-        path = kept(f"{self.function.__name__} {call}")
+        path = kept(f"{self.function.__name__} {call}", by_xla=call.device is not None)
         if path is not None and (data := cache.read(path)):
             with contextlib.suppress(Exception):  # damaged
                 return _loaded(data, call)

@@ -51,7 +51,7 @@ def set_up_jax() -> None:
 
 
 def folder_of_programs() -> Path | None:
-    """Where the codec's programs are kept for the next process; None where they are not.
+    """Where programs that XLA compiled are kept for the next process; None where they are not.
 
     In a host program whose JAX has a cache of its own they are that cache's: what comes out of it cannot be kept again,
     and to keep them from it is to switch it off for the whole process, which is the host's.
@@ -112,9 +112,13 @@ def _remove_damaged(folder: Path) -> None:
         write_quietly(listing, json.dumps(sound).encode())
 
 
-def kept(name: str) -> Path | None:
-    """Where something that depends on this source may be kept for the next process, if anything is."""
-    folder = folder_of_programs()
+def kept(name: str, by_xla: bool = False) -> Path | None:
+    """Where something that depends on this source may be kept for the next process, if anything is.
+
+    What is made `by_xla` may have to be left to JAX's cache (`folder_of_programs`).
+    """
+    cache = cache_folder()
+    folder = folder_of_programs() if by_xla else cache and cache / "programs"
     return folder and folder / hashlib.sha256(f"{_surroundings()} {name}".encode()).hexdigest()
 
 
