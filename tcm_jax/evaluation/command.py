@@ -84,7 +84,8 @@ def operating_points(
     """
     for quality in qualities or ():
         if not 1 <= quality <= 100 or (codecs and quality != round(quality)):
-            raise ConfigError(f"quality {quality:g} is no whole number from 1 to 100")
+            kind = "whole number" if codecs else "number"
+            raise ConfigError(f"quality {quality:g} is no {kind} from 1 to 100")
     points = []
     for path in weights:
         ladder = (qualities or LADDER) if loaded_weights(path).config.levels else (None,)
