@@ -21,6 +21,7 @@ from tcm_jax.evaluation.sweep import Point
 from tcm_jax.images.pictures import read_image, write_png
 from tcm_jax.images.psnr import psnr
 from tcm_jax.model.config import reference_config
+from tcm_jax.training.open_weights import open_weights
 
 ORIGIN = {"command": "evaluate.py", "tcm_jax": "0", "commit": "c0ffee", "device": "1 x cpu", "processor": "p",
           "system": "s", "libraries": {"jax": "1"}, "time": "now", "seeds": {}}  # fmt: skip
@@ -317,12 +318,12 @@ def test_results_that_cannot_be_written(tmp_path):
 
 def test_weights_that_cannot_be_used(tmp_path):
     with pytest.raises(WeightsError, match=r"no config\.json"):
-        evaluation.open_weights(str(tmp_path))
+        open_weights(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match="is no configuration"):
-        evaluation.open_weights(str(tmp_path))
+        open_weights(str(tmp_path))
     with pytest.raises(WeightsError):
-        evaluation.open_weights(str(tmp_path / "none.safetensors"))
+        open_weights(str(tmp_path / "none.safetensors"))
 
 
 def test_errors_are_one_line(tmp_path, capsys):

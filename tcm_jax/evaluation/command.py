@@ -22,10 +22,7 @@ from tcm_jax.system.files import check_writable, descriptor
 from tcm_jax.system.names import file_name, file_path, say
 from tcm_jax.system.process import tune_process
 from tcm_jax.system.signals import INTERRUPTED, outcome
-from tcm_jax.training.open_weights import open_weights
 from tcm_jax.weights.embedded import embedded_for
-
-__all__ = ["add_arguments", "main", "open_weights", "operating_points", "run"]
 
 LADDER = (1.0, 20.0, 40.0, 60.0, 80.0, 95.0)  # of variable-rate weights, unless --qualities are given
 
