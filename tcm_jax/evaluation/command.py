@@ -106,8 +106,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     tune_process()
     if args.report:
         check_ending(args.report, ".html")
-    if args.processes < 1:
-        raise ConfigError(f"--processes is {args.processes}; give at least 1")
+    for option, number, least in (("processes", args.processes, 1), ("report-pictures", args.report_pictures, 0)):
+        if number < least:
+            raise ConfigError(f"--{option} is {number}; give at least {least}")
     bdrate.check()
     args.weights = args.weights or [str(embedded_for(args.tune))]
     for spec in args.data:
