@@ -13,7 +13,7 @@ from tcm_jax.errors import ConfigError, TcmError
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.system.files import atomic_write
 
-OF_WEIGHTS = ("model", "distortion", "lam", "level_lams")  # fields that exported weights tell
+OF_WEIGHTS = ("model", "distortion", "lam", "level_lams")  # fields that an exported file states
 _OF_A_RUN = (*OF_WEIGHTS, "optimizer")  # fields that stay as they were
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some file systems answer: they go without
 
@@ -56,7 +56,7 @@ def _lock(lock, workdir: Path) -> None:
 
 
 def _has_checkpoint(workdir: Path) -> bool:
-    """Whether a run saved one there, complete or damaged; what it was stopped at lies under another kind of name."""
+    """Whether a run saved a checkpoint in its folder, readable or damaged; half-written ones have no number as name."""
     folder = workdir / "checkpoints"
     return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
 
