@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tcm_jax.errors import ConfigError, MissingExtraError, Preempted
+from tcm_jax.images.formats import check_ending
 from tcm_jax.system import signals
 from tcm_jax.system.extras import require_extra
 from tcm_jax.system.names import file_name, say
@@ -119,9 +120,11 @@ def show_messages() -> None:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses the flags; what is wrong with a configuration becomes a ConfigError."""
+    """Parses the flags; what is wrong with them or with a configuration becomes a ConfigError."""
     try:
-        rest = app.parse_flags_with_usage(argv)
+        rest = flags.FLAGS(argv)
+    except flags.Error as error:
+        raise ConfigError(" ".join(str(error).split())) from error
     except AttributeError as error:  # ml_collections, for a field that a configuration lacks
         inner = error.args[0]
         text = inner.args[0] if isinstance(inner, Exception) else inner
@@ -131,6 +134,8 @@ def parse(argv: list[str]) -> list[str]:
     for name in (WORKDIR.value, EXPORT.value):
         if name is not None:
             file_name(name)
+    if EXPORT.value:
+        check_ending(EXPORT.value, ".safetensors")
     if DRY_RUN.value and EXPORT.value:
         raise ConfigError("give one of --dry_run and --export, not both")
     if not EXPORT.value and (alone := [flag.name for flag in (STEP, DTYPE, FIT_TABLES) if flag.present]):

@@ -27,7 +27,7 @@ TYPES = ("float32", "float16", "int8")
 def main() -> None:
     """Prints the table, Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", help="a variable-rate network's, in float32 or float16; default: the embedded one")
+    parser.add_argument("--weights", required=True, help="a variable-rate network's, in float32 or float16")
     parser.add_argument("--data", required=True, help="pictures: a folder or a tar file")
     parser.add_argument("--pictures", type=int, default=24, help="how many; default: %(default)s")
     flags = parser.parse_args()

@@ -62,6 +62,13 @@ def test_latents_refuse(tiny_weights, image):
         gain_level(tiny_weights, 50)
 
 
+@pytest.mark.parametrize("quality", ["0", "101", "nan"])
+def test_a_quality_out_of_range_is_refused(tmp_path, image, quality):
+    write_png(tmp_path / "p.png", image)
+    with pytest.raises(ConfigError, match=f"the quality must be a number from 1 to 100, not {quality}"):
+        command(tmp_path, "bits", tmp_path / "p.png", "--quality", quality)
+
+
 def test_a_receptive_field_is_the_gradient(tiny_weights, image):
     """Against finite differences along the gradient's own pixels, and zero where the network cannot see."""
     field = receptive_field(tiny_weights, image, 40, 60)

@@ -65,6 +65,10 @@ GONE = ["--config", "configs/smoke.py", "--config.data.source=folder:gone"]
         ([*GONE, "--dtype=int8", "--dry_run"], "ConfigError: --dtype is for --export FILE, which is not given"),
         ([*GONE, "--export=a", "--dry_run"], "ConfigError: give one of --dry_run and --export, not both"),
         ([*GONE, "--export="], "ConfigError: the name of a file is empty; a variable of the shell may be unset"),
+        ([*GONE, "--export=a.png"], "ConfigError: this writes .safetensors files; give a.png the ending .safetensors"),
+        ([*GONE, "--fit_tables=-1", "--export=a"], "ConfigError: flag --fit_tables=-1: -1 is not a non-neg"),
+        ([*GONE, "--config.steps=abc"], "ConfigError: flag --config.steps=abc: invalid literal for int()"),
+        ([*GONE, "--wokdir=a"], "ConfigError: Unknown command line flag 'wokdir'. Did you mean: workdir ?"),
         ([*GONE, "--workdir="], "ConfigError: the name of a file is empty; a variable of the shell may be unset"),
     ],
 )

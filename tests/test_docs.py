@@ -176,6 +176,11 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(str(linked.resolve().relative_to(ROOT))), target
 
 
+def test_every_benchmark_is_in_the_list():
+    programs = {path.name for path in ROOT.glob("benchmarks/*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    assert programs <= set(re.findall(r"\w+\.py", text("benchmarks/README.md")))
+
+
 def test_every_note_is_in_the_list():
     listed = re.findall(r"\]\((\d[^)]*)\)", text("docs/experiments/README.md"))
     assert sorted(listed) == sorted(path.removeprefix("docs/experiments/") for path in NOTES if "README" not in path)

@@ -21,6 +21,7 @@ from tcm_jax.evaluation.sweep import Point
 from tcm_jax.images.pictures import read_image, write_png
 from tcm_jax.images.psnr import psnr
 from tcm_jax.model.config import reference_config
+from tcm_jax.training.open_weights import open_weights
 
 ORIGIN = {"command": "evaluate.py", "tcm_jax": "0", "commit": "c0ffee", "device": "1 x cpu", "processor": "p",
           "system": "s", "libraries": {"jax": "1"}, "time": "now", "seeds": {}}  # fmt: skip
@@ -270,8 +271,10 @@ def test_models_of_one_configuration_have_rows_of_their_own(folder, tmp_path, di
 
 
 def test_points_that_make_no_sense(disguise):
-    with pytest.raises(ConfigError, match="quality 120 is no whole number"):
+    with pytest.raises(ConfigError, match="quality 120 is no number from 1 to 100"):
         evaluation.operating_points([None], [], [120.0])
+    with pytest.raises(ConfigError, match=r"quality 20\.5 is no whole number from 1 to 100"):
+        evaluation.operating_points([None], ["jpeg"], [20.5])
     with pytest.raises(ConfigError, match=r"no codec 'gif'; choose from jpeg, jpeg444"):
         evaluation.operating_points([None], ["gif"], None)
 
@@ -317,12 +320,12 @@ def test_results_that_cannot_be_written(tmp_path):
 
 def test_weights_that_cannot_be_used(tmp_path):
     with pytest.raises(WeightsError, match=r"no config\.json"):
-        evaluation.open_weights(str(tmp_path))
+        open_weights(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match="is no configuration"):
-        evaluation.open_weights(str(tmp_path))
+        open_weights(str(tmp_path))
     with pytest.raises(WeightsError):
-        evaluation.open_weights(str(tmp_path / "none.safetensors"))
+        open_weights(str(tmp_path / "none.safetensors"))
 
 
 def test_errors_are_one_line(tmp_path, capsys):
@@ -333,6 +336,12 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert captured.out == ""
     with pytest.raises(DataError):
         sweep.dataset(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(("option", "number", "least"), [("processes", 0, 1), ("report-pictures", -1, 0)])
+def test_too_small_a_number_is_refused(tmp_path, capsys, option, number, least):
+    assert evaluation.main([f"--{option}", str(number), "--output", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"ConfigError: --{option} is {number}; give at least {least}\n"
 
 
 def test_an_anchor_that_is_no_curve_is_refused(folder, tmp_path, capsys, disguise):

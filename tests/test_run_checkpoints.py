@@ -69,6 +69,13 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path):
         load_run(tmp_path / "checkpoints", 5)
 
 
+def test_reading_says_nothing(tmp_path, caplog):
+    saved(tmp_path, (1,))
+    caplog.clear()
+    load_run(tmp_path)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 def test_one_is_enough(tmp_path):
     assert saved(tmp_path, (1, 2, 3), keep=1) == [3]
     with pytest.raises(WeightsError, match="holds no validated checkpoint"):

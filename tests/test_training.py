@@ -400,6 +400,7 @@ def test_dry_run(config, tmp_path):
         ({"milestones": (5, 3)}, "milestones are"),
         ({"milestones": (-5, 3)}, "milestones are"),
         ({"model.levels": 2, "level_lams": (0.1, -0.1)}, "level_lams are"),
+        ({"level_lams": (0.1, 0.2)}, "level_lams has 2 lambdas for model.levels=0"),
     ],
 )
 def test_impossible_configurations_are_refused(config, change, message):
@@ -410,7 +411,7 @@ def test_impossible_configurations_are_refused(config, change, message):
 
 def test_another_runs_folder_is_refused(config, tmp_path):
     workdir = tmp_path / "run"
-    workdir.mkdir()
+    (workdir / "checkpoints" / "2").mkdir(parents=True)
     (workdir / "config.json").write_text(default.make_config("test", smoke.MODEL, "mse-1").to_json_best_effort())
     with pytest.raises(ConfigError, match="holds a run with another lam and another optimizer; give another --workdir"):
         loop.train(config, workdir)
@@ -422,11 +423,21 @@ def test_another_runs_folder_is_refused(config, tmp_path):
     (workdir / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=r"config\.json is damaged"):
         loop.train(config, workdir)
+    (workdir / "checkpoints" / "2").rmdir()
+    with hold_workdir(workdir, config):  # of a run that saved nothing, such as one with a wrong init_from
+        assert json.loads((workdir / "config.json").read_text())["optimizer"] == "soap"
     config.data.source = "folder:/nowhere"
     with pytest.raises(DataError, match="/nowhere does not exist"):
         loop.train(config, tmp_path / "other")
     with pytest.raises(TcmError, match="cannot write to"):
         loop.train(config, Path("/proc/run"))
+
+
+def test_an_export_by_another_configuration_is_refused(config, tmp_path):
+    (tmp_path / "config.json").write_text(config.to_json_best_effort())
+    config.lam, config.model.hyper_width = 0.1, 16
+    with pytest.raises(ConfigError, match="holds a run with another model and another lam; give the --config of that"):
+        export(config, tmp_path, tmp_path / "a.safetensors", "newest", "float32")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no file locks")

@@ -152,7 +152,7 @@ def test_old_identities_stay(tiny_config):
     values = dataclasses.asdict(tiny_config)
     del values["levels"]
     assert type(tiny_config).from_dict(values) == tiny_config
-    with pytest.raises(ConfigError, match="1 gain levels"):
+    with pytest.raises(ConfigError, match="levels is 1; give at least 2"):
         dataclasses.replace(tiny_config, levels=1)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tcm_jax import ops
 from tcm_jax.entropy.gaussian import LIKELIHOOD_MIN
@@ -22,19 +23,13 @@ TAIL_MASS = 1e-9
 
 def logits_cumulative(params: dict[str, Any], x):
     """Logit of the cumulative distribution at `x` [C, 1, n], one distribution a channel; NumPy or JAX arrays."""
-    xp = jnp if isinstance(x, jax.Array) else x.__array_namespace__() if hasattr(x, "__array_namespace__") else _numpy()
+    xp: Any = jnp if isinstance(x, jax.Array) else np
     logits = x
     for i in range(LAYERS):
         logits = xp.matmul(xp.logaddexp(params[f"matrices_{i}"], 0.0), logits) + params[f"biases_{i}"]
         if i < LAYERS - 1:
             logits = logits + xp.tanh(params[f"factors_{i}"]) * xp.tanh(logits)
     return logits
-
-
-def _numpy():
-    import numpy as np  # NumPy below 2 has no __array_namespace__
-
-    return np
 
 
 def init(rng: jax.Array, channels: int) -> dict[str, jax.Array]:

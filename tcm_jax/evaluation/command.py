@@ -22,10 +22,7 @@ from tcm_jax.system.files import check_writable, descriptor
 from tcm_jax.system.names import file_name, file_path, say
 from tcm_jax.system.process import tune_process
 from tcm_jax.system.signals import INTERRUPTED, outcome
-from tcm_jax.training.open_weights import open_weights
 from tcm_jax.weights.embedded import embedded_for
-
-__all__ = ["add_arguments", "main", "open_weights", "operating_points", "run"]
 
 LADDER = (1.0, 20.0, 40.0, 60.0, 80.0, 95.0)  # of variable-rate weights, unless --qualities are given
 
@@ -84,7 +81,8 @@ def operating_points(
     """
     for quality in qualities or ():
         if not 1 <= quality <= 100 or (codecs and quality != round(quality)):
-            raise ConfigError(f"quality {quality:g} is no whole number from 1 to 100")
+            kind = "whole number" if codecs else "number"
+            raise ConfigError(f"quality {quality:g} is no {kind} from 1 to 100")
     points = []
     for path in weights:
         ladder = (qualities or LADDER) if loaded_weights(path).config.levels else (None,)
@@ -108,8 +106,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     tune_process()
     if args.report:
         check_ending(args.report, ".html")
-    if args.processes < 1:
-        raise ConfigError(f"--processes is {args.processes}; give at least 1")
+    for option, number, least in (("processes", args.processes, 1), ("report-pictures", args.report_pictures, 0)):
+        if number < least:
+            raise ConfigError(f"--{option} is {number}; give at least {least}")
     bdrate.check()
     args.weights = args.weights or [str(embedded_for(args.tune))]
     for spec in args.data:

@@ -11,7 +11,7 @@ from tcm_jax.codec.residual import layer
 from tcm_jax.errors import StreamError
 from tcm_jax.evaluation.codecs import OtherCodec
 from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db
-from tcm_jax.images.psnr import psnr
+from tcm_jax.images.psnr import mean_squared_error, psnr
 from tcm_jax.images.ssimulacra2 import MIN_SIDE as SSIMULACRA2_MIN_SIDE
 from tcm_jax.images.ssimulacra2 import ssimulacra2
 from tcm_jax.model.config import padded_size
@@ -117,7 +117,7 @@ def quality_of(image: np.ndarray, decoded: np.ndarray) -> dict[str, float | None
     side, floats = min(image.shape[:2]), [x[None].astype(np.float32) / 255 for x in (image, decoded)]
     similarity = float(ms_ssim(*floats)[0]) if side >= MS_SSIM_MIN_SIDE else None
     return {
-        "mse": float(np.mean(np.square(image.astype(np.float64) - decoded.astype(np.float64)))),
+        "mse": mean_squared_error(image, decoded),
         "psnr": psnr(image, decoded),
         "ms_ssim": similarity,
         "ms_ssim_db": None if similarity is None else ms_ssim_db(similarity),

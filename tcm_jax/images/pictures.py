@@ -158,8 +158,8 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 def from_pil(image: Image.Image) -> Picture:
     """What the codec stores of a Pillow image of any mode; warns (TcmWarning) of metadata that cannot be used.
 
-    A PNG's transparent colour of other than 8 bits is known as long as
-    its file is: until Pillow loads the picture, later by its name.
+    A PNG's transparent colour of other than 8 bits is known as long as its file is: until Pillow loads the picture,
+    later by its name.
     """
     data = _file_of_png(image)
     copied = image.copy()

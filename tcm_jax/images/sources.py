@@ -102,7 +102,7 @@ def _tar_entries(path: Path) -> Iterator[_Entry]:
                 if member.isfile() and name.suffix.lower() in wanted and not is_hidden(name):
                     yield _Entry(f"{path}/{member.name}", path, member.offset_data, member.size)
     except tarfile.TarError as error:
-        raise DataError(f"{path} is not an uncompressed tar file ({error}); unpack it and give the folder") from error
+        raise DataError(f"{path} is not an uncompressed tar file ({error}); give a folder of pictures") from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,7 +80,7 @@ class ModelConfig:
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
         if self.levels == 1:
-            raise ConfigError("1 gain levels: give at least 2, or 0 for a network of one rate")
+            raise ConfigError("levels is 1; give at least 2, or 0 for a network of one rate")
         self._check_detail()
         if self.window != 8 or self.hyper_window not in (1, 2, 4):
             raise ConfigError("windows are 8 (transforms) and at most 4 (hyper): pictures are padded to 128 pixels")

@@ -1,7 +1,9 @@
 """The checkpoints of a training run (Orbax): everything that it needs to go on as if it had not stopped."""
 
+import contextlib
 import logging
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,13 @@ class RunCheckpoints:
             import orbax.checkpoint as ocp
 
         self._ocp, self._keep, self._folder = ocp, keep, folder.absolute()
-        options = ocp.CheckpointManagerOptions(
-            cleanup_tmp_directories=not read_only,  # what a killed process left half written
-            read_only=read_only,
-        )
         handlers = {"state": ocp.StandardCheckpointHandler(), "extra": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self._folder, item_handlers=handlers, options=options)
+        with _quiet() if read_only else contextlib.nullcontext():
+            options = ocp.CheckpointManagerOptions(
+                cleanup_tmp_directories=not read_only,  # what a killed process left half written
+                read_only=read_only,
+            )
+            self._manager = ocp.CheckpointManager(self._folder, item_handlers=handlers, options=options)
         self._losses = {step: self._read_loss(step) for step in self.steps()}
 
     def __enter__(self) -> "RunCheckpoints":
@@ -147,6 +150,18 @@ class RunCheckpoints:
         if steps:
             _wait_for_all("damaged checkpoints moved")
             self._manager.reload()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from warning that it only reads."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _wait_for_all(name: str) -> None:

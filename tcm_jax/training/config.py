@@ -15,7 +15,7 @@ def model_config(config: ml_collections.ConfigDict) -> ModelConfig:
 
 def lambdas(config: ml_collections.ConfigDict) -> tuple[float, ...]:
     """Lambda of each gain level, or the one of a network of one rate. Raises ConfigError if they are not as many."""
-    if not config.model.levels:
+    if not (config.model.levels or config.level_lams):
         return (config.lam,)
     if len(config.level_lams) != config.model.levels:
         raise ConfigError(f"level_lams has {len(config.level_lams)} lambdas for model.levels={config.model.levels}")

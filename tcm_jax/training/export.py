@@ -17,6 +17,7 @@ from tcm_jax.training.check import check
 from tcm_jax.training.config import lambdas, model_config
 from tcm_jax.training.symbol_counts import symbol_counts
 from tcm_jax.training.vectors import Vectors, to_params
+from tcm_jax.training.workdir import OF_WEIGHTS, differing
 from tcm_jax.weights import files
 from tcm_jax.weights.weights import Weights
 
@@ -42,9 +43,15 @@ def export(
     """Writes the averaged parameters of a checkpoint of the run in `workdir`: "newest", "best" or a step's number.
 
     With `fit_tables` the range coder's tables are fitted to the symbols of so many batches of the training pictures.
+    Raises ConfigError if `config` has another network or rate than the run, which the file would not tell.
     """
     if step not in ("newest", "best") and not step.isdecimal():
         raise ConfigError(f"checkpoint {step!r} is neither newest, best nor a step")
+    if differ := differing(workdir, config, OF_WEIGHTS):
+        raise ConfigError(
+            f"{workdir} holds a run with another {' and another '.join(differ)}; give the --config of that run, and "
+            "its --config.x.y=, as config.json has them"
+        )
     vectors, number = checkpoints.load_run(workdir, None if step == "newest" else int(step) if step != "best" else step)
     metadata = training_metadata(config, number)
     weights = files.make_weights(model_config(config), averaged(vectors, config), metadata, np.dtype(dtype))

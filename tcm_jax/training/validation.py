@@ -11,7 +11,7 @@ from tcm_jax.codec.effort import lambda_at
 from tcm_jax.codec.slices import gain_level
 from tcm_jax.errors import ConfigError, StreamError
 from tcm_jax.images.metrics import MS_SSIM_MIN_SIDE, ms_ssim
-from tcm_jax.images.psnr import psnr
+from tcm_jax.images.psnr import mean_squared_error, psnr
 from tcm_jax.images.sources import ImageSource
 from tcm_jax.training.config import lambdas
 from tcm_jax.training.losses import DISTORTIONS, least_side
@@ -60,11 +60,10 @@ def _judged(pictures: ImageSource, config: ml_collections.ConfigDict) -> range:
 
 def _measure(image: np.ndarray, encoded: Any, distortion: str) -> dict[str, float]:
     pixels = image.shape[0] * image.shape[1]
-    difference = image.astype(np.float64) - encoded.reconstruction
     row = {
         "bpp": 8 * len(encoded.data) / pixels,
         "bpp_estimated": encoded.estimated_bits / pixels,
-        "mse": float(np.mean(difference**2)) / 255**2,
+        "mse": mean_squared_error(image, encoded.reconstruction) / 255**2,
         "psnr": psnr(image, encoded.reconstruction),
     }
     pair = [picture[None].astype(np.float32) / 255 for picture in (encoded.reconstruction, image)]

@@ -118,7 +118,8 @@ def _models(paths: list[str | None], variants: bool) -> dict[str, Weights]:
 
 def _draw(args: argparse.Namespace, models: dict[str, Weights], image: np.ndarray, output: Path) -> dict[str, dict]:
     """Writes the figure and returns its numbers by model."""
-    qualities = {name: (args.quality or DEFAULT_QUALITY) if w.config.levels else None for name, w in models.items()}
+    quality = DEFAULT_QUALITY if args.quality is None else args.quality
+    qualities = {name: quality if weights.config.levels else None for name, weights in models.items()}
     if args.kind == "receptive-field":
         x, y = args.point or (image.shape[1] // 2, image.shape[0] // 2)
         fields = {name: receptive_field(weights, image, x, y, args.of, gain_level(weights, qualities[name]))

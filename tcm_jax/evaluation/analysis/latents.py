@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcm_jax.codec import slices
 from tcm_jax.errors import ConfigError
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
 from tcm_jax.model.tcm import TCM
@@ -71,7 +72,17 @@ def gain_level(weights: Weights, quality: float | None) -> np.ndarray | None:
     levels = weights.config.levels
     if (quality is None) != (levels == 0):
         raise ConfigError("a quality is for variable-rate weights, which need one; these are" + " not" * (levels == 0))
-    return None if quality is None else np.array([(quality - 1) / 99 * (levels - 1)], np.float32)
+    if quality is None:
+        return None
+    if not 1 <= quality <= 100:
+        raise ConfigError(f"the quality must be a number from 1 to 100, not {quality:g}")
+    return np.array([slices.gain_level(100 * quality, levels)], np.float32)
+
+
+def padded(image: np.ndarray) -> np.ndarray:
+    """A picture uint8 [H, W, 3] as the network takes it: its last row and column repeated to multiples of 128."""
+    missing = [(0, whole - side) for whole, side in zip(padded_size(*image.shape[:2]), image.shape[:2], strict=True)]
+    return np.pad(image, [*missing, (0, 0)], mode="edge")
 
 
 def latent_maps(weights: Weights, image: np.ndarray, quality: float | None = None) -> LatentMaps:
@@ -83,9 +94,7 @@ def latent_maps(weights: Weights, image: np.ndarray, quality: float | None = Non
     if height * width > ANALYSIS_PIXELS:
         raise ConfigError(f"the picture has {width}x{height} pixels; analyses take up to {ANALYSIS_PIXELS:,}: crop it")
     level = gain_level(weights, quality)
-    missing = [(0, padded - side) for padded, side in zip(padded_size(height, width), (height, width), strict=True)]
-    padded = np.pad(image, [*missing, (0, 0)], mode="edge")
-    out = _forward(TCM(weights.config), weights.params, padded, level)
+    out = _forward(TCM(weights.config), weights.params, padded(image), level)
     rows, columns = -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
     maps = {key: np.asarray(out[key][0, :rows, :columns]) for key in ("y", "y_hat", "means", "scales", "symbols")}
     bits_y, bits_z = (-np.log2(np.asarray(out[key][0])) for key in ("likelihood_y", "likelihood_z"))

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcm_jax.codec.tiled_network import padded_size
 from tcm_jax.errors import ConfigError
+from tcm_jax.evaluation.analysis.latents import padded
 from tcm_jax.model.config import LATENT_STRIDE
 from tcm_jax.model.tcm import TCM
 from tcm_jax.weights.weights import Weights
@@ -40,9 +40,7 @@ def receptive_field(
     height, width = image.shape[:2]
     if not (0 <= x < width and 0 <= y < height):
         raise ConfigError(f"the point ({x}, {y}) lies outside of the picture, which is {width}x{height}")
-    missing = [(0, padded - side) for padded, side in zip(padded_size(height, width), (height, width), strict=True)]
-    padded = np.pad(image, [*missing, (0, 0)], mode="edge")
-    gradient = _gradient(TCM(weights.config), of, weights.params, padded, level, y, x)
+    gradient = _gradient(TCM(weights.config), of, weights.params, padded(image), level, y, x)
     strength = np.abs(np.asarray(gradient)).mean(-1)[:height, :width]
     return strength / max(float(strength.max()), np.finfo(np.float32).tiny)
 
