@@ -101,7 +101,7 @@ def test_one_process_for_three_sorts_of_device():
             assert ("@tcm_jax_" in text, not products(text)) == (on_cpu, on_cpu), name
     data = Codec(weights, coder="native").compress(image, 50)
     for program, *_ in codec_programs(config).values():
-        program._compiled.clear()
+        program._made.clear()
     jax.clear_caches()
     assert Codec(weights, coder="native").compress(image, 50) == data
 

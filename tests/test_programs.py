@@ -117,6 +117,7 @@ def unset(monkeypatch):
     before = jax.config.jax_compilation_cache_dir
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setattr(program_cache, "_tuned", [])
+    monkeypatch.setattr(program_cache, "_set", [])
     jax.config.update("jax_compilation_cache_dir", None)
     yield
     jax.config.update("jax_compilation_cache_dir", before)

@@ -15,6 +15,7 @@ from typing import Any
 from tcm_jax.system.cache import cache_folder, content, read, remove, write_quietly
 
 _tuned: list[bool] = []  # one entry once JAX's cache is ours to set
+_set: list[bool] = []  # one entry once it is set
 
 
 def keep_compiled_programs() -> None:
@@ -33,10 +34,12 @@ def keep_compiled_programs() -> None:
 
 
 def set_up_jax() -> None:
-    """Switches JAX's cache on if that was asked for."""
-    if not _tuned:
+    """Switches JAX's cache on if that was asked for, and once."""
+    if not _tuned or _set:
         return
     import jax
+
+    _set.append(True)
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = _usable_folder()
