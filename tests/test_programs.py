@@ -140,6 +140,15 @@ def test_a_cache_folder_that_cannot_be_made_is_no_error(unset, tmp_path, monkeyp
     assert len(run(traced([]), Config("a"))) == 2
 
 
+def test_a_host_that_names_a_folder_later_keeps_it(unset, monkeypatch, tmp_path):
+    """JAX is imported after `tune_process` where a codec does without."""
+    monkeypatch.setattr(program_cache, "_tuned", [True])
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    program_cache.set_up_jax()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+    assert program_cache.folder_of_programs() is None
+
+
 def test_jax_keeps_none_of_these_itself(folder, monkeypatch):
     """On a CPU a program that came out of JAX's own cache cannot be kept again."""
     jax_cache = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])

@@ -18,10 +18,9 @@ from tcm_jax.codec import trees
 from tcm_jax.codec.steps import Steps
 from tcm_jax.ops import compile_target
 from tcm_jax.ops.kernels import handlers
-from tcm_jax.system import cache, program_cache
+from tcm_jax.system import cache
 from tcm_jax.system.devices import pinned
 
-program_cache.set_up_jax()  # here JAX is imported where a process did without until now
 _compiling = threading.Lock()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcm_jax.errors import ConfigError, TcmError
+from tcm_jax.system.program_cache import set_up_jax
 
 if TYPE_CHECKING:  # a process that only runs steps does without
     import jax
@@ -86,6 +87,7 @@ def pinned() -> Iterator[None]:
         return
     import jax
 
+    set_up_jax()
     if not _users:
         _users.append(os.getpid())
     if os.getpid() != _users[0]:
