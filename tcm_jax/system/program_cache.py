@@ -40,7 +40,10 @@ def set_up_jax() -> None:
     import jax
 
     _set.append(True)
-
+    settings: Any = jax.config  # its types name no setting
+    if settings.jax_compilation_cache_dir not in (None, os.environ.get("JAX_COMPILATION_CACHE_DIR")):
+        _tuned.clear()  # a host has named a folder of its own
+        return
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = _usable_folder()
         if folder is None:
