@@ -5,6 +5,7 @@ import functools
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numba
@@ -122,7 +123,11 @@ def test_structures_are_those_of_xla_s_header(tmp_path):
     lines.append(f'_Static_assert(XLA_FFI_API_MAJOR == {xla.MAJOR_VERSION}, "version");')
     for name in ("ThreadPool_Schedule_Args", "ThreadPool_NumThreads_Args"):
         lines.append(f'_Static_assert(sizeof(XLA_FFI_{name}) == {ctypes.sizeof(structures[name])}, "size");')
-    (tmp_path / "check.c").write_text("#include <xla/ffi/api/c_api.h>\n" + "\n".join(lines))
+    header = (Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h").read_text(encoding="utf-8")
+    text = "\n".join(lines)
+    if "struct XLA_FFI_InternalExtension {" in header:  # what JAX 0.12 calls it
+        text = text.replace("XLA_FFI_Extension_Base", "XLA_FFI_InternalExtension")
+    (tmp_path / "check.c").write_text("#include <xla/ffi/api/c_api.h>\n" + text)
     command = ["cc", "-std=c11", "-fsyntax-only", f"-I{jax.ffi.include_dir()}", str(tmp_path / "check.c")]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
