@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ from tcm_jax import ops
 from tcm_jax.codec import Codec, making, programs, tiled_network, trees
 from tcm_jax.codec.formulas import Formula, at, shape_of_any_size, sides_of, with_formulas
 from tcm_jax.ops import kernels
+from tcm_jax.system.cache import cache_folder
 
 needs_kernels = pytest.mark.skipif(not kernels.available(), reason="no kernels here")
 
@@ -119,7 +121,8 @@ print(len(data), "jax" in sys.modules)
 
 @needs_kernels
 def test_a_second_process_needs_no_jax_for_any_size(tmp_path):
-    """The first one has kept the programs, of another size."""
+    """The first one has kept the programs, of another size; the kernels were kept before."""
+    shutil.copytree(cache_folder() / "objects", tmp_path / "tcm_jax" / "objects")
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
 
