@@ -111,7 +111,7 @@ import sys
 import numpy as np
 from tcm_jax.codec.codec import Codec
 from tcm_jax.weights.files import load_weights
-codec = Codec(load_weights({weights!r}))
+codec = Codec(load_weights({weights!r}), coder="native")  # TensorFlow imports JAX
 picture = np.random.default_rng(0).integers(0, 256, ({height}, {width}, 3), np.uint8)
 data = codec.compress(picture)
 codec.decompress(data)
