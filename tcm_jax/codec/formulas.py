@@ -23,9 +23,6 @@ class Formula:
 
     text: str
 
-    def __str__(self) -> str:
-        return self.text
-
     def at(self, h: int, w: int) -> int:
         """Its value for one size."""
         return eval(_code(self.text), {"__builtins__": {}, "h": h, "w": w} | _FUNCTIONS)

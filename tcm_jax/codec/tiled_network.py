@@ -62,6 +62,7 @@ class TiledNetwork(DecodingNetwork):
     def __init__(self, weights: Weights, device: "jax.Device | None" = None):
         self.config = weights.config
         self.params = Parameters(weights.params, device)
+        self._prior = Parameters(weights.params["entropy_bottleneck"], device)
 
     def compute(self, program: str, *args: Any) -> Any:
         """Results of one of PROGRAMS, of one tile."""
@@ -126,7 +127,7 @@ class TiledNetwork(DecodingNetwork):
         """Bits of the symbols of z, int32 [h, w, channels], under the float distributions, as the loss counts rate."""
         from tcm_jax.codec import traced
 
-        bits = functools.partial(traced.bits_z, self.params.tree["entropy_bottleneck"])
+        bits = functools.partial(traced.bits_z, self._prior.tree)
         return _sum_by_chunks(bits, z.reshape(-1, z.shape[-1]))
 
     def slice_information(self, symbols: np.ndarray, sigma: np.ndarray) -> float:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcm_jax.codec import slices
+from tcm_jax.codec.tiled_network import cut
+from tcm_jax.codec.tiles import Span
 from tcm_jax.errors import ConfigError
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
 from tcm_jax.model.tcm import TCM
@@ -81,8 +83,8 @@ def gain_level(weights: Weights, quality: float | None) -> np.ndarray | None:
 
 def padded(image: np.ndarray) -> np.ndarray:
     """A picture uint8 [H, W, 3] as the network takes it: its last row and column repeated to multiples of 128."""
-    missing = [(0, whole - side) for whole, side in zip(padded_size(*image.shape[:2]), image.shape[:2], strict=True)]
-    return np.pad(image, [*missing, (0, 0)], mode="edge")
+    rows, columns = (Span(0, side, 0, side) for side in padded_size(*image.shape[:2]))
+    return cut(image, rows, columns)
 
 
 def latent_maps(weights: Weights, image: np.ndarray, quality: float | None = None) -> LatentMaps:
