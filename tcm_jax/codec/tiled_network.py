@@ -62,7 +62,7 @@ class TiledNetwork(DecodingNetwork):
     def __init__(self, weights: Weights, device: "jax.Device | None" = None):
         self.config = weights.config
         self.params = Parameters(weights.params, device)
-        self._prior = Parameters(weights.params["entropy_bottleneck"], device)
+        self._prior = weights.params["entropy_bottleneck"]
 
     def compute(self, program: str, *args: Any) -> Any:
         """Results of one of PROGRAMS, of one tile."""
@@ -127,7 +127,8 @@ class TiledNetwork(DecodingNetwork):
         """Bits of the symbols of z, int32 [h, w, channels], under the float distributions, as the loss counts rate."""
         from tcm_jax.codec import traced
 
-        bits = functools.partial(traced.bits_z, self._prior.tree)
+        prior = Parameters(self._prior, self.params.device).tree
+        bits = functools.partial(traced.bits_z, prior)
         return _sum_by_chunks(bits, z.reshape(-1, z.shape[-1]))
 
     def slice_information(self, symbols: np.ndarray, sigma: np.ndarray) -> float:
