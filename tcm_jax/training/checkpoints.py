@@ -127,7 +127,8 @@ class RunCheckpoints:
         try:
             # A run on several devices may be read on one.
             here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-            saved = self._manager.item_metadata(step)["state"].tree
+            with _quiet():
+                saved = self._manager.item_metadata(step)["state"].tree
             target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), saved)
             return jax.tree.map(np.asarray, self._read(step, target)[0])
         except Exception as error:
@@ -154,10 +155,10 @@ class RunCheckpoints:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Orbax from warning that it only reads."""
+    """Keeps Orbax from telling that it only reads, and that metrics are missing, which no run saves (0.11)."""
     logger = logging.getLogger("absl")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
