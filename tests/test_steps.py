@@ -1,8 +1,10 @@
 """Programs as steps of NumPy and the kernels: the bits of XLA's, arranged parameters once, threads that do not mix."""
 
+import contextlib
 import dataclasses
 import pickle
 import threading
+from concurrent.futures import Future
 
 import jax
 import jax.numpy as jnp
@@ -187,7 +189,26 @@ def test_networks_of_floats_decode_to_the_bits_of_xla():
     assert all(map(np.array_equal, jax.tree.leaves(ours), jax.tree.leaves(theirs)))
 
 
-def test_threads_do_not_mix(codec):
+def test_pictures_at_once_share_the_cores(monkeypatch):
+    begun = []
+    monkeypatch.setattr(direct.cores, "available", lambda: 4)
+    monkeypatch.setattr(direct, "_threads", lambda: Threads())
+
+    class Threads:
+        def submit(self, *_):
+            begun.append(Future())
+            return begun[-1]
+
+    with contextlib.ExitStack() as stack:
+        for helpers in (3, 1, 0, 0, 0):  # of the first picture, of the second beside it, ...
+            stack.enter_context(direct.helped())
+            board = direct._this_thread.team.board_with(direct.Job())
+            assert (len(begun), board is direct._NOBODY) == (helpers, helpers == 0)
+            begun.clear()
+
+
+def test_threads_do_not_mix(codec, monkeypatch):
+    monkeypatch.setattr(direct.cores, "available", lambda: 16)  # helpers for each
     config, params = codec.network.config, codec.network.params
     program, static, shapes = codec_programs(config)["synthesis"]
     random = np.random.default_rng(2)

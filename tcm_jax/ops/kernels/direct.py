@@ -126,14 +126,16 @@ class _Team:
     def __init__(self):
         self._board, self._jobs = Board(open=1), []
         self._helpers: list[Future] = []
-        self._most = cores.available() - 1
 
     def board_with(self, job: Job) -> Board:
         """The board at which helpers look for jobs; one that is late still looks at this one."""
+        most = cores.available() // max(len(_teams), 1) - 1  # two pictures on two cores: nobody waits for another
+        if most < 1:
+            return _NOBODY
         self._jobs.append(job)
         self._helpers = [helper for helper in self._helpers if not helper.done()]
         with contextlib.suppress(RuntimeError):  # no more threads, or an interpreter that ends: the leader does all
-            while len(self._helpers) < self._most:
+            while len(self._helpers) < most:
                 self._helpers.append(_threads().submit(_serve, self._board, self._jobs))
         return self._board
 
@@ -143,6 +145,7 @@ class _Team:
 
 
 _this_thread = threading.local()
+_teams: set[_Team] = set()  # of all threads
 
 
 @contextlib.contextmanager
@@ -150,9 +153,11 @@ def helped() -> Iterator[None]:
     """This thread's large calls within are shared with others: as many as there are cores."""
     before = getattr(_this_thread, "team", None)
     team = _this_thread.team = _Team()
+    _teams.add(team)
     try:
         yield
     finally:
+        _teams.discard(team)
         _this_thread.team = before
         team.close()
 
