@@ -150,7 +150,7 @@ _teams: set[_Team] = set()  # of all threads
 
 @contextlib.contextmanager
 def helped() -> Iterator[None]:
-    """This thread's large calls within are shared with others: as many as there are cores."""
+    """This thread's large calls within are shared with others: as many as cores, of which each such thread has some."""
     before = getattr(_this_thread, "team", None)
     team = _this_thread.team = _Team()
     _teams.add(team)
@@ -190,4 +190,4 @@ def _threads() -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):  # threads do not live on in a child
-    os.register_at_fork(after_in_child=_threads.cache_clear)
+    os.register_at_fork(after_in_child=lambda: (_threads.cache_clear(), _teams.clear()))
