@@ -41,6 +41,12 @@ def pixel_limit(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
 
 
+@pytest.fixture(autouse=True)
+def no_helpers(monkeypatch):
+    """No other process compiles beside the tests."""
+    monkeypatch.setattr("tcm_jax.cli.ahead._start_helpers", lambda weights: None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
     """Equal programs compile once a session, or once for all sessions that share JAX_COMPILATION_CACHE_DIR."""

@@ -8,9 +8,10 @@ import numpy as np
 from jax import export
 
 from tcm_jax import ops
-from tcm_jax.codec import tiled_network
+from tcm_jax.codec.program_calls import program_calls
 from tcm_jax.codec.programs import Program
-from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, ModelConfig
+from tcm_jax.codec.tiled_network import PROGRAMS
+from tcm_jax.model.config import ModelConfig
 from tcm_jax.model.initialization import abstract_params
 from tcm_jax.training.start import abstract_state
 from tcm_jax.training.step import jit_step
@@ -21,43 +22,19 @@ ACCELERATOR = ops.Target("gpu")  # TPUs have the same programs
 FORBIDDEN = ("tcm_jax_", "stablehlo.while", "stablehlo.scatter", r"stablehlo\.slice .*:\d+:\d+", "f64", "callback")
 
 
-def float_grid(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, np.float32)
-
-
 def codec_programs(
     config: ModelConfig, height: int = 128, width: int | None = None
 ) -> dict[str, tuple[Program, tuple[int, ...], tuple[Any, ...]]]:
-    """By name (program, its static arguments, shapes of its grids), for a picture of so many pixels, or a square."""
-    width, per_slice = width or height, config.slice_channels
-    h, w = height // LATENT_STRIDE, width // LATENT_STRIDE
-    y, z = (
-        float_grid(h, w, config.latent_channels),
-        (height // HYPER_STRIDE, width // HYPER_STRIDE, config.hyper_channels),
-    )
-    level = float_grid(1) if config.levels else None
-    part, last = float_grid(h, w, per_slice), config.num_slices - 1
-    seen = min(last, config.max_support)
-    support = float_grid(h, w, config.latent_channels + seen * per_slice)
-    symbols = jax.ShapeDtypeStruct((h, w, per_slice), np.int32)
-    picture = jax.ShapeDtypeStruct((height, width, 3), np.uint8)
-    net = tiled_network.PROGRAMS
-    added = {}
-    if config.checkerboard_width:
-        added["second_step"] = (net["second_step"], (0,), (symbols, part, part))
-    if config.detail_channels:
-        all_symbols, all_sigmas = [symbols] * config.num_slices, [part] * config.num_slices
-        detail = jax.ShapeDtypeStruct((h, w, config.detail_slice_channels), np.int32)
-        added["detail_scales"] = (net["detail_scales"], (1,), (all_symbols, all_sigmas, [detail], level))
-        added["detailed_synthesis"] = (net["detailed_synthesis"], (), (all_sigmas, [detail], level))
-    return added | {
-        "analysis": (net["analysis"], (), (picture, level)),
-        "hyper_analysis": (net["hyper_analysis"], (), (y, level)),
-        "synthesis": (net["synthesis"], (), ([part] * config.num_slices, level)),
-        "hyper_synthesis": (net["hyper_synthesis"], (), (jax.ShapeDtypeStruct(z, np.int32), level)),
-        "slice_params": (net["slice_params"], (last,), (y, y, [part] * last)),
-        "slice_latents": (net["slice_latents"], (last,), (symbols, part, support)),
-    }
+    """By name (program, its static arguments, shapes of its grids), for a picture of so many pixels, or a square.
+
+    Those of the last slice.
+    """
+    found = {}
+    for name, args in program_calls(config, height, width or height):
+        static = tuple(x for x in args if isinstance(x, int))
+        grids = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args[len(static) :])
+        found[name] = (PROGRAMS[name], static, grids)
+    return found
 
 
 def lowered_program(target: ops.Target, config: ModelConfig, name: str, platforms: tuple[str, ...]) -> str:

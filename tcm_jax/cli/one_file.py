@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tcm_jax.cli import files
+from tcm_jax.cli.ahead import help_once
 from tcm_jax.cli.effort_bar import effort_bar
 from tcm_jax.cli.files import STANDARD, Job
 from tcm_jax.cli.stages import Stages
@@ -42,6 +43,7 @@ def open_codecs(args: argparse.Namespace, stages: Stages, weights: "Weights | No
         raise ConfigError(f"--jobs must be at least 1, not {args.jobs}")
     if args.runtime == "onnx":
         return [_onnx_decoder(args, stages)] * args.jobs
+    help_once(args.weights)
     with stages.time("imports"), quick_imports():
         from tcm_jax.codec.codec import Codec
         from tcm_jax.codec.guard_band import GUARD_BAND

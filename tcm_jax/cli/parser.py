@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   tcm export-onnx model && tcm decompress photo.tcm --runtime onnx --weights model
   tcm evaluate --data kodak --output results
   tcm analyze bits photo.jpg -o bits.png
+  tcm warm-up                                    compile what a first picture would wait for
   tcm completion bash > ~/.local/share/bash-completion/completions/tcm
 
 A file with latents decompresses only with the weights that compressed it.
@@ -66,6 +67,8 @@ def make_parser(argv: list[str]) -> argparse.ArgumentParser:
 
         analysis.add_arguments(analyze)
     analyze.set_defaults(run="tcm_jax.evaluation.analysis.command:run")
+    warm_up = commands.add_parser("warm-up", help="make what the first picture would wait for, for all sizes")
+    warm_up.set_defaults(run="tcm_jax.cli.ahead:warm_up")
     completion = commands.add_parser("completion", help="a script that teaches a shell to complete tcm")
     completion.add_argument("shell", choices=SHELLS)
     completion.set_defaults(run="tcm_jax.cli.parser:complete")

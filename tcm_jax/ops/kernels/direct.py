@@ -117,7 +117,7 @@ def _run(kernel: int, parts: int, scratch: int, words: np.ndarray, large: bool) 
     job = Job(parts=parts, frame=_address(words), kernel=_table()[kernel], scratch=scratch)
     team = getattr(_this_thread, "team", None) if large and parts > 1 else None
     board = team.board_with(job) if team else _NOBODY
-    _c_function("lead", 2)(ctypes.addressof(board), ctypes.addressof(job))
+    _c_function("lead")(ctypes.addressof(board), ctypes.addressof(job))
 
 
 class _Team:
@@ -163,7 +163,7 @@ def helped() -> Iterator[None]:
 
 
 def _serve(board: Board, _jobs: list[Job]) -> None:
-    _c_function("serve", 1)(ctypes.addressof(board))
+    _c_function("serve")(ctypes.addressof(board))
 
 
 # Imported where kernels are called: where that fails, `kernels.available` says that there are none.
@@ -176,12 +176,12 @@ def _table() -> Any:
 
 
 @functools.cache
-def _c_function(name: str, arguments: int) -> Callable[..., int]:
+def _c_function(name: str) -> Callable[..., int]:
     """A function of pool.py."""
     from tcm_jax.ops.kernels import handlers
 
-    kind = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)
-    return kind(handlers.address_of(f"pool.{name}", arguments))
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * handlers.POOL[name])
+    return kind(handlers.address_in_pool(name))
 
 
 @functools.cache
@@ -190,4 +190,5 @@ def _threads() -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):  # threads do not live on in a child
-    os.register_at_fork(after_in_child=lambda: (_threads.cache_clear(), _teams.clear()))
+    os.register_at_fork(after_in_child=_threads.cache_clear)
+    os.register_at_fork(after_in_child=_teams.clear)

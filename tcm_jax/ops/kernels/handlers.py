@@ -32,6 +32,8 @@ KERNELS = {
 # What few processes need is made when they ask for it: for searches of latents, and for training.
 SEARCH = ("swin_gradient", "blur")
 TRAINING = (*SEARCH, "swin_gradients", "kernel_gradient_sums", "kernel_gradient")
+IN_ORDER = [name for name in KERNELS if name not in TRAINING][::-1]  # as the others are made: the longest first
+POOL = {"task": 1, "lead": 2, "serve": 1}  # functions of pool.py that are called from outside, and their int64s
 NUMBERS = {name: number for number, name in enumerate(KERNELS, 1)}  # places in the table of functions, after `task`
 _registering = Lock()  # XLA takes a name once
 TABLE = "tcm_jax_functions"  # symbol of the table of the addresses of C functions
@@ -43,11 +45,16 @@ def address_of(place: str, arguments: int) -> int:
     return address(f"{__package__}.{module}", name, (INTEGER,) * arguments)
 
 
+def address_in_pool(name: str) -> int:
+    """Address of one of POOL."""
+    return address_of(f"pool.{name}", POOL[name])
+
+
 @functools.cache
 def table() -> Any:
     """The addresses of the kernels by their numbers, in memory that lives as long as the process."""
-    kernels = (0 if name in TRAINING else address_of(kernel, 3) for name, kernel in KERNELS.items())
-    addresses = [address_of("pool.task", 1), *kernels]
+    kernels = {name: address_of(KERNELS[name], 3) for name in IN_ORDER}
+    addresses = [address_in_pool("task"), *(kernels.get(name, 0) for name in KERNELS)]
     found = (ctypes.c_void_p * len(addresses))(*addresses)
     llvm.add_symbol(TABLE, ctypes.addressof(found))
     return found
