@@ -60,11 +60,14 @@ def test_all_programs_are_made(weights, monkeypatch):
     assert made["analysis"] and made["slice_params"]
 
 
-def test_helpers_are_started_once(started):
+@pytest.mark.parametrize("terminal", [False, True])
+def test_helpers_are_started_once(started, terminal, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     ahead.help_once("a.safetensors")
     assert started == [[sys.executable, "-m", "tcm_jax.cli.ahead", number, "a.safetensors"] for number in "01"]
     ahead.help_once(None)
     assert len(started) == 2
+    assert capsys.readouterr().err.count("compiling for this machine, once") == terminal
 
 
 def test_no_helper_where_none_helps(started, monkeypatch, tmp_path):

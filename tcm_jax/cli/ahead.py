@@ -24,6 +24,7 @@ from tcm_jax.system.devices import only_this_cpu
 from tcm_jax.system.names import say
 from tcm_jax.system.program_cache import kept
 
+_SAID = "compiling for this machine, once: some ten seconds"
 _MOST = 3  # helpers, as many as make it quicker
 _helpers: list[subprocess.Popen] = []  # held, as Python warns of one that is forgotten
 
@@ -38,6 +39,8 @@ def help_once(weights: str | None) -> None:
         started.touch(exist_ok=False)
     except OSError:  # it is there, or nothing can be kept
         return
+    if sys.stderr is not None and sys.stderr.isatty():
+        say(_SAID, sys.stderr)
     _start_helpers(weights)
 
 
@@ -59,7 +62,7 @@ def warm_up(_: argparse.Namespace) -> None:
         from tcm_jax.ops import kernels
     if not only_this_cpu():
         raise ConfigError("beside GPUs and TPUs XLA compiles for each size of picture: nothing can be made ahead")
-    say("making kernels and programs for this machine: some ten seconds", sys.stderr)
+    say(_SAID, sys.stderr)
     _start_helpers(None)
     if not kernels.available():
         raise ConfigError("there are no kernels for this processor, so XLA compiles for each size of picture")
