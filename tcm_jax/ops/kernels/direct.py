@@ -189,5 +189,11 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cores.available(), "tcm_jax kernels")
 
 
-if hasattr(os, "register_at_fork"):  # threads do not live on in a child
-    os.register_at_fork(after_in_child=lambda: (_threads.cache_clear(), _teams.clear()))
+def _forget_threads() -> None:
+    """In a forked process, in which they do not live on."""
+    _threads.cache_clear()
+    _teams.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
