@@ -51,9 +51,9 @@ class PictureEncoder:
         colour, lam = self._picture.colour, 0.0 if hundredths is None else self._lambda_of_layer(hundredths)
         if not plan.is_tried(colour, lam):
             return self._encode_latents(colour, hundredths, self._effort, self._measured, self._tile), None
-        code = self._latents_encoder(hundredths, NO_EFFORT)
-        latents = code(colour)
-        choice = plan.choose_layer(colour, latents, lam, code if self._network.is_reference else None)
+        encode = self._latents_encoder(hundredths, NO_EFFORT)
+        latents = encode(colour)
+        choice = plan.choose_layer(colour, latents, lam, encode if self._network.is_reference else None)
         if choice is not None:
             return self._file_with_layer(self._searched(choice, hundredths))
         if self._effort.level:  # the search is for what was chosen without one
@@ -69,9 +69,9 @@ class PictureEncoder:
         if step < plan.LATENTS_FROM or not self._network.is_reference:
             return self._file_with_layer(alone)
         hundredths = highest_plain(self._weights.config) if self._weights.config.levels else None
-        code = self._latents_encoder(hundredths, NO_EFFORT)
-        latents = code(colour)
-        spared = plan.spared_latents(colour, latents, self._lambda_of_layer(hundredths or 10_000), code)
+        encode = self._latents_encoder(hundredths, NO_EFFORT)
+        latents = encode(colour)
+        spared = plan.spared_latents(colour, latents, self._lambda_of_layer(hundredths or 10_000), encode)
         found = [plan.Choice(encode_layer(colour, x.x_hat, step), x, step) for x in (latents, spared) if x]
         choice = self._searched(min(found, key=lambda choice: choice.bytes), hundredths)
         return self._file_with_layer(min((alone, choice), key=lambda choice: choice.bytes))
@@ -96,19 +96,19 @@ class PictureEncoder:
         self._measured.copy_from(choice.latents.measured)
         return dataclasses.replace(choice.latents.container, layer=layer), choice.layer.decoded
 
-    def _latents_encoder(self, hundredths: int | None, effort: Effort) -> plan.Code:
+    def _latents_encoder(self, hundredths: int | None, effort: Effort) -> plan.LatentsEncoder:
         """A function that codes other colours of the picture as latents that may get a layer."""
         tile = self._tile
         if tile is None and not self._network.in_one_piece(self._size):
             tile = LAYERED_TILE
 
-        def code(colour: np.ndarray) -> plan.Latents:
+        def encode(colour: np.ndarray) -> plan.Latents:
             found = Measured(bits=self._measured.bits, kept=True)
             container = self._encode_latents(colour, hundredths, effort, found, tile)
             x_hat = self._slices.synthesize(container, found.coded, container.tile)
             return plan.Latents(colour, container, x_hat, found)
 
-        return code
+        return encode
 
     def _encode_latents(
         self, colour: np.ndarray, hundredths: int | None, effort: Effort, measured: Measured, tile: int | None

@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # which imports JAX
     from tcm_jax.weights.weights import Weights
 
 
-class SliceCoder:
-    """What `SliceEncoder` and `SliceDecoder` have: weights, a network that runs them, a range coder's name."""
+class SliceCodecBase:
+    """What `SliceEncoder` and `SliceDecoder` share: weights, a network that runs them, a range coder's name."""
 
     def __init__(self, weights: "Weights", network: DecodingNetwork, coder: str):
         self.weights, self.network, self.coder = weights, network, coder
