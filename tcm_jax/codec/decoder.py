@@ -34,7 +34,7 @@ def check_identity(model_id: bytes, weights: Any) -> None:
 class Decoder(abc.ABC):
     """Decompresses pictures with one model, `weights`: it has a config, tables, an identity and a name.
 
-    `coder` and `tile` are those of `Codec`.
+    `coder` and `tile` are those of `Codec`, and raise the same errors.
     """
 
     def __init__(self, weights: Any, network: DecodingNetwork, coder: str, tile: int | None):
@@ -49,8 +49,8 @@ class Decoder(abc.ABC):
     def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         """Bytes of a `.tcm` file to the picture, uint8 of the shape that was compressed (without a lone channel axis).
 
-        Raises StreamError for anything that is no intact file, ModelMismatchError for a file of other weights, and
-        ArithmeticMismatchError if this device's arithmetic is too far from the encoder's.
+        Raises StreamError for anything that is no intact file or has too many pixels, ModelMismatchError for a file of
+        other weights, and ArithmeticMismatchError if this device's arithmetic is too far from the encoder's.
         """
         return self.decode(data, max_pixels).array
 

@@ -112,9 +112,8 @@ class Program:
 
     The configuration and Python integers are static. `strides` are those of the other arguments, in pixels a position;
     0: what is no grid [h, w, channels], and has the same shape for every picture. Without them XLA compiles a program
-    for each shape. `precise` computes matrix products in full float32, for what encoder and decoder must agree on, and
-    the same for any number of threads. `target` says, of a platform, what is traced for: the codec's kernels have no
-    gradients.
+    for each shape. `precise` is for what encoder and decoder must agree on: matrix products in full float32, the same
+    for any number of threads. `target` says, of a platform, what is traced for: the codec's kernels have no gradients.
     """
 
     def __init__(
