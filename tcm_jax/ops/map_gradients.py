@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from tcm_jax.ops import kernels
+from tcm_jax.ops.cpu_gradients import convolve_by_xla
 from tcm_jax.ops.maps import pixel_unshuffle
 
 
@@ -65,12 +66,7 @@ def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, fac
 def _strided_backward(maps, parameters, y, gradient, slope):
     (x,), (kernel, _) = maps, parameters
     gradient = jnp.where(y > 0, gradient, slope * gradient) if slope != 1 else gradient
-
-    def convolved(x):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=numbers)
-
-    return jax.vjp(convolved, x)[1](gradient)
+    return jax.vjp(lambda x: convolve_by_xla(x, kernel, 2), x)[1](gradient)
 
 
 _convolve_strided = _differentiable(
