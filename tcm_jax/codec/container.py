@@ -80,7 +80,7 @@ class Container:
 
     @property
     def slices(self) -> int:
-        """How many slices follow z in the stream."""
+        """How many slices follow z in the stream; each field of a checkerboard counts as one."""
         return max(len(self.checksums) - 1, 0)
 
     def checksum_matches(self, step: int, checksum: int) -> bool:

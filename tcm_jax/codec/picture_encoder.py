@@ -23,7 +23,7 @@ LAYERED_TILE = 1024  # pixels a side; below a layer g_s has the file's tiles, to
 
 
 class PictureEncoder:
-    """Encodes one picture with weights that code slices; `measured` gets what was asked for.
+    """Encodes one picture with the weights of a `SliceEncoder`; `measured` gets what it asks for.
 
     `guard_band` and `tile` are those of `Codec`. Qualities are in hundredths (100 to 10,000), None for weights of one
     rate. Results are (what the file says, its decoded colours if they are known).

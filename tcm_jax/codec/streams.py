@@ -35,7 +35,7 @@ class StreamWriter:
 
 
 class StreamReader:
-    """A decoder of that stream, which knows by the checksums whether it has the right tables."""
+    """A decoder of what `StreamWriter` wrote, which knows by the checksums whether it has the right tables."""
 
     def __init__(self, file: Container, tables: RangeTables, coder: str):
         self._file, self._decoder = file, coders.decoder(tables, file.stream, coder)

@@ -7,7 +7,9 @@ import numpy as np
 from tcm_jax.ops.kernels import calls
 
 
-def swin_block(x: jax.Array, biases: jax.Array, layers: list[jax.Array], window: int, head_dim: int, shifted: bool):
+def swin_block(
+    x: jax.Array, biases: jax.Array, layers: list[jax.Array], window: int, head_dim: int, shifted: bool
+) -> jax.Array:
     """A Swin block on a map [B, H, W, C].
 
     `biases` [1 or 4, heads, queries, keys] is added to the scores of a window where nothing is masked, or the last
@@ -31,7 +33,10 @@ def swin_block_gradient(x: jax.Array, gradient: jax.Array, *arguments) -> jax.Ar
 def swin_block_gradients(
     x: jax.Array, gradient: jax.Array, biases: jax.Array, layers: list[jax.Array], *sizes
 ) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
-    """As `swin_block_gradient`, of x, of what is common to all windows' biases [heads, queries, keys], of `layers`."""
+    """Gradients of `swin_block`: of `x`, of what all windows' biases have in common, and of `layers`.
+
+    The second is [heads, queries, keys]; `gradient` is the result's; `sizes` are window, head_dim and shifted.
+    """
     from tcm_jax.ops.kernels import swin_sums
 
     dx, sums, _ = _swin_gradients(True, x, gradient, biases, layers, *sizes)

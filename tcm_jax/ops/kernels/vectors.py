@@ -102,7 +102,7 @@ def maximum(_, a, b):
 
 @intrinsic
 def minimum(_, a, b):
-    """As `maximum`, the smaller one."""
+    """The smaller float of each lane; of a float and not-a-number the float."""
     return _by_llvm("minnum", 2)
 
 
