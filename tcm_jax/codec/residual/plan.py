@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tcm_jax.codec.container import Container
+from tcm_jax.codec.container import MAX_QUALITY, MIN_QUALITY, Container
 from tcm_jax.codec.residual.layer import Layer, encode_layer, repeats
 from tcm_jax.codec.residual.spare import block_errors, spared
 from tcm_jax.codec.scalars import plain
@@ -75,7 +75,7 @@ def step_of_quality(hundredths: int, lam: float) -> int:
     `lam` is the lambda at LAYER_FROM. Its power is such that the error falls on from that of the latents there.
     """
     step, usual = _COARSEST
-    return _efficient((step * (usual / lam) ** (2 / 3)) ** ((10_000 - hundredths) / (10_000 - LAYER_FROM)))
+    return _efficient((step * (usual / lam) ** (2 / 3)) ** ((MAX_QUALITY - hundredths) / (MAX_QUALITY - LAYER_FROM)))
 
 
 def _efficient(step: float) -> int:
@@ -171,7 +171,7 @@ def _cheapest_step_alone(colour: np.ndarray, lam: float, coarse: int) -> int:
 def usual_lambda(hundredths: int) -> float:
     """Bits a pixel that a squared level of mean error is worth at a quality of weights that do not say it."""
     first, last = _LAMBDAS
-    return first * (last / first) ** ((hundredths - 100) / 9900)
+    return first * (last / first) ** ((hundredths - MIN_QUALITY) / (MAX_QUALITY - MIN_QUALITY))
 
 
 def _floor(colour: np.ndarray, lam: float) -> float:
