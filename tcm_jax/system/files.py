@@ -57,7 +57,8 @@ def check_writable(path: str | os.PathLike, makes_folders: bool = False) -> None
 
 
 def _refusal(target: Path, makes_folders: bool) -> str | None:
-    folder = next(above for above in target.parents if above.exists()) if makes_folders else target.parent
+    there = (above for above in target.parents if above.exists())  # none on a drive that Windows does not have
+    folder = next(there, target.parent) if makes_folders else target.parent
     if target.is_dir():
         return "this is a folder"
     if not folder.is_dir():
