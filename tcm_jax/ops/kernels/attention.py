@@ -38,10 +38,11 @@ def swin_block_gradients(
     The second is [heads, queries, keys]; `gradient` is the result's; `sizes` are window, head_dim and shifted.
     """
     from tcm_jax.ops.kernels import swin_sums
+    from tcm_jax.ops.kernels.emit import filled
 
     dx, sums, _ = _swin_gradients(True, x, gradient, biases, layers, *sizes)
     channels, (heads, count) = x.shape[3], biases.shape[1:3]
-    ends = np.cumsum(swin_sums.sizes(channels, swin_sums.filled(count), heads))[:-1]
+    ends = np.cumsum(swin_sums.sizes(channels, filled(count), heads))[:-1]
     norm1, q, k, v, qkv_bias, positions, *rest = jnp.split(sums, ends)
     projection, projection_bias, norm2, widen, widen_bias, narrow, narrow_bias = rest
 
@@ -49,13 +50,13 @@ def swin_block_gradients(
         return list(part.reshape(2, -1)[:, :channels])
 
     def kernel(part, inputs, features):
-        return part.reshape(-1, swin_sums.filled(features))[:inputs, :features]
+        return part.reshape(-1, filled(features))[:inputs, :features]
 
     qkv = jnp.concatenate([kernel(part, channels, channels) for part in (q, k, v)]).T
     of_layers = [*norm(norm1), qkv, qkv_bias[: 3 * channels], kernel(projection, channels, channels)]
     of_layers += [projection_bias[:channels], *norm(norm2), kernel(widen, channels, 4 * channels)]
     of_layers += [widen_bias[: 4 * channels], kernel(narrow, 4 * channels, channels), narrow_bias[:channels]]
-    positions = positions.reshape(heads, swin_sums.filled(count), -1)[:, :count, :count]
+    positions = positions.reshape(heads, filled(count), -1)[:, :count, :count]
     return dx, positions.swapaxes(1, 2), of_layers
 
 

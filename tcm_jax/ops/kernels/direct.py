@@ -163,6 +163,7 @@ def helped() -> Iterator[None]:
 
 
 def _serve(board: Board, _jobs: list[Job]) -> None:
+    """What a helper does; it holds the board and the jobs, whose addresses it reads."""
     _c_function("serve", 1)(ctypes.addressof(board))
 
 
