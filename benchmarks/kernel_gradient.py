@@ -43,7 +43,7 @@ def measure(shape: tuple[int, ...]) -> dict:
     gradient = rng.standard_normal((batch, height // stride, width // stride, features), np.float32)
     kernel = np.zeros((3, 3, channels, features), np.float32)
     functions = {
-        "xla": lambda x, k: cpu_gradients._convolve(x, k, stride),
+        "xla": lambda x, k: cpu_gradients.convolve_by_xla(x, k, stride),
         "products": lambda x, k: cpu_gradients.convolve(x, k, stride, Target("cpu")),
         "kernel": lambda x, k: cpu_gradients.convolve(x, k, stride, training_target("cpu")),
     }

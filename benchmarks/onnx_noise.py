@@ -23,12 +23,13 @@ from unittest import mock
 import numpy as np
 import onnxruntime
 
-from tcm_jax.codec import guard_band, symbols, tiled_network
+from tcm_jax.codec import guard_band, symbols
 from tcm_jax.codec.codec import Codec
 from tcm_jax.codec.container import Container, parse
 from tcm_jax.codec.guard_band import GUARD_BAND, decoded_indexes
-from tcm_jax.codec.onnx.decoder import OnnxDecoder, OnnxNetwork
+from tcm_jax.codec.onnx.decoder import OnnxDecoder
 from tcm_jax.codec.onnx.export import export_onnx
+from tcm_jax.codec.symbols import SymbolReader
 from tcm_jax.entropy.table_choice import boundary_positions
 from tcm_jax.entropy.tables import build_indexes, scale_table
 from tcm_jax.errors import TcmError
@@ -75,32 +76,23 @@ def compared(codec: Codec, decoder: OnnxDecoder, picture: np.ndarray, quality: f
     file, ours, theirs = parse(data), [], []
     if file.layer or file.tile:
         raise SystemExit(f"quality {quality:g} has a residual layer, or the picture tiles; choose another")
-    exact = tiled_network.PROGRAMS["slice_params"]
+    read_part, possible, taken = SymbolReader.read_part, guard_band.possible_indexes, [0]
 
-    def observed(*args):
-        results = exact(*args)
-        ours.append(np.asarray(results[1]))
-        return results
+    def observed(scales: list[np.ndarray]):
+        def read(reader, sigma):
+            scales.append(sigma)
+            return read_part(reader, sigma)
 
-    compute, possible, taken = OnnxNetwork.compute, guard_band.possible_indexes, [0]
-
-    def observed_onnx(network, program, *args):
-        results = compute(network, program, *args)
-        if program == "slice_params":
-            theirs.append(results[1])
-        return results
+        return mock.patch.object(SymbolReader, "read_part", read)
 
     def counted(*args):
         for tried, indexes in enumerate(possible(*args)):
             taken[0] += tried == 1
             yield indexes
 
-    with mock.patch.dict(tiled_network.PROGRAMS, slice_params=observed):
+    with observed(ours):
         expected = codec.decompress(data)
-    with (
-        mock.patch.object(OnnxNetwork, "compute", observed_onnx),
-        mock.patch.object(symbols, "possible_indexes", counted),
-    ):
+    with observed(theirs), mock.patch.object(symbols, "possible_indexes", counted):
         try:
             decoded = decoder.decompress(data)
         except TcmError:
@@ -116,7 +108,7 @@ def compared(codec: Codec, decoder: OnnxDecoder, picture: np.ndarray, quality: f
 def noise(file: Container, ours: list[np.ndarray], theirs: list[np.ndarray]) -> dict:
     """Differences of the scales of the slices that both reached."""
     boundaries = scale_table()[:-1].astype(np.float64)
-    found = dict.fromkeys((*COUNTED, *LARGEST), 0)
+    found, before = dict.fromkeys((*COUNTED, *LARGEST), 0), 0
     for i, (own, other) in enumerate(zip(ours, theirs, strict=False)):
         tables = build_indexes(own)
         relative = np.abs(other.astype(np.float64) - own) / np.abs(own)
@@ -125,7 +117,8 @@ def noise(file: Container, ours: list[np.ndarray], theirs: list[np.ndarray]) -> 
         near[boundary_positions(own, 2 * file.guard_band)] = True
         found["symbols"] += own.size
         found["wrong_alone"] += int((build_indexes(other) != tables).sum())
-        found["wrong_in_band"] += int((decoded_indexes(file, i, other) != tables).sum())
+        found["wrong_in_band"] += int((decoded_indexes(file, i, other, before) != tables).sum())
+        before += own.size
         for key, where in (("largest_relative", inside), ("largest_near", near.reshape(own.shape))):
             found[key] = max(found[key], float(relative[where].max(initial=0)))
     return found

@@ -15,7 +15,7 @@ from tcm_jax.codec import Codec
 from tcm_jax.codec.container import pack, parse
 from tcm_jax.codec.effort import Effort, lambda_at
 from tcm_jax.codec.slice_encoder import _rounded
-from tcm_jax.codec.slices import gain_level, highest_plain
+from tcm_jax.codec.slices import gain_level, highest_without_details
 from tcm_jax.errors import ConfigError, StreamError
 from tcm_jax.model.checkerboard import Checkerboard, black
 from tcm_jax.model.config import ModelConfig
@@ -269,6 +269,6 @@ def test_symbol_counts_are_of_what_each_level_codes(model, params):
 
 @pytest.mark.parametrize("model", [tcm_tiny.MODEL, tcm_tiny_psnr.MODEL])
 def test_the_highest_quality_without_detail(model):
-    highest = highest_plain(model)
+    highest = highest_without_details(model)
     assert highest == 10_000 or model.detail_slices(gain_level(highest + 1, model.levels)) == 1
     assert model.detail_slices(gain_level(highest, model.levels)) == 0

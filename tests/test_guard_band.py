@@ -70,13 +70,13 @@ def test_noise_within_the_band_moves_no_table(band):
         if band > 1e-4 and noise:  # enough symbols for the noise to matter
             assert np.any(tables.build_indexes(moved[1]) != coded[1])
         for i, sigma in enumerate(moved):
-            np.testing.assert_array_equal(guard_band.decoded_indexes(file, i, sigma), coded[i])
+            np.testing.assert_array_equal(guard_band.decoded_indexes(file, i, sigma, i * sigma.size), coded[i])
 
 
 def test_noise_beyond_the_band_moves_tables():
     slices = [some_scales(seed) for seed in range(SLICES)]
     coded, file = written(slices, 1e-3)
-    moved = guard_band.decoded_indexes(file, 0, (slices[0] * 1.0025).astype(np.float32))
+    moved = guard_band.decoded_indexes(file, 0, (slices[0] * 1.0025).astype(np.float32), 0)
     assert 0 < np.count_nonzero(moved != coded[0]) < 0.02 * coded[0].size
 
 
@@ -88,7 +88,7 @@ def test_one_table_beyond_the_band_is_among_the_possible(side):
     (coded, *_), file = written([sigma], band)
     moved = sigma.copy()
     moved[3, 4, 5] = tables.scale_table()[20] * (1 - side * 1.2 * band)
-    first, *others = guard_band.possible_indexes(file, 0, moved)
+    first, *others = guard_band.possible_indexes(file, 0, moved, 0)
     assert np.flatnonzero(first != coded).tolist() == [(3 * 10 + 4) * 100 + 5]
     assert len(others) == 64
     assert sum(np.array_equal(other, coded) for other in others) == 1
@@ -97,7 +97,7 @@ def test_one_table_beyond_the_band_is_among_the_possible(side):
 
 def test_a_file_of_this_machine_alone_has_one_possibility():
     (coded, *_), file = written([some_scales(0)], 0.0)
-    (only,) = guard_band.possible_indexes(file, 0, some_scales(0))
+    (only,) = guard_band.possible_indexes(file, 0, some_scales(0), 0)
     np.testing.assert_array_equal(only, coded)
 
 
@@ -106,16 +106,16 @@ def test_an_older_file_lists_what_has_the_larger_table():
     for band in (4e-5, 1e-3):
         listed = table_choice.boundary_positions(sigma, band)
         file = file_of(band, None, (listed, *NONE[1:]))
-        coded = guard_band.decoded_indexes(file, 0, sigma)
+        coded = guard_band.decoded_indexes(file, 0, sigma, 0)
         assert coded.ravel()[:63].tolist() == list(range(1, 64))
         others = np.setdiff1d(np.arange(sigma.size), listed)
         np.testing.assert_array_equal(coded.ravel()[others], tables.build_indexes(sigma).ravel()[others])
         for noise in (-0.99, 0.99):
             moved = (sigma * (1 + noise * band)).astype(np.float32)
-            np.testing.assert_array_equal(guard_band.decoded_indexes(file, 0, moved), coded)
+            np.testing.assert_array_equal(guard_band.decoded_indexes(file, 0, moved, 0), coded)
     outside = dataclasses.replace(file, corrections=(np.array([sigma.size], np.int32), *NONE[1:]))
     with pytest.raises(StreamError, match="outside the picture"):
-        guard_band.decoded_indexes(outside, 0, sigma)
+        guard_band.decoded_indexes(outside, 0, sigma, 0)
 
 
 def test_every_slice_has_keys_of_its_own():
@@ -123,15 +123,14 @@ def test_every_slice_has_keys_of_its_own():
     below, above = ((tables.scale_table()[:63] * side).reshape(7, 9, 1) for side in np.float32([1 - 1e-5, 1 + 1e-5]))
     coded, file = written([below, above, below], 4e-5)
     assert [indexes.ravel().tolist() for indexes in coded] == [[*range(63)], [*range(1, 64)], [*range(63)]]
+    sigma = tables.scale_table()[:63].reshape(7, 9, 1)
     for i in range(SLICES):
-        np.testing.assert_array_equal(
-            guard_band.decoded_indexes(file, i, tables.scale_table()[:63].reshape(7, 9, 1)), coded[i]
-        )
+        np.testing.assert_array_equal(guard_band.decoded_indexes(file, i, sigma, i * sigma.size), coded[i])
 
 
 def test_no_band_says_nothing():
     assert table_choice.boundary_positions(tables.scale_table(), 0.0).size == 0
     (coded, *_), file = written([some_scales(0)], 0.0)
     assert file.sides is None
-    np.testing.assert_array_equal(coded, guard_band.decoded_indexes(file, 0, some_scales(0)))
+    np.testing.assert_array_equal(coded, guard_band.decoded_indexes(file, 0, some_scales(0), 0))
     assert written([np.full((4, 4, 3), 0.2, np.float32)], 4e-5)[1].sides == pack_sides(*np.empty((2, 0))) == b""

@@ -157,7 +157,7 @@ def products(positions, channels, features, two, with_residual, function):
     square = np.abs(drawn(channels, channels))
     for inverse in (False, True):
         check(f"gdn {size}", kernels.gdn, xs[0], square, np.ones(channels, np.float32), xs[0], inverse)
-    name = ("GELU", "GATE", "TANH", "EXP", "LOG", "FUSED", "RELU", "SUM_RELU")[function]
+    name = ("GELU", "GATE", "TANH", "EXP", "LOG", "MULTIPLY_ADD", "RELU", "SUM_RELU")[function]
     check(f"{name} {size}", pointwise._pointwise, name, *[np.abs(xs[0]) + np.float32(0.1)] * 3)
 
 

@@ -218,7 +218,8 @@ def test_processes_made_by_fork(used_before):
 HELD = """
 import os, signal, threading
 from tcm_jax.codec.tiled_network import PROGRAMS
-lock, held = PROGRAMS["analysis"]._lock, threading.Event()
+from tcm_jax.system.files import writing
+lock, held = LOCK, threading.Event()
 def hold():
     with lock:
         held.set()
@@ -235,8 +236,9 @@ print(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_lock_that_another_thread_holds_is_open_after_a_fork():
-    assert run(HELD).stdout == "0\n"
+@pytest.mark.parametrize("lock", ['PROGRAMS["analysis"]._lock', "writing"])
+def test_a_lock_that_another_thread_holds_is_open_after_a_fork(lock):
+    assert run(HELD.replace("LOCK", lock)).stdout == "0\n"
 
 
 def test_devices(monkeypatch):

@@ -19,7 +19,7 @@ from tcm_jax.codec.container import pack, parse
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import encode_layer, step_of
 from tcm_jax.codec.residual.spare import spared
-from tcm_jax.codec.slices import SliceCoder
+from tcm_jax.codec.slices import SliceCodecBase
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tiled_network import TiledNetwork
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, StreamError
@@ -135,7 +135,7 @@ def test_pictures_of_which_a_part_is_a_row_or_a_column(codec, size, channels):
 
 def test_latents_that_are_good_are_left_alone(codec):
     image = codec.decompress(codec.compress(PHOTOGRAPH, 80))
-    with mock.patch.object(SliceCoder, "synthesize", lambda *_: image):
+    with mock.patch.object(SliceCodecBase, "synthesize", lambda *_: image):
         assert not parse(codec.compress(image, 80)).layer
 
 
@@ -165,16 +165,16 @@ def test_a_layer_belongs_to_its_latents(codec, layered):
 def test_another_device_is_noticed_and_the_cpu_decodes(codec, layered):
     """A device that rounds x_hat otherwise, as a GPU may; then a CPU without kernels."""
     data, picture = layered
-    real = SliceCoder.synthesize
+    real = SliceCodecBase.synthesize
 
     def off(self, *args):
         x_hat = real(self, *args)
-        if self is elsewhere._slices:
+        if self is elsewhere.slice_decoder:
             x_hat[0, 0, 0] ^= 1
         return x_hat
 
     elsewhere = Codec(codec.weights, coder="native", guard_band=codec.guard_band)
-    with mock.patch.object(SliceCoder, "synthesize", off):
+    with mock.patch.object(SliceCodecBase, "synthesize", off):
         with pytest.raises(StreamError, match="does not decode to the picture"):
             elsewhere.decompress(data)
         with mock.patch.object(TiledNetwork, "is_reference", property(lambda self: self is not elsewhere.network)):

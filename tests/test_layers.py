@@ -206,8 +206,8 @@ BY_PRODUCTS = {
 @pytest.mark.parametrize("stride", [1, 2])
 def test_kernel_gradients_by_products_are_those_of_the_convolution(stride, size, limits, monkeypatch):
     x, kernel = randn(2, *size, 3), randn(3, 3, 3, 7)
-    gradient = randn(*cpu_gradients._convolve(x, kernel, stride).shape)
-    expected = jax.vjp(lambda x, k: cpu_gradients._convolve(x, k, stride), x, kernel)[1](gradient)
+    gradient = randn(*cpu_gradients.convolve_by_xla(x, kernel, stride).shape)
+    expected = jax.vjp(lambda x, k: cpu_gradients.convolve_by_xla(x, k, stride), x, kernel)[1](gradient)
     for name, limit in limits.items():
         monkeypatch.setattr(cpu_gradients, name, limit)
     by_products = jax.vjp(lambda x, k: cpu_gradients.convolve(x, k, stride, ops.Target("cpu")), x, kernel)[1](gradient)

@@ -115,6 +115,9 @@ def test_what_cannot_be_written(here, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(TcmError, match=r"^cannot write new: Permission denied$"):
         check_writable("new")
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # as on a drive that Windows does not have
+    with pytest.raises(TcmError, match=r"^cannot write new/deep: no such folder$"):
+        check_writable("new/deep", makes_folders=True)
 
 
 def test_a_report_may_be_in_the_new_folder_of_the_results(here, capsys, monkeypatch):

@@ -29,7 +29,7 @@ def costs(size: tuple[int, int], config: ModelConfig = EMBEDDED) -> tuple[float,
     for values, halo in TRANSFORMS:
         sides = tile_sizes.piece_sides(size, tile_sizes.piece_pixels(values, config.widths[0]), halo)
         found.append(tile_sizes.covered(size, sides, halo))
-    side = tile_sizes.entropy_side(size, config, ENTROPY_HALO)
+    side = tile_sizes.entropy_side(size, config)
     return found[0], found[1], tile_sizes.covered(size, (side, side), ENTROPY_HALO)
 
 
@@ -73,7 +73,7 @@ def test_pieces_fit_and_cover(size, channels, transform):
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(sizes(109e6, 20))
 def test_files_can_say_a_side_whose_grids_fit(size):
-    side = tile_sizes.entropy_side(size, EMBEDDED, ENTROPY_HALO)
+    side = tile_sizes.entropy_side(size, EMBEDDED)
     assert side == MIN_TILE or tile_sizes.entropy_bytes(size, side, EMBEDDED) <= tile_sizes.ENTROPY_BYTES
     if side:
         assert tile_sizes.entropy_bytes(size, 0, EMBEDDED) > tile_sizes.ENTROPY_BYTES
@@ -90,7 +90,7 @@ def test_what_was_one_piece_by_tiles_of_1024_is_one(n):
 
 def test_twelve_megapixels_are_one_piece():
     assert costs((3072, 4096)) == (1, 1, 1)
-    assert tile_sizes.entropy_side((9088, 12032), EMBEDDED, ENTROPY_HALO) == 1408
+    assert tile_sizes.entropy_side((9088, 12032), EMBEDDED) == 1408
 
 
 def test_a_strip_of_128_is_cut_along_its_length():

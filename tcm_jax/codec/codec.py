@@ -57,7 +57,8 @@ class Codec(Decoder):
     `coder` is the range coder (`auto`, `native`, `tfc`); `guard_band` how far, relatively, a decoder's scales
     may be off (0: only the same machine and software decode the file); `tile` the side in pixels of the pieces that
     larger pictures are worked on in (0: every picture in one piece; None: what costs least in bounded memory, as
-    `tile_sizes.py` chooses it); `device` where the network runs.
+    `tile_sizes.py` chooses it); `device` where the network runs. Raises ConfigError for a coder, a guard band or a tile
+    that is none.
     """
 
     network: TiledNetwork
@@ -96,7 +97,7 @@ class Codec(Decoder):
         weights. `effort`, 0 to 9 or an `Effort`, searches for latents that code the picture better. Raises TypeError
         for what is no array, ImageError for other arrays and too many pixels, ConfigError for a quality, an error or an
         effort that is out of range, for a quality and an error, and for a quality or an effort that these weights do
-        not have.
+        not have, WeightsError for weights that are not trained.
         """
         return pack(self._encode(Picture.of(image), quality, max_pixels, max_error, Effort.of(effort), Measured())[0])
 

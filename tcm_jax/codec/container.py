@@ -18,6 +18,7 @@ VERSION = 1
 _HAS_QUALITY, _HAS_TILES, _GREY, _HAS_SIDES, _HAS_LAYER = 1, 2, 4, 8, 16  # flags
 _CHECKSUMS, _SIDES, _LATENTS, _ALPHA, _ICC, _EXIF, _LAYER = range(1, 8)  # sections
 MIN_TILE, MAX_TILE = 512, 8192
+MIN_QUALITY, MAX_QUALITY = 100, 10_000  # hundredths
 MAX_GUARD_BAND = 0.03  # two bands reach no further than halfway (6 %) to the next boundary, 13 % away
 _MAX_SIDE = 2**31 - 1
 _LEAST_BYTES = 32
@@ -80,7 +81,7 @@ class Container:
 
     @property
     def slices(self) -> int:
-        """How many slices follow z in the stream."""
+        """How many slices follow z in the stream; each field of a checkerboard counts as one."""
         return max(len(self.checksums) - 1, 0)
 
     def checksum_matches(self, step: int, checksum: int) -> bool:
@@ -189,7 +190,7 @@ def parse(data: bytes, max_pixels: int = MAX_PIXELS) -> Container:
 
 def _parse_quality(reader: ByteReader) -> int:
     (quality,) = struct.unpack("<H", reader.take(2))
-    if not 100 <= quality <= 10_000:
+    if not MIN_QUALITY <= quality <= MAX_QUALITY:
         raise StreamError("the .tcm file is altered: its quality is out of range")
     return quality
 

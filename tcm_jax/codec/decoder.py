@@ -34,7 +34,7 @@ def check_identity(model_id: bytes, weights: Any) -> None:
 class Decoder(abc.ABC):
     """Decompresses pictures with one model, `weights`: it has a config, tables, an identity and a name.
 
-    `coder` and `tile` are those of `Codec`.
+    `coder` and `tile` are those of `Codec`, and raise the same errors.
     """
 
     def __init__(self, weights: Any, network: DecodingNetwork, coder: str, tile: int | None):
@@ -43,14 +43,14 @@ class Decoder(abc.ABC):
         if tile and not (whole and MIN_TILE <= tile <= MAX_TILE):
             raise ConfigError(f"tiles are multiples of {PAD_MULTIPLE} from {MIN_TILE} to {MAX_TILE}, or 0, not {tile}")
         self.weights, self.network, self.coder, self.tile = weights, network, coder, tile
-        self._slices = SliceDecoder(weights, network, coder)
-        self.model_id = self._slices.model_id
+        self.slice_decoder = SliceDecoder(weights, network, coder)
+        self.model_id = self.slice_decoder.model_id
 
     def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         """Bytes of a `.tcm` file to the picture, uint8 of the shape that was compressed (without a lone channel axis).
 
-        Raises StreamError for anything that is no intact file, ModelMismatchError for a file of other weights, and
-        ArithmeticMismatchError if this device's arithmetic is too far from the encoder's.
+        Raises StreamError for anything that is no intact file or has too many pixels, ModelMismatchError for a file of
+        other weights, and ArithmeticMismatchError if this device's arithmetic is too far from the encoder's.
         """
         return self.decode(data, max_pixels).array
 
@@ -74,16 +74,17 @@ class Decoder(abc.ABC):
         if (file.quality is None) != (self.weights.config.levels == 0):
             raise StreamError("the file is altered: only files of variable-rate models have a quality")
         config = self.weights.config
-        slices = config.num_slices * config.steps + self._slices.detail_count(file.quality)
+        slices = config.num_slices * config.steps + self.slice_decoder.detail_count(file.quality)
         if file.slices != slices:
             raise StreamError(f"the file is altered: it has {file.slices} slices, its model {slices}")
 
     def _colour(self, file: Container) -> np.ndarray:
         """The colours that a file's latents and layer decode to, uint8 [H, W, 3] or [H, W]. Raises StreamError."""
+        decoder = self.slice_decoder
         if not file.layer:
-            return self._slices.synthesize(file, self._slices.decode(file), self.tile)
+            return decoder.synthesize(file, decoder.decode(file), self.tile)
         shape = (file.height, file.width) + (() if file.grey else (3,))
-        x_hat = self._slices.synthesize(file, self._slices.decode(file), file.tile) if file.has_latents else None
+        x_hat = decoder.synthesize(file, decoder.decode(file), file.tile) if file.has_latents else None
         try:
             return decode_layer(file.layer, x_hat, shape)
         except ChecksumError as error:

@@ -75,7 +75,7 @@ class DecodingNetwork(abc.ABC):
         return self._entropy(function, inputs, 1, side)[0]
 
     def hyper(self, z: np.ndarray, level: np.ndarray | None, side: int) -> LatentContext:
-        """Symbols of z to latent means and scales."""
+        """Symbols of z, int32, to latent means and scales."""
 
         def function(z):
             return self.compute("hyper_synthesis", z, level)
@@ -85,7 +85,7 @@ class DecodingNetwork(abc.ABC):
     def slice_params(
         self, i: int, context: LatentContext, decoded: list[Grid], side: int, with_support: bool = True
     ) -> Iterator[tuple[Span, list[Grid]]]:
-        """Rows of tiles of slice `i`, from the top down, and what is kept there of [mu, sigma, support].
+        """Rows of tiles of slice `i`, from the top down, and what is kept there of [mu, sigma, support], float32.
 
         Training, encoder and decoder share this one function. The support is the largest grid, and an encoder has no
         use for that of the last slice.
@@ -133,12 +133,16 @@ class DecodingNetwork(abc.ABC):
         return self._entropy(function, [(grid, LATENT_STRIDE) for grid in (symbols, mu, support)], 1, side)[0]
 
     def _entropy(self, function, inputs, results: int, side: int) -> list[Grid]:
-        size = size_of(*inputs[0])
+        height, width = inputs[0][0].shape[:2]
+        size = height * LATENT_STRIDE, width * LATENT_STRIDE
         return over_tiles(function, size, (side, side), ENTROPY_HALO, inputs, [LATENT_STRIDE] * results)
 
 
 def pieces_of(size: tuple[int, int], sides: tuple[int, int], halo: int) -> Iterator[tuple[Span, Span]]:
-    """Tiles of g_a and g_s: what one takes is given back before the next, or fragments of it stay, and at the end."""
+    """(rows, columns) of the tiles of g_a or g_s.
+
+    Where there are several, freed memory goes back to the system before each and at the end, or fragments of it stay.
+    """
     covering = list(tiles(size, sides, halo))
     for tile in covering:
         if len(covering) > 1:
@@ -146,8 +150,3 @@ def pieces_of(size: tuple[int, int], sides: tuple[int, int], halo: int) -> Itera
         yield tile
     if len(covering) > 1:
         give_back_freed_memory()
-
-
-def size_of(grid: Grid, stride: int = LATENT_STRIDE) -> tuple[int, int]:
-    """Height and width of a grid in pixels, `stride` a position."""
-    return grid.shape[0] * stride, grid.shape[1] * stride

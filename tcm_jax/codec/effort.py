@@ -63,6 +63,8 @@ def tune_of(weights: Weights) -> str:
 def lambda_of(weights: Weights, level: float | None) -> float:
     """Weight of the squared error of 8 bits against bits a pixel, at a gain level; between two levels geometric.
 
+    `level` is None for weights of one rate.
+
     Raises ConfigError for weights that do not say what they were trained with.
     """
     distortion = weights.metadata.get("distortion", "mse")

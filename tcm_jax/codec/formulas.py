@@ -42,7 +42,7 @@ def sides_of(shape: tuple[int, ...], stride: int) -> tuple[int, int]:
 
 
 def shape_of_any_size(shape: tuple[int, ...], stride: int) -> tuple[str, ...]:
-    """The shape of such a grid of any size: formulas and numbers as text."""
+    """Shape of a grid [height, width, ...] of any size, `stride` pixels a position: formulas and numbers as text."""
     return (*(f"{PAD_MULTIPLE // stride}*{side}" for side in SIDES), *map(str, shape[2:]))
 
 

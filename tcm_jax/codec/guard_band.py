@@ -42,15 +42,14 @@ class SideWriter:
         return pack_sides(np.concatenate(self._keys), np.concatenate(self._upper)) if self._guard_band else None
 
 
-def decoded_indexes(file: Container, slice_index: int, sigma: np.ndarray, before: int | None = None) -> np.ndarray:
+def decoded_indexes(file: Container, slice_index: int, sigma: np.ndarray, before: int) -> np.ndarray:
     """Tables that a slice was coded with: int32, shape of this device's `sigma` (float32), of all of it or some rows.
 
-    `before` is how many symbols the slices before it have; None: as many each as this one.
+    `before` is how many symbols of the file's slices come before these.
 
     Raises:
         StreamError: a correction that an older file lists lies outside the slice.
     """
-    before = slice_index * sigma.size if before is None else before
     indexes, near, boundary = chosen_tables(sigma, 0 if file.sides is None else file.guard_band)
     if file.sides is not None:
         indexes.ravel()[near] = boundary + read_sides(file.sides, near.astype(np.int64) + before)
@@ -60,9 +59,7 @@ def decoded_indexes(file: Container, slice_index: int, sigma: np.ndarray, before
     return indexes
 
 
-def possible_indexes(
-    file: Container, slice_index: int, sigma: np.ndarray, before: int | None = None
-) -> Iterator[np.ndarray]:
+def possible_indexes(file: Container, slice_index: int, sigma: np.ndarray, before: int) -> Iterator[np.ndarray]:
     """`decoded_indexes`; then, of a portable file, the same with the other table of one symbol, the likeliest first.
 
     Those are the symbols whose scale lies next to the end of a band: first to be wrong if arithmetic differs by more.

@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 
 from tcm_jax.codec.alpha_and_metadata import pack_sections
-from tcm_jax.codec.container import Container
+from tcm_jax.codec.container import MAX_QUALITY, Container
 from tcm_jax.codec.effort import NO_EFFORT, Effort, lambda_of
 from tcm_jax.codec.residual import plan
 from tcm_jax.codec.residual.layer import encode_layer
 from tcm_jax.codec.slice_encoder import SliceEncoder
-from tcm_jax.codec.slices import gain_level, highest_plain
+from tcm_jax.codec.slices import gain_level, highest_without_details
 from tcm_jax.codec.symbols import Measured
 from tcm_jax.codec.tile_sizes import entropy_side
-from tcm_jax.codec.tiles import ENTROPY_HALO
 from tcm_jax.images.picture import Picture
 from tcm_jax.model.config import padded_size
 from tcm_jax.weights.weights import Weights
@@ -23,22 +22,22 @@ LAYERED_TILE = 1024  # pixels a side; below a layer g_s has the file's tiles, to
 
 
 class PictureEncoder:
-    """Encodes one picture with weights that code slices; `measured` gets what was asked for.
+    """Encodes one picture with the weights of a `SliceEncoder`; `measured` gets what it asks for.
 
-    `guard_band` and `tile` are those of `Codec`. Qualities are in hundredths (100 to 10,000), None for weights of one
+    `guard_band` and `tile` are those of `Codec`. Qualities are in hundredths, None for weights of one
     rate. Results are (what the file says, its decoded colours if they are known).
     """
 
     def __init__(
         self,
-        slices: SliceEncoder,
+        slice_encoder: SliceEncoder,
         guard_band: float,
         tile: int | None,
         picture: Picture,
         effort: Effort,
         measured: Measured,
     ):
-        self._slices, self._weights, self._network = slices, slices.weights, slices.network
+        self._slice_encoder, self._weights, self._network = slice_encoder, slice_encoder.weights, slice_encoder.network
         self._guard_band, self._tile = guard_band, tile
         self._picture, self._effort, self._measured = picture, effort, measured
         self._size = padded_size(*picture.colour.shape[:2])
@@ -51,9 +50,9 @@ class PictureEncoder:
         colour, lam = self._picture.colour, 0.0 if hundredths is None else self._lambda_of_layer(hundredths)
         if not plan.is_tried(colour, lam):
             return self._encode_latents(colour, hundredths, self._effort, self._measured, self._tile), None
-        code = self._latents_encoder(hundredths, NO_EFFORT)
-        latents = code(colour)
-        choice = plan.choose_layer(colour, latents, lam, code if self._network.is_reference else None)
+        encode = self._latents_encoder(hundredths, NO_EFFORT)
+        latents = encode(colour)
+        choice = plan.choose_layer(colour, latents, lam, encode if self._network.is_reference else None)
         if choice is not None:
             return self._file_with_layer(self._searched(choice, hundredths))
         if self._effort.level:  # the search is for what was chosen without one
@@ -68,10 +67,10 @@ class PictureEncoder:
         alone = plan.Choice(encode_layer(colour, None, step), None, step)
         if step < plan.LATENTS_FROM or not self._network.is_reference:
             return self._file_with_layer(alone)
-        hundredths = highest_plain(self._weights.config) if self._weights.config.levels else None
-        code = self._latents_encoder(hundredths, NO_EFFORT)
-        latents = code(colour)
-        spared = plan.spared_latents(colour, latents, self._lambda_of_layer(hundredths or 10_000), code)
+        hundredths = highest_without_details(self._weights.config) if self._weights.config.levels else None
+        encode = self._latents_encoder(hundredths, NO_EFFORT)
+        latents = encode(colour)
+        spared = plan.spared_latents(colour, latents, self._lambda_of_layer(hundredths or MAX_QUALITY), encode)
         found = [plan.Choice(encode_layer(colour, x.x_hat, step), x, step) for x in (latents, spared) if x]
         choice = self._searched(min(found, key=lambda choice: choice.bytes), hundredths)
         return self._file_with_layer(min((alone, choice), key=lambda choice: choice.bytes))
@@ -96,32 +95,32 @@ class PictureEncoder:
         self._measured.copy_from(choice.latents.measured)
         return dataclasses.replace(choice.latents.container, layer=layer), choice.layer.decoded
 
-    def _latents_encoder(self, hundredths: int | None, effort: Effort) -> plan.Code:
+    def _latents_encoder(self, hundredths: int | None, effort: Effort) -> plan.LatentsEncoder:
         """A function that codes other colours of the picture as latents that may get a layer."""
         tile = self._tile
         if tile is None and not self._network.in_one_piece(self._size):
             tile = LAYERED_TILE
 
-        def code(colour: np.ndarray) -> plan.Latents:
+        def encode(colour: np.ndarray) -> plan.Latents:
             found = Measured(bits=self._measured.bits, kept=True)
             container = self._encode_latents(colour, hundredths, effort, found, tile)
-            x_hat = self._slices.synthesize(container, found.coded, container.tile)
+            x_hat = self._slice_encoder.synthesize(container, found.coded, container.tile)
             return plan.Latents(colour, container, x_hat, found)
 
-        return code
+        return encode
 
     def _encode_latents(
         self, colour: np.ndarray, hundredths: int | None, effort: Effort, measured: Measured, tile: int | None
     ) -> Container:
         """A file of latents alone, of those colours; `tile` is the side of the entropy model's tiles (None: chosen)."""
         if tile is None:
-            tile = entropy_side(self._size, self._weights.config, ENTROPY_HALO)
+            tile = entropy_side(self._size, self._weights.config)
         elif max(self._size) <= tile:
             tile = 0
-        improve = self._slices.improvement(colour, hundredths, effort)
+        improve = self._slice_encoder.improvement(colour, hundredths, effort)
         band, three = self._guard_band, _three_channels(colour)
-        writer, sides = self._slices.encode(three, hundredths, band, tile, self._tile, measured, improve)
-        model_id, checksums, stream = self._slices.model_id, tuple(writer.checksums), writer.encoder.finish()
+        writer, sides = self._slice_encoder.encode(three, hundredths, band, tile, self._tile, measured, improve)
+        model_id, checksums, stream = self._slice_encoder.model_id, tuple(writer.checksums), writer.encoder.finish()
         return self._file(
             model_id, guard_band=band, checksums=checksums, stream=stream, quality=hundredths, tile=tile, sides=sides
         )

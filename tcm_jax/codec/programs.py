@@ -51,7 +51,7 @@ class Parameters:
 
     @property
     def platform(self) -> str:
-        """That of the device, as JAX names it; JAX is not asked where there is but this CPU."""
+        """The device's platform, as JAX names it; JAX is not asked where there is but this CPU."""
         device = vars(self).get("device")
         return "cpu" if device is None else device.platform
 
@@ -65,14 +65,14 @@ class Parameters:
 
     @property
     def structure(self) -> Any:
-        """That of `tree`, as JAX has it."""
+        """The structure of `tree`, as JAX has it."""
         import jax
 
         return jax.tree.structure(self._tree)
 
     @functools.cached_property
     def leaves(self) -> "list[jax.Array]":
-        """Those of `tree`, in JAX's order."""
+        """The leaves of `tree`, in JAX's order."""
         return trees.flatten(self.tree)[0]
 
     @functools.cached_property
@@ -112,9 +112,8 @@ class Program:
 
     The configuration and Python integers are static. `strides` are those of the other arguments, in pixels a position;
     0: what is no grid [h, w, channels], and has the same shape for every picture. Without them XLA compiles a program
-    for each shape. `precise` computes matrix products in full float32, for what encoder and decoder must agree on, and
-    the same for any number of threads. `target` says, of a platform, what is traced for: the codec's kernels have no
-    gradients.
+    for each shape. `precise` is for what encoder and decoder must agree on: matrix products in full float32, the same
+    for any number of threads. `target` says, of a platform, what is traced for: the codec's kernels have no gradients.
     """
 
     def __init__(

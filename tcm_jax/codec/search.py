@@ -7,13 +7,13 @@ from collections.abc import Callable
 import numpy as np
 
 from tcm_jax.codec import Codec
+from tcm_jax.codec.container import MAX_QUALITY, MIN_QUALITY
 from tcm_jax.codec.effort import Effort
 from tcm_jax.errors import ConfigError
 from tcm_jax.images.limits import MAX_PIXELS
 from tcm_jax.images.picture import Picture
 from tcm_jax.images.psnr import psnr
 
-LOWEST, HIGHEST = 100, 10_000  # hundredths of quality
 BPP_TOLERANCE = 0.01  # relative: a file this little below its target is not made larger
 PSNR_TOLERANCE = 0.02  # dB
 ATTEMPTS = 3  # at a target with an effort, and more only until one meets it
@@ -47,8 +47,8 @@ def compress_to_bpp(
         return data, 8 * len(data) / pixels
 
     goal = _Goal(
-        LOWEST,
-        HIGHEST,
+        MIN_QUALITY,
+        MAX_QUALITY,
         lambda value, aim: value <= aim,
         lambda value, aim: value >= aim * (1 - BPP_TOLERANCE),
         lambda aim, target, value: aim * target * (1 - BPP_TOLERANCE / 2) / value,
@@ -72,8 +72,8 @@ def compress_to_psnr(
         return encoded.data, psnr(picture.colour, _colour(encoded.reconstruction, picture))
 
     goal = _Goal(
-        HIGHEST,
-        LOWEST,
+        MAX_QUALITY,
+        MIN_QUALITY,
         lambda value, aim: value >= aim,
         lambda value, aim: value <= aim + PSNR_TOLERANCE,
         lambda aim, target, value: aim + target + PSNR_TOLERANCE / 2 - value,

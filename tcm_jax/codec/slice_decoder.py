@@ -6,13 +6,13 @@ from tcm_jax.codec.container import Container
 from tcm_jax.codec.decoded_slice import DecodedSlice
 from tcm_jax.codec.detail_slices import CodedSlices, decode_detail_slices
 from tcm_jax.codec.latent_context import LatentContext
-from tcm_jax.codec.slices import SliceCoder, fields_of_steps, hyper_indexes
+from tcm_jax.codec.slices import SliceCodecBase, fields_of_steps, hyper_indexes
 from tcm_jax.codec.symbols import SymbolReader
 from tcm_jax.errors import StreamError
 from tcm_jax.model.config import HYPER_STRIDE, padded_size
 
 
-class SliceDecoder(SliceCoder):
+class SliceDecoder(SliceCodecBase):
     """Decodes the latents of files."""
 
     def decode(self, file: Container) -> CodedSlices:
@@ -61,7 +61,7 @@ class SliceDecoder(SliceCoder):
     def _decode_slice(
         self, i: int, context: LatentContext, coded: CodedSlices, tile: int, reader: SymbolReader, keep: bool
     ) -> None:
-        """Decodes the next slice; other grids of its own are gone before the next one's, or kept (`keep`)."""
+        """Decodes the next slice to `coded`; if detail slices follow (`keep`), with its symbols and scales."""
         mu, sigma, support = self.network.whole_slice_params(i, context, coded.y_hat, tile)
         symbols: np.ndarray = np.zeros(mu.shape, np.int32)
         for step, fields in enumerate(fields_of_steps(self.weights.config, symbols.shape)):

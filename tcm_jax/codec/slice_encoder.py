@@ -10,7 +10,7 @@ from tcm_jax.codec.decoded_slice import DecodedSlice
 from tcm_jax.codec.detail_slices import CodedSlices, encode_detail_slices
 from tcm_jax.codec.effort import Effort, lambda_of, tune_of
 from tcm_jax.codec.latent_context import LatentContext
-from tcm_jax.codec.slices import SliceCoder, fields_of_steps, hyper_indexes
+from tcm_jax.codec.slices import SliceCodecBase, fields_of_steps, hyper_indexes
 from tcm_jax.codec.streams import StreamWriter
 from tcm_jax.codec.symbols import Measured, SymbolWriter
 from tcm_jax.codec.tiled_network import TiledNetwork
@@ -21,7 +21,7 @@ from tcm_jax.model.config import LATENT_STRIDE
 _LARGEST_SYMBOL = 2**20  # of a trained network: larger ones say that the weights are none
 
 
-class SliceEncoder(SliceCoder):
+class SliceEncoder(SliceCodecBase):
     """Codes the latents of pictures."""
 
     network: TiledNetwork

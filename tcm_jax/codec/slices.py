@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tcm_jax.codec.container import Container
+from tcm_jax.codec.container import MAX_QUALITY, MIN_QUALITY, Container
 from tcm_jax.codec.decoding_network import DecodingNetwork
 from tcm_jax.codec.detail_slices import CodedSlices
 from tcm_jax.entropy.tables import scale_table
@@ -14,9 +14,11 @@ from tcm_jax.model.config import ModelConfig
 if TYPE_CHECKING:  # which imports JAX
     from tcm_jax.weights.weights import Weights
 
+_QUALITIES = MAX_QUALITY - MIN_QUALITY
 
-class SliceCoder:
-    """What `SliceEncoder` and `SliceDecoder` have: weights, a network that runs them, a range coder's name."""
+
+class SliceCodecBase:
+    """What `SliceEncoder` and `SliceDecoder` share: weights, a network that runs them, a range coder's name."""
 
     def __init__(self, weights: "Weights", network: DecodingNetwork, coder: str):
         self.weights, self.network, self.coder = weights, network, coder
@@ -48,15 +50,15 @@ def fields_of_steps(config: ModelConfig, shape: tuple[int, ...]) -> list[Any]:
     return [black, ~black]
 
 
-def highest_plain(config: ModelConfig) -> int:
+def highest_without_details(config: ModelConfig) -> int:
     """The highest quality of a variable-rate model without detail slices, in hundredths."""
     last = config.detail_from[0] if config.detail_from else config.levels - 1
-    return 100 + math.floor(9900 * last / (config.levels - 1))
+    return MIN_QUALITY + math.floor(_QUALITIES * last / (config.levels - 1))
 
 
 def gain_level(quality: float, levels: int) -> float:
     """Gain level of a quality in hundredths: 1 and 100 are the first and the last."""
-    return (quality - 100) / 9900 * (levels - 1)
+    return (quality - MIN_QUALITY) / _QUALITIES * (levels - 1)
 
 
 def hyper_indexes(shape: tuple[int, ...]) -> np.ndarray:

@@ -105,7 +105,7 @@ def rows(x: np.ndarray, index: np.ndarray) -> np.ndarray:
     return x[index[..., 0]]
 
 
-def numbers(shape: tuple[int, ...], axis: int, dtype: str) -> np.ndarray:
+def iota(shape: tuple[int, ...], axis: int, dtype: str) -> np.ndarray:
     """0, 1, ... along an axis."""
     along = [1] * len(shape)
     along[axis] = shape[axis]
@@ -162,7 +162,7 @@ _RULES: dict[str, Callable[..., Operation | None]] = {
     "gather": _gather,
     "integer_pow": lambda params, *_: (square, {}) if params["y"] == 2 else None,
     "iota": lambda params, *_: (
-        numbers,
+        iota,
         {"shape": tuple(params["shape"]), "axis": params["dimension"], "dtype": str(params["dtype"])},
     ),
     "pad": _pad,

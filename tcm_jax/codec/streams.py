@@ -35,7 +35,7 @@ class StreamWriter:
 
 
 class StreamReader:
-    """A decoder of that stream, which knows by the checksums whether it has the right tables."""
+    """A decoder of what `StreamWriter` wrote, which knows by the checksums whether it has the right tables."""
 
     def __init__(self, file: Container, tables: RangeTables, coder: str):
         self._file, self._decoder = file, coders.decoder(tables, file.stream, coder)
@@ -62,7 +62,7 @@ class StreamReader:
         self._checksum = symbol_checksum(symbols, self._checksum)
         return symbols
 
-    def end_part(self, complete: bool = True) -> bool:
+    def end_part(self, complete: bool) -> bool:
         """Whether the part was read as encoded; otherwise the next rows are its first again."""
         right = complete and self._file.checksum_matches(self._parts, self._checksum)
         if right:

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterator
 
 from tcm_jax.codec.container import MAX_TILE, MIN_TILE
+from tcm_jax.codec.tiles import ENTROPY_HALO
 from tcm_jax.model.config import LATENT_STRIDE, PAD_MULTIPLE, ModelConfig
 
 # Pixels of a piece times channels of the finest grid: 12 and 13 Mi pixels of the embedded model, 1.0 and 1.3 GB.
@@ -38,19 +39,19 @@ def piece_sides(size: tuple[int, int], pixels: int, halo: int) -> tuple[int, int
 
 
 @functools.lru_cache(maxsize=64)
-def entropy_side(size: tuple[int, int], config: ModelConfig, halo: int) -> int:
+def entropy_side(size: tuple[int, int], config: ModelConfig) -> int:
     """Side of the square tiles of the entropy model, as a file says it; 0: one piece."""
     if entropy_bytes(size, 0, config) <= ENTROPY_BYTES:
         return 0
     sides = range(MIN_TILE, min(MAX_TILE, max(size) - PAD_MULTIPLE) + 1, PAD_MULTIPLE)
     fitting = [side for side in sides if entropy_bytes(size, side, config) <= ENTROPY_BYTES] or [MIN_TILE]
-    return min(fitting, key=lambda side: (covered(size, (side, side), halo), -side))
+    return min(fitting, key=lambda side: (covered(size, (side, side), ENTROPY_HALO), -side))
 
 
 def entropy_bytes(size: tuple[int, int], side: int, config: ModelConfig) -> float:
-    """What coding a slice holds at most: the means and scales, y or what is decoded of it, and grids of the slice.
+    """Bytes that coding a slice holds at most: means and scales, y or what is decoded of it, and grids of the slice.
 
-    Of tiles the largest of those are there for two rows of tiles alone (`decoded_slice.py`).
+    Where there are several rows of tiles, the largest grids are held for two rows alone (`decoded_slice.py`).
     """
     channels, pixels = config.slice_channels, size[0] * size[1]
     support = config.latent_channels + channels * min(config.max_support, config.num_slices - 1)

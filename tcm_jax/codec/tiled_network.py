@@ -13,7 +13,7 @@ import numpy as np
 from tcm_jax.codec.decoding_network import DecodingNetwork, pieces_of
 from tcm_jax.codec.programs import Parameters, Program
 from tcm_jax.codec.tile_sizes import ANALYSIS_VALUES, SYNTHESIS_VALUES, piece_pixels, piece_sides
-from tcm_jax.codec.tiles import ANALYSIS_HALO, SYNTHESIS_HALO, Grid, over_tiles, part
+from tcm_jax.codec.tiles import ANALYSIS_HALO, SYNTHESIS_HALO, Grid, Span, over_tiles, part
 from tcm_jax.model.config import HYPER_STRIDE, LATENT_STRIDE, padded_size
 from tcm_jax.ops import kernels
 from tcm_jax.system.devices import pinned
@@ -150,8 +150,8 @@ def _sum_by_chunks(function, *arrays: np.ndarray) -> float:
     return total
 
 
-def cut(image: np.ndarray, rows, columns) -> np.ndarray:
-    """A tile of the picture, which goes on beyond its last row and column by repeating them."""
+def cut(image: np.ndarray, rows: Span, columns: Span) -> np.ndarray:
+    """A tile of a picture [H, W, C], which goes on beyond its last row and column by repeating them."""
     tile = image[rows.start : rows.stop, columns.start : columns.stop]
     missing = (rows.stop - rows.start - tile.shape[0], columns.stop - columns.start - tile.shape[1])
     return np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge") if any(missing) else tile

@@ -1,4 +1,9 @@
-"""Numba kernels of the residual layer: contexts of pixels, and a range coder (rANS), over `pixel_prediction.py`."""
+"""Numba kernels of the residual layer: contexts of pixels, and a range coder (rANS), over `pixel_prediction.py`.
+
+Names of arguments are those of codec/residual/: `coefs`, `weights` and `classes` of `fit.Model`; `vals`, `errs`, `hat`
+and `sums` are `fit.buffers`, which go on from one call to the next; `level_of`, `buckets`, `cumulative`, `lowest` and
+`escapes` are of `tables.py`. `with_hat` is whether there is an `x_hat`, uint8 [H, W, channels] as the picture.
+"""
 
 from numpy import int32, int64, uint8, uint16
 
@@ -173,7 +178,10 @@ def residuals(out, picture, x_hat, with_hat, first, last, step, vals, errs, hat,
 
 @compiled(_OUT16, _INTS1, _WORDS, _WORDS2, _INTS1, _INTS1)
 def encode(words, symbols, contexts, cumulative, lowest, escapes):
-    """Writes symbols to the end of `words`, 2 a symbol and 2 more at most; returns where they begin."""
+    """Writes symbols to the end of `words`, 2 a symbol and 2 more at most; returns where they begin.
+
+    rANS is a stack: what is decoded first is encoded last.
+    """
     x, position = int64(LEAST), int64(words.size)
     for i in range(symbols.size - 1, -1, -1):
         table = contexts[i]

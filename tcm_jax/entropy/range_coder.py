@@ -6,7 +6,7 @@ uint64 into float64, and no product here exceeds 2**48.
 
 from numpy import int32, int64, uint8, uint16, uint64
 
-from tcm_jax.entropy.range_tables import MAX_SYMBOL, PRECISION
+from tcm_jax.entropy.range_tables import BUCKET_BITS, MAX_SYMBOL, PRECISION
 from tcm_jax.system.machine_code import Array
 from tcm_jax.system.object_code import callee, compiled
 
@@ -133,7 +133,8 @@ def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets
 
     `words` is the stream by 16 bits, then zeros, of which the last ESCAPE_WORDS are never a symbol's first; `state` is
     (base, last, value, words read). The symbol `likeliest[table]` is tried first: on a guess that mostly holds the
-    processor goes on where a division would keep it waiting. `buckets[table, t >> 6]` is where a search for `t` begins.
+    processor goes on where a division would keep it waiting. A search for `t` begins at
+    `buckets[table, t >> BUCKET_BITS]`.
     """
     base, last, value, position = state[0], state[1], state[2], state[3]
     limit, tables = words.size - ESCAPE_WORDS, uint64(sizes.size)
@@ -152,7 +153,7 @@ def decode(out, state, words, lookup, starts, sizes, offsets, likeliest, buckets
         if ahead < low or ahead >= high:
             # Below 2**48 over at most 2**32: the float64 quotient, below 2**16, is never rounded up to an integer.
             target = int64((((ahead + 1) << PRECISION) - 1) / size)
-            symbol = int64(buckets[table, target >> 6])
+            symbol = int64(buckets[table, target >> BUCKET_BITS])
             while lookup[start + symbol + 1] <= target:
                 symbol += 1
             low = (size * lookup[start + symbol]) >> PRECISION

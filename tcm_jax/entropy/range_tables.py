@@ -9,6 +9,7 @@ from tcm_jax.errors import WeightsError
 
 PRECISION = 16  # bits of a frequency: those of a table sum to 2**16
 MAX_SYMBOL = 1 << 29  # keeps every escape below 2**30; beyond it the C++ encoder never returns
+BUCKET_BITS = 6  # of a cumulative frequency, which a search within a bucket finds
 _MAX_OFFSET = 1 << 20
 
 
@@ -62,7 +63,7 @@ class RangeTables:
     @cached_property
     def buckets(self) -> np.ndarray:
         """Symbol that holds the cumulative frequency 64 b, where a search begins; uint16 [T, 1024]."""
-        targets = np.arange(1024) << 6
+        targets = np.arange(1 << PRECISION - BUCKET_BITS) << BUCKET_BITS
         rows = [np.searchsorted(self.lookup[s : s + n + 2], targets, side="right") - 1
                 for s, n in zip(self.starts, self.sizes, strict=True)]  # fmt: skip
         return np.array(rows, np.uint16)

@@ -1,6 +1,6 @@
 """The choice of a table for each scale, and which scales lie so near a boundary that rounding could choose another.
 
-As `tables.build_indexes`, by a look-up of the upper halves of float32 numbers, in one pass.
+The choice is that of `tables.build_indexes`, by a look-up of the upper halves of float32 numbers, in one pass.
 """
 
 import functools
@@ -51,7 +51,7 @@ def _boundaries_above() -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _cells(guard_band: float) -> np.ndarray:
-    """Table of each cell's numbers, int32 [2**16]; of the first one, plus MIXED, if not all have it or some are near.
+    """Table of each cell's numbers, int32 [2**16]; of the first one, plus _MIXED, if not all have it or some are near.
 
     A cell has the float32 of equal upper halves, and none has two boundaries.
     """

@@ -49,7 +49,7 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int, target: Target) -> ja
 def _forward(x, kernel, stride, target):
     large = x[0, :, :, 0].size >= LEAST_MAP and (stride == 2 or x.shape[-1] >= LEAST_CHANNELS)
     by_kernel = by_training_kernel(x, target) and large
-    return _convolve_shards(x, kernel, stride, target.mesh) if by_kernel else _convolve(x, kernel, stride)
+    return _convolve_shards(x, kernel, stride, target.mesh) if by_kernel else convolve_by_xla(x, kernel, stride)
 
 
 def by_training_kernel(x: jax.Array, target: Target) -> bool:
@@ -58,7 +58,8 @@ def by_training_kernel(x: jax.Array, target: Target) -> bool:
     return target.kernels == "training" and x.dtype == jnp.float32 and divides
 
 
-def _convolve(x, kernel, stride):
+def convolve_by_xla(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """As `convolve`, with XLA's own gradients."""
     numbers = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=numbers)
 
@@ -112,14 +113,14 @@ def _backward(stride, target, residuals, gradient):
     if target.kernels == "training" and stride == 1:
         dx = _forward(gradient, kernel[::-1, ::-1].swapaxes(2, 3), stride, target)
     else:
-        (dx,) = jax.vjp(lambda x: _convolve(x, kernel, stride), x)[1](gradient)
+        (dx,) = jax.vjp(lambda x: convolve_by_xla(x, kernel, stride), x)[1](gradient)
     if by_training_kernel(x, target):
         return dx, _kernel_gradient(x, gradient, stride, target.mesh)
     large_map = gradient[0, :, :, 0].size >= LARGE_MAP
     if large_map or kernel[0, 0].size >= LARGE_KERNEL:
         in_blocks = large_map and stride == 1
         return dx, _in_blocks(x, gradient) if in_blocks else _by_elements(x, gradient, stride)
-    return dx, *jax.vjp(lambda kernel: _convolve(x, kernel, stride), kernel)[1](gradient)
+    return dx, *jax.vjp(lambda kernel: convolve_by_xla(x, kernel, stride), kernel)[1](gradient)
 
 
 convolve.defvjp(lambda x, kernel, stride, target: (_forward(x, kernel, stride, target), (x, kernel)), _backward)

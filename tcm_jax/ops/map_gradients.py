@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from tcm_jax.ops import kernels
+from tcm_jax.ops.cpu_gradients import convolve_by_xla
 from tcm_jax.ops.maps import pixel_unshuffle
 
 
@@ -58,19 +59,14 @@ _convolve = _differentiable(
 
 
 def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float, factor: int) -> jax.Array:
-    """`kernels.convolve`."""
+    """As `kernels.convolve`, with gradients of `x`."""
     return _convolve((x,), (kernel, bias), slope, factor)
 
 
 def _strided_backward(maps, parameters, y, gradient, slope):
     (x,), (kernel, _) = maps, parameters
     gradient = jnp.where(y > 0, gradient, slope * gradient) if slope != 1 else gradient
-
-    def convolved(x):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=numbers)
-
-    return jax.vjp(convolved, x)[1](gradient)
+    return jax.vjp(lambda x: convolve_by_xla(x, kernel, 2), x)[1](gradient)
 
 
 _convolve_strided = _differentiable(
@@ -79,7 +75,7 @@ _convolve_strided = _differentiable(
 
 
 def convolve_strided(x: jax.Array, kernel: jax.Array, bias: jax.Array, slope: float) -> jax.Array:
-    """`kernels.convolve_strided`."""
+    """As `kernels.convolve_strided`, with gradients of `x`."""
     return _convolve_strided((x,), (kernel, bias), slope)
 
 
@@ -101,7 +97,7 @@ _product = _differentiable(_product_forward, _product_backward)
 def product(
     xs: list[jax.Array], kernel: jax.Array, bias: jax.Array, residual: jax.Array | None, outputs: int
 ) -> list[jax.Array]:
-    """`kernels.product`."""
+    """As `kernels.product`, with gradients of `xs` and `residual`."""
     return _product((xs, residual), (kernel, bias), outputs)
 
 
@@ -123,7 +119,7 @@ _gdn = _differentiable(_gdn_forward, _gdn_backward)
 
 
 def gdn(x: jax.Array, gamma: jax.Array, beta: jax.Array, residual: jax.Array, inverse: bool) -> jax.Array:
-    """`kernels.gdn`."""
+    """As `kernels.gdn`, with gradients of `x` and `residual`."""
     return _gdn((x, residual), (gamma, beta), inverse)
 
 
@@ -148,5 +144,5 @@ _swin_block = _differentiable(
 def swin_block(
     x: jax.Array, biases: jax.Array, layers: list[jax.Array], window: int, head_dim: int, shifted: bool
 ) -> jax.Array:
-    """`kernels.swin_block`."""
+    """As `kernels.swin_block`, with gradients of `x`."""
     return _swin_block((x,), (biases, layers), window, head_dim, shifted)

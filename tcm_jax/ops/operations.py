@@ -24,8 +24,8 @@ def conv3x3(
 ) -> jax.Array:
     """3x3 convolution with zero padding 1, bias, shuffle by `factor`, and LeakyReLU if `leaky`.
 
-    [B, H, W, C] to [B, ceil(H/stride), ceil(W/stride), features], with a factor to [B, f*H, f*W, features / f**2];
-    `kernel` [3, 3, C, features], whose outputs are then ordered (row, column, feature).
+    [B, H, W, C] to [B, ceil(H/stride), ceil(W/stride), features]; with a factor, at stride 1 alone, to [B, f*H, f*W,
+    features / f**2]. `kernel` [3, 3, C, features]: with a factor its outputs are ordered (row, column, feature).
     """
     target = current()
     if target.by_kernel(x):
@@ -37,7 +37,7 @@ def conv3x3(
     if target.on_cpu:
         y = cpu_gradients.convolve(x, kernel, stride, target)
     else:
-        y = jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=_NHWC)
+        y = cpu_gradients.convolve_by_xla(x, kernel, stride)
     y = y + bias.astype(x.dtype)
     y = pixel_shuffle(y, factor) if factor > 1 else y
     return jax.nn.leaky_relu(y, LEAKY_SLOPE) if leaky else y

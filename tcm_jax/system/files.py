@@ -7,13 +7,13 @@ import re
 import secrets
 import stat
 import sys
-import threading
 from pathlib import Path
 
 from tcm_jax.errors import TcmError
+from tcm_jax.system.locks import Lock
 from tcm_jax.system.walk import DEVICE, special_kind
 
-writing = threading.RLock()  # held while a file is written, so that a program that must end at once can wait for that
+writing = Lock()  # held while a file is written, so that a program that must end at once can wait for that
 _OPEN_FILES = re.compile(r"/dev/fd|/proc/(\d+)(/task/\d+)?/fd")
 _LINKS = 40  # as Linux follows
 _NAME_BYTES = 100  # of a temporary name: with what is added to it, less than any file system's limit
@@ -57,7 +57,8 @@ def check_writable(path: str | os.PathLike, makes_folders: bool = False) -> None
 
 
 def _refusal(target: Path, makes_folders: bool) -> str | None:
-    folder = next(above for above in target.parents if above.exists()) if makes_folders else target.parent
+    there = (above for above in target.parents if above.exists())  # none on a drive that Windows does not have
+    folder = next(there, target.parent) if makes_folders else target.parent
     if target.is_dir():
         return "this is a folder"
     if not folder.is_dir():

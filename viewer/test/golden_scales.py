@@ -41,7 +41,7 @@ def scales(name: str) -> list[str]:
 
     real_rows, real_end, real_part = SymbolReader.read_rows, SymbolReader.end_part, SymbolReader.read_part
     with mock.patch.multiple(SymbolReader, read_rows=read_rows, end_part=end_part, read_part=read_part):
-        codec._slices.decode(file)
+        codec.slice_decoder.decode(file)
     arrays = [np.concatenate(rows).astype("<f4") for rows in parts[:-1]]
     assert len(arrays) == file.slices
     return [base64.b64encode(array.tobytes()).decode() for array in arrays]

@@ -119,7 +119,7 @@ def _predicted(picture: np.ndarray, x_hat: np.ndarray | None, step: int) -> Laye
 def _decode_predicted(data: bytes, picture: np.ndarray, with_hat: bool) -> np.ndarray:
     deep = _deep(picture)
     height, width, channels = deep.shape
-    if len(data) < 7 or not data[5] or not data[6] >= 1:
+    if len(data) < 7 or 0 in data[5:7]:
         raise StreamError(_ALTERED + "lacks its model")
     reader = _reader(data, 7)
     model = _parse_model(reader.counted(), data[5], channels, data[6], height, width)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tcm_jax.codec.container import Container
+from tcm_jax.codec.container import MAX_QUALITY, MIN_QUALITY, Container
 from tcm_jax.codec.residual.layer import Layer, encode_layer, repeats
 from tcm_jax.codec.residual.spare import block_errors, spared
 from tcm_jax.codec.scalars import plain
@@ -44,7 +44,7 @@ class Latents(NamedTuple):
         return len(self.container.stream)
 
 
-Code = Callable[[np.ndarray], Latents]  # of other colours for the same picture
+LatentsEncoder = Callable[[np.ndarray], Latents]  # of colours, uint8 [H, W, 3] or [H, W], of one picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def step_of_quality(hundredths: int, lam: float) -> int:
     `lam` is the lambda at LAYER_FROM. Its power is such that the error falls on from that of the latents there.
     """
     step, usual = _COARSEST
-    return _efficient((step * (usual / lam) ** (2 / 3)) ** ((10_000 - hundredths) / (10_000 - LAYER_FROM)))
+    return _efficient((step * (usual / lam) ** (2 / 3)) ** ((MAX_QUALITY - hundredths) / (MAX_QUALITY - LAYER_FROM)))
 
 
 def _efficient(step: float) -> int:
@@ -95,16 +95,16 @@ def is_tried(colour: np.ndarray, lam: float) -> bool:
     return lam > 0 and float(np.mean([repeats(band) for band in bands])) >= _MANY_REPEATS
 
 
-def choose_layer(colour: np.ndarray, latents: Latents, lam: float, code: Code | None) -> Choice | None:
+def choose_layer(colour: np.ndarray, latents: Latents, lam: float, encode: LatentsEncoder | None) -> Choice | None:
     """The layer, beside latents or in their place, that costs less than they do alone, or None.
 
-    Costs are bits plus `lam` times squared errors. `code` makes other latents, which are spared what they fail at;
+    Costs are bits plus `lam` times squared errors. `encode` makes other latents, which are spared what they fail at;
     without it no layer goes beside any. Most pictures are not tried, as that takes much
     longer than their latents.
     """
     pixels, error = colour.shape[0] * colour.shape[1], mean_squared_error(colour, latents.x_hat)
     best, least = None, 8 * latents.bytes + lam * pixels * error
-    for step, beside in _candidates(colour, latents, error, lam, code):
+    for step, beside in _candidates(colour, latents, error, lam, encode):
         choice = Choice(encode_layer(colour, beside.x_hat if beside else None, step), beside, step)
         cost = 8 * choice.bytes + lam * pixels * mean_squared_error(colour, choice.layer.decoded)
         if cost < least:
@@ -112,7 +112,7 @@ def choose_layer(colour: np.ndarray, latents: Latents, lam: float, code: Code | 
     return best
 
 
-def searched(colour: np.ndarray, choice: Choice, search: Code) -> Choice:
+def searched(colour: np.ndarray, choice: Choice, search: LatentsEncoder) -> Choice:
     """The same layer and latents, if there are any, after a `search` for the latter."""
     if choice.latents is None:
         return choice
@@ -121,7 +121,7 @@ def searched(colour: np.ndarray, choice: Choice, search: Code) -> Choice:
 
 
 def _candidates(
-    colour: np.ndarray, latents: Latents, error: float, lam: float, code: Code | None
+    colour: np.ndarray, latents: Latents, error: float, lam: float, encode: LatentsEncoder | None
 ) -> list[tuple[int, Latents | None]]:
     """(step, latents below it, if any) of the layers that may cost less than latents of that mean squared error."""
     floor = _floor(colour, lam)
@@ -135,17 +135,17 @@ def _candidates(
         found.append((_cheapest_step_alone(colour, lam, coarse), None))
     elif _bits_alone(colour, as_good) < (1 - _LEAST_GAIN) * 8 * latents.bytes:
         found.append((min(as_good, _cheapest_step_alone(colour, lam, coarse)), None))
-    if failed and code:
+    if failed and encode:
         found.append((_cheapest_step(colour, latents.x_hat, lam, coarse), latents))
-    if others := code and spared_latents(colour, latents, lam, code):
+    if others := encode and spared_latents(colour, latents, lam, encode):
         found.append((_cheapest_step(colour, others.x_hat, lam, coarse), others))
     return found
 
 
-def spared_latents(colour: np.ndarray, latents: Latents, lam: float, code: Code) -> Latents | None:
+def spared_latents(colour: np.ndarray, latents: Latents, lam: float, encode: LatentsEncoder) -> Latents | None:
     """Latents of the picture without what they fail at and a layer codes in few bits; None if there is little of it."""
     simpler = spared(colour, latents.x_hat, _floor(colour, lam))
-    return None if simpler is None else code(simpler)
+    return None if simpler is None else encode(simpler)
 
 
 def _cheapest_step(colour: np.ndarray, x_hat: np.ndarray, lam: float, coarse: int) -> int:
@@ -171,7 +171,7 @@ def _cheapest_step_alone(colour: np.ndarray, lam: float, coarse: int) -> int:
 def usual_lambda(hundredths: int) -> float:
     """Bits a pixel that a squared level of mean error is worth at a quality of weights that do not say it."""
     first, last = _LAMBDAS
-    return first * (last / first) ** ((hundredths - 100) / 9900)
+    return first * (last / first) ** ((hundredths - MIN_QUALITY) / (MAX_QUALITY - MIN_QUALITY))
 
 
 def _floor(colour: np.ndarray, lam: float) -> float:

@@ -7,12 +7,15 @@ import numpy as np
 from tcm_jax.ops.kernels import calls
 
 
-def swin_block(x: jax.Array, biases: jax.Array, layers: list[jax.Array], window: int, head_dim: int, shifted: bool):
+def swin_block(
+    x: jax.Array, biases: jax.Array, layers: list[jax.Array], window: int, head_dim: int, shifted: bool
+) -> jax.Array:
     """A Swin block on a map [B, H, W, C].
 
     `biases` [1 or 4, heads, queries, keys] is added to the scores of a window where nothing is masked, or the last
-    column, the last row, both. `layers` are scale and bias of the first layer norm, kernel and bias of the embedding
-    and of the linear layer, the second norm's, and those of both layers of the MLP.
+    column, the last row, both. `layers` are those of `shifted_windows.SwinWeights` without positions: scale and
+    bias of norm1, kernel and bias of qkv [C, 3 C] and of projection [C, C], scale and bias of norm2, kernel and bias of
+    widen [C, 4 C] and of narrow [4 C, C].
     """
     from tcm_jax.ops.kernels import swin
 
@@ -30,26 +33,30 @@ def swin_block_gradient(x: jax.Array, gradient: jax.Array, *arguments) -> jax.Ar
 def swin_block_gradients(
     x: jax.Array, gradient: jax.Array, biases: jax.Array, layers: list[jax.Array], *sizes
 ) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
-    """As `swin_block_gradient`, of x, of what is common to all windows' biases [heads, queries, keys], of `layers`."""
+    """Gradients of `swin_block`: of `x`, of what all windows' biases have in common, and of `layers`.
+
+    The second is [heads, queries, keys]; `gradient` is the result's; `sizes` are window, head_dim and shifted.
+    """
     from tcm_jax.ops.kernels import swin_sums
+    from tcm_jax.ops.kernels.emit import filled
 
     dx, sums, _ = _swin_gradients(True, x, gradient, biases, layers, *sizes)
     channels, (heads, count) = x.shape[3], biases.shape[1:3]
-    ends = np.cumsum(swin_sums.sizes(channels, swin_sums.filled(count), heads))[:-1]
+    ends = np.cumsum(swin_sums.sizes(channels, filled(count), heads))[:-1]
     norm1, q, k, v, qkv_bias, positions, *rest = jnp.split(sums, ends)
-    linear, linear_bias, norm2, widen, widen_bias, narrow, narrow_bias = rest
+    projection, projection_bias, norm2, widen, widen_bias, narrow, narrow_bias = rest
 
     def norm(part):
         return list(part.reshape(2, -1)[:, :channels])
 
     def kernel(part, inputs, features):
-        return part.reshape(-1, swin_sums.filled(features))[:inputs, :features]
+        return part.reshape(-1, filled(features))[:inputs, :features]
 
     qkv = jnp.concatenate([kernel(part, channels, channels) for part in (q, k, v)]).T
-    of_layers = [*norm(norm1), qkv, qkv_bias[: 3 * channels], kernel(linear, channels, channels)]
-    of_layers += [linear_bias[:channels], *norm(norm2), kernel(widen, channels, 4 * channels)]
+    of_layers = [*norm(norm1), qkv, qkv_bias[: 3 * channels], kernel(projection, channels, channels)]
+    of_layers += [projection_bias[:channels], *norm(norm2), kernel(widen, channels, 4 * channels)]
     of_layers += [widen_bias[: 4 * channels], kernel(narrow, 4 * channels, channels), narrow_bias[:channels]]
-    positions = positions.reshape(heads, swin_sums.filled(count), -1)[:, :count, :count]
+    positions = positions.reshape(heads, filled(count), -1)[:, :count, :count]
     return dx, positions.swapaxes(1, 2), of_layers
 
 

@@ -10,7 +10,8 @@ import numpy as np
 def call(name: str, results: Any, arguments: Iterable[jax.Array], parts: int, scratch: int, prepare=0, **attributes):
     """Calls a kernel of `handlers.KERNELS`, whose work has so many parts of so many bytes of scratch memory.
 
-    `prepare`: the parts of the kernel before it, which is done first; 0: there is none to do.
+    `prepare`: the parts of the kernel before it, which is done first; 0: there is none to do. Raises RuntimeError for a
+    kernel that `handlers` has not made.
     """
     from tcm_jax.ops.kernels import handlers
 

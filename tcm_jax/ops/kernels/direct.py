@@ -163,6 +163,7 @@ def helped() -> Iterator[None]:
 
 
 def _serve(board: Board, _jobs: list[Job]) -> None:
+    """What a helper does; it holds the board and the jobs, whose addresses it reads."""
     _c_function("serve")(ctypes.addressof(board))
 
 
@@ -189,6 +190,11 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cores.available(), "tcm_jax kernels")
 
 
-if hasattr(os, "register_at_fork"):  # threads do not live on in a child
-    os.register_at_fork(after_in_child=_threads.cache_clear)
-    os.register_at_fork(after_in_child=_teams.clear)
+def _forget_threads() -> None:
+    """In a forked process, in which they do not live on."""
+    _threads.cache_clear()
+    _teams.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)

@@ -4,7 +4,7 @@ from numba import float32
 
 from tcm_jax.ops.kernels.emit import copy, internal, load_float
 from tcm_jax.ops.kernels.machine import STEP
-from tcm_jax.ops.kernels.vectors import everywhere, fused, get, put
+from tcm_jax.ops.kernels.vectors import everywhere, fma, get, put
 from tcm_jax.ops.kernels.xla import argument, argument_size, first_argument, first_result
 
 ROWS_OF_PART = 8
@@ -25,7 +25,7 @@ def _weighted_sum(source, distance, taps, count):
     """The sum of taps[i] times the vector `i * distance` bytes after the address `source`."""
     value = everywhere(float32(0))
     for i in range(count):
-        value = fused(everywhere(load_float(taps + 4 * i)), get(source + i * distance), value)
+        value = fma(everywhere(load_float(taps + 4 * i)), get(source + i * distance), value)
     return value
 
 

@@ -76,10 +76,10 @@ class ThreadPoolNumThreadsArgs(_Structure):
 
 
 class Job(ctypes.Structure):
-    """What the threads of one call share. Whoever leaves it last frees it (`pool.py`)."""
+    """What the threads of one call share. In a call by XLA, whoever leaves it last frees it (`pool.py`)."""
 
     _fields_ = (
-        ("users", c_int64),  # threads that may still read it
+        ("users", c_int64),  # threads of XLA that may still read it
         ("taken", c_int64),  # parts that a thread has begun
         ("done", c_int64),
         ("parts", c_int64),

@@ -10,17 +10,17 @@ from tcm_jax.ops.kernels.vectors import (
     everywhere,
     exponent,
     floor,
-    fused,
+    fma,
     get,
-    greater,
-    less,
+    maximum,
+    minimum,
     power_of_two,
     put,
     zero_below,
 )
 from tcm_jax.ops.kernels.xla import argument, argument_size, attribute, places, result
 
-GELU, GATE, TANH, EXP, LOG, FUSED, RELU, SUM_RELU = range(8)
+GELU, GATE, TANH, EXP, LOG, MULTIPLY_ADD, RELU, SUM_RELU = range(8)
 VALUES = 1 << 13  # of one part
 _FUNCTION = places("function")[0]
 
@@ -28,23 +28,23 @@ _FUNCTION = places("function")[0]
 @internal
 def _next(value, x, coefficient):
     """value * x + coefficient: a step of Horner's rule."""
-    return fused(value, x, everywhere(float32(coefficient)))
+    return fma(value, x, everywhere(float32(coefficient)))
 
 
 @internal
 def exp(x):
     """e**x within two units in the last place, for x from -87 to 88 (others count as these): Cephes' polynomial."""
-    x = less(greater(x, everywhere(float32(-87.0))), everywhere(float32(88.0)))
+    x = minimum(maximum(x, everywhere(float32(-87.0))), everywhere(float32(88.0)))
     exponent = floor(_next(x, everywhere(float32(1.44269504)), 0.5))
-    x = fused(exponent, everywhere(float32(-0.693359375)), x)
-    x = fused(exponent, everywhere(float32(2.12194440e-4)), x)
+    x = fma(exponent, everywhere(float32(-0.693359375)), x)
+    x = fma(exponent, everywhere(float32(2.12194440e-4)), x)
     p = everywhere(float32(1.9875691500e-4))
     p = _next(p, x, 1.3981999507e-3)
     p = _next(p, x, 8.3334519073e-3)
     p = _next(p, x, 4.1665795894e-2)
     p = _next(p, x, 1.6666665459e-1)
     p = _next(p, x, 5.0000001201e-1)
-    return (fused(p, x * x, x) + everywhere(float32(1.0))) * power_of_two(exponent)
+    return (fma(p, x * x, x) + everywhere(float32(1.0))) * power_of_two(exponent)
 
 
 @internal
@@ -61,16 +61,16 @@ def log(x):
     p = _next(p, x, 2.0000714765e-1)
     p = _next(p, x, -2.4999993993e-1)
     p = _next(p, x, 3.3333331174e-1)
-    p = fused(everywhere(float32(-2.12194440e-4)), power, p * (x * x) * x)
-    p = fused(everywhere(float32(-0.5)), x * x, p)
-    return fused(everywhere(float32(0.693359375)), power, x + p)
+    p = fma(everywhere(float32(-2.12194440e-4)), power, p * (x * x) * x)
+    p = fma(everywhere(float32(-0.5)), x * x, p)
+    return fma(everywhere(float32(0.693359375)), power, x + p)
 
 
 @internal
 def _erf(x):
     """The error function within a few units in the last place: the rational approximation of Eigen and XLA."""
     end = everywhere(float32(3.832506856900711))
-    x = less(greater(x, everywhere(float32(-3.832506856900711))), end)
+    x = minimum(maximum(x, everywhere(float32(-3.832506856900711))), end)
     t = x * x
     p = everywhere(float32(0.00022905065861350646))
     p = _next(p, t, 0.0034082910107109506)
@@ -91,7 +91,7 @@ def _erf(x):
 def gelu(x):
     """x times the normal distribution function of x, of a vector."""
     half = everywhere(float32(0.5)) * x
-    return fused(half, _erf(x * everywhere(float32(math.sqrt(0.5)))), half)
+    return fma(half, _erf(x * everywhere(float32(math.sqrt(0.5)))), half)
 
 
 @internal
@@ -99,8 +99,8 @@ def gelu_and_slope(x):
     """(`gelu`, its derivative) of a vector."""
     half, minus_half = everywhere(float32(0.5)), everywhere(float32(-0.5))
     density = exp(minus_half * x * x) * everywhere(float32(1 / math.sqrt(2 * math.pi)))
-    share = fused(half, _erf(x * everywhere(float32(math.sqrt(0.5)))), half)
-    return x * share, fused(x, density, share)
+    share = fma(half, _erf(x * everywhere(float32(math.sqrt(0.5)))), half)
+    return x * share, fma(x, density, share)
 
 
 @internal
@@ -109,20 +109,20 @@ def _value(function, x, y, z):
     if function == GELU:
         return gelu(x)
     if function == GATE:
-        up, down = exp(less(y, zero)), exp(less(zero - y, zero))
-        return fused(x, up / (up + down), z)
+        up, down = exp(minimum(y, zero)), exp(minimum(zero - y, zero))
+        return fma(x, up / (up + down), z)
     if function == TANH:
-        up, down = exp(less(x + x, zero)), exp(less(zero - x - x, zero))
+        up, down = exp(minimum(x + x, zero)), exp(minimum(zero - x - x, zero))
         return (up - down) / (up + down)
     if function == LOG:
         return log(x)
-    if function == FUSED:
-        return fused(x, y, z)
+    if function == MULTIPLY_ADD:
+        return fma(x, y, z)
     if function == RELU:
         return zero_below(x)
     if function == SUM_RELU:
         return zero_below(x + y)
-    return exp(fused(x, y, z))
+    return exp(fma(x, y, z))
 
 
 def parts(size: int) -> int:

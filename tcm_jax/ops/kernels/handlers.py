@@ -79,12 +79,12 @@ def _handler() -> Any:
 
 
 def add_search() -> None:
-    """Makes what searches need and `table` leaves out, and all of it known to XLA."""
+    """Makes the kernels of SEARCH, which `table` leaves out, and has XLA know all kernels."""
     _add(SEARCH)
 
 
 def add_training() -> None:
-    """Makes what training needs and `table` leaves out, and all of it known to XLA."""
+    """Makes the kernels of TRAINING, which `table` leaves out, and has XLA know all kernels."""
     _add(TRAINING)
 
 

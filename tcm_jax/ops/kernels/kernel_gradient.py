@@ -14,7 +14,7 @@ from numba.extending import register_jitable
 
 from tcm_jax.ops.kernels.emit import clear, copy, filled, internal, store, tile
 from tcm_jax.ops.kernels.machine import COLUMNS, LANES, ROWS, STEP
-from tcm_jax.ops.kernels.vectors import everywhere, fused, get, put
+from tcm_jax.ops.kernels.vectors import everywhere, fma, get, put
 from tcm_jax.ops.kernels.xla import argument, argument_size, attribute, first_argument, places, result, result_size
 
 LENGTH = 128  # terms of a sum over a block, if a row has not more
@@ -103,13 +103,13 @@ def _transform_inputs(x, y, of_point):
     d3, d4, d5 = get(x + 3 * STEP), get(x + 4 * STEP), get(x + 5 * STEP)
     two, four, five = everywhere(float32(2)), everywhere(float32(4)), everywhere(float32(-5))
     minus_two, minus_four = everywhere(float32(-2)), everywhere(float32(-4))
-    even, odd, even2, odd2 = fused(minus_four, d2, d4), fused(minus_four, d1, d3), d4 - d2, d3 - d1
-    put(fused(four, d0, fused(five, d2, d4)), y)
+    even, odd, even2, odd2 = fma(minus_four, d2, d4), fma(minus_four, d1, d3), d4 - d2, d3 - d1
+    put(fma(four, d0, fma(five, d2, d4)), y)
     put(even + odd, y + of_point)
     put(even - odd, y + 2 * of_point)
-    put(fused(two, odd2, even2), y + 3 * of_point)
-    put(fused(minus_two, odd2, even2), y + 4 * of_point)
-    put(fused(four, d1, fused(five, d3, d5)), y + 5 * of_point)
+    put(fma(two, odd2, even2), y + 3 * of_point)
+    put(fma(minus_two, odd2, even2), y + 4 * of_point)
+    put(fma(four, d1, fma(five, d3, d5)), y + 5 * of_point)
 
 
 @internal
@@ -117,7 +117,7 @@ def _transform_gradients(x, y, of_point):
     """Four vectors, COLUMNS apart, to the six points, as `_transform_inputs`."""
     g0, g1, g2, g3 = get(x), get(x + 4 * COLUMNS), get(x + 8 * COLUMNS), get(x + 12 * COLUMNS)
     even, odd = g0 + g2, g1 + g3
-    even2, odd2 = fused(everywhere(float32(4)), g2, g0), everywhere(float32(2)) * fused(everywhere(float32(4)), g3, g1)
+    even2, odd2 = fma(everywhere(float32(4)), g2, g0), everywhere(float32(2)) * fma(everywhere(float32(4)), g3, g1)
     sixth, part = everywhere(float32(-1 / 6)), everywhere(float32(1 / 24))
     put(everywhere(float32(1 / 4)) * g0, y)
     put(sixth * (even + odd), y + of_point)
@@ -265,7 +265,7 @@ def add_groups(frame, part, scratch):
                 m4 = _sum_of_groups(at + 4 * of_point, groups, of_group)
                 m5 = _sum_of_groups(at + 5 * of_point, groups, of_group)
                 even, odd, even2, odd2 = m1 + m2, m1 - m2, m3 + m4, m3 - m4
-                m0, m1, m2 = m0 + even + even2, fused(two, odd2, odd), fused(four, even2, even) + m5
+                m0, m1, m2 = m0 + even + even2, fma(two, odd2, odd), fma(four, even2, even) + m5
             target = result(frame, 0) + 4 * ((3 * element_row * channels + channel) * features + column)
             of_element = 4 * channels * features
             _put(m0, target, features - column, scratch)

@@ -59,13 +59,14 @@ def convolution_kernel_gradient(x: jax.Array, gradient: jax.Array, stride: int) 
     They are [B, H, W, C] and [B, ceil(H/stride), ceil(W/stride), features].
     """
     from tcm_jax.ops.kernels import kernel_gradient
+    from tcm_jax.ops.kernels.emit import filled
 
     (*size, features), channels = gradient.shape, x.shape[3]
     groups, of_part = kernel_gradient.division(*size, channels, features, stride)
     parts = -(-channels // of_part)
     shapes = (
         (9, channels, features),
-        (groups, parts, 3, kernel_gradient.points(stride), of_part, kernel_gradient.filled(features)),
+        (groups, parts, 3, kernel_gradient.points(stride), of_part, filled(features)),
     )
     results = [jax.ShapeDtypeStruct(shape, x.dtype) for shape in shapes]
     sizes = {"stride": stride, "groups": groups, "channels": of_part}

@@ -42,7 +42,7 @@ def log(x: jax.Array) -> jax.Array:
 
 def multiply_add(x: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
     """`x * y + z` of three arrays of one shape, rounded once."""
-    return _pointwise("FUSED", x, y, z)
+    return _pointwise("MULTIPLY_ADD", x, y, z)
 
 
 def _pointwise(function: str, *xs: jax.Array) -> jax.Array:

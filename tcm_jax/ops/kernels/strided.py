@@ -2,7 +2,7 @@
 
 from tcm_jax.ops.kernels.emit import clear, copy, filled, store, tile
 from tcm_jax.ops.kernels.machine import COLUMNS, ROWS, STEP
-from tcm_jax.ops.kernels.vectors import everywhere, get, greater, put
+from tcm_jax.ops.kernels.vectors import everywhere, get, maximum, put
 from tcm_jax.ops.kernels.xla import argument, first_argument, first_result, number
 
 OUTPUTS = 32  # of a row at a time
@@ -53,7 +53,7 @@ def convolve(frame, part, scratch):
             to = result + 4 * (output * stride + panel * COLUMNS)
             tile(taps, 3, 2 * channels, 1, b, COLUMNS, 3 * channels, start, 0, to, stride)
     for at in range(result, result + 4 * outputs * stride, STEP):
-        put(greater(get(at), slope * get(at)), at)
+        put(maximum(get(at), slope * get(at)), at)
     for output in range(outputs):
         pixel = (picture * rows + row) * columns + column + output
         copy(y.address + 4 * pixel * features, result + 4 * output * stride, 4 * features)

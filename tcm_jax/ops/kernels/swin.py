@@ -12,7 +12,7 @@ from numba import float32
 from tcm_jax.ops.kernels.emit import clear, copy, filled, internal, store, store_float, tile
 from tcm_jax.ops.kernels.functions import exp, gelu
 from tcm_jax.ops.kernels.machine import COLUMNS, LANES, ROWS, STEP
-from tcm_jax.ops.kernels.vectors import everywhere, fused, get, greater, put, total, transpose
+from tcm_jax.ops.kernels.vectors import everywhere, fma, get, maximum, put, total, transpose
 from tcm_jax.ops.kernels.xla import argument, attribute, first_argument, places, result
 
 WINDOWS = 8  # of one part
@@ -32,7 +32,7 @@ def sum_of(x, stride, minus, squared, sums):
         part = everywhere(float32(0))
         for at in range(lanes, 4 * stride, 64):
             value = get(x + at) - everywhere(minus)
-            part = fused(value, value, part) if squared else part + value
+            part = fma(value, value, part) if squared else part + value
         put(part, sums + lanes)
     if LANES == 16:
         return total(get(sums))
@@ -54,7 +54,7 @@ def layer_norm(x, rows, channels, stride, scale, bias, sums, y):
         factor = everywhere(float32(1 / math.sqrt(variance + float32(1e-5))))
         for at in range(0, 4 * stride, STEP):
             deviation = get(x + row + at) - everywhere(mean)
-            put(fused(deviation * factor, get(scale + at), get(bias + at)), y + row + at)
+            put(fma(deviation * factor, get(scale + at), get(bias + at)), y + row + at)
 
 
 @internal
@@ -70,7 +70,7 @@ def _exponentials(scores, count, columns, factors):
     for column in range(0, row, STEP):
         greatest = get(scores + column)
         for at in range(scores + column + row, scores + column + count * row, row):
-            greatest = greater(greatest, get(at))
+            greatest = maximum(greatest, get(at))
         sums = everywhere(float32(0))
         for at in range(scores + column, scores + column + count * row, row):
             weights = exp(get(at) - greatest)
@@ -167,8 +167,7 @@ def block(frame, part, scratch):
     """The Swin block for part of the windows of a map.
 
     Arguments: x [batch, height, width, channels]; biases [4, heads, filled keys, filled queries] (nothing masked, the
-    last column, the last row, both) or, if not shifted, [1, ...]; scale and bias of the first layer norm; kernel and
-    bias of the embedding and of the linear layer; the second norm's; those of both layers of the MLP. Kernels are
+    last column, the last row, both) or, if not shifted, [1, ...]; then the layers of `attention.swin_block`, kernels
     [panels, inner, COLUMNS], the others filled up likewise. Result: y as x. Attributes: window and head_dim, in
     positions and channels, and shifted, 0 or 1.
     """
@@ -198,8 +197,8 @@ def block(frame, part, scratch):
         product(taps, normed, stride, 1, count, channels, to_qkv, qkv_bias, 3 * channels, qkv, of_qkv)
         of_window = biases + 4 * sort * (channels // head_dim) * room * room
         attend(qkv, of_qkv, count, channels, head_dim, of_window, q, scores, factors, 0, zeros, taps, attended)
-        linear, linear_bias = argument(frame, 6), argument(frame, 7)
-        product(taps, attended, 1, room, count, channels, linear, linear_bias, channels, normed, stride)
+        projection, projection_bias = argument(frame, 6), argument(frame, 7)
+        product(taps, attended, 1, room, count, channels, projection, projection_bias, channels, normed, stride)
         add(values, count * stride, normed)
         layer_norm(values, count, channels, stride, argument(frame, 8), argument(frame, 9), scores, normed)
         widen, wide_bias = argument(frame, 10), argument(frame, 11)

@@ -23,8 +23,8 @@ from tcm_jax.ops.kernels.swin import (
     product,
     sum_of,
 )
-from tcm_jax.ops.kernels.swin_sums import add_embedding, add_norm, add_product, add_rows, no_sums, sums_at
-from tcm_jax.ops.kernels.vectors import everywhere, fused, get, put, total, transpose
+from tcm_jax.ops.kernels.swin_sums import add_norm, add_product, add_qkv, add_rows, no_sums, sums_at
+from tcm_jax.ops.kernels.vectors import everywhere, fma, get, put, total, transpose
 from tcm_jax.ops.kernels.xla import argument, attribute, first_argument, places, result
 
 HEAD_DIM, PARAMETERS, SHIFTED, WINDOW, WINDOWS_OF_PART = places(
@@ -73,16 +73,16 @@ def _layer_norm_gradient(x, gradient, rows, channels, stride, scale, work, sums,
         clear(x + row + 4 * channels, 4 * (stride - channels))
         for at in range(0, 4 * stride, STEP):
             deviation, slope = get(x + row + at), get(gradient + row + at) * get(scale + at)
-            wide = fused(deviation, deviation, wide)
+            wide = fma(deviation, deviation, wide)
             along = along + slope
-            across = fused(deviation, slope, across)
+            across = fma(deviation, slope, across)
         variance = total(wide) * weight
         factor = float32(1 / math.sqrt(variance + float32(1e-5)))
         mean_slope = everywhere(total(along) * weight)
         share = everywhere(total(across) * weight * factor * factor)
         for at in range(0, 4 * stride, STEP):
             slope = get(gradient + row + at) * get(scale + at) - mean_slope - get(x + row + at) * share
-            put(fused(slope, everywhere(factor), get(target + row + at)), target + row + at)
+            put(fma(slope, everywhere(factor), get(target + row + at)), target + row + at)
         if sums:
             add_norm(x + row, factor, gradient + row, stride, sums)
         clear(target + row + 4 * channels, 4 * (stride - channels))
@@ -95,7 +95,7 @@ def _gradient_of_scores(shares, gradient, count, columns):
     for column in range(0, row, STEP):
         expected = everywhere(float32(0))
         for at in range(column, column + count * row, row):
-            expected = fused(get(shares + at), get(gradient + at), expected)
+            expected = fma(get(shares + at), get(gradient + at), expected)
         for at in range(column, column + count * row, row):
             put(get(shares + at) * (get(gradient + at) - expected), gradient + at)
 
@@ -208,8 +208,8 @@ def _attention_gradient(m, positions, stride, count, channels, head_dim):
 
 
 @internal
-def _embedding_gradient(m, count, channels, kernel):
-    """Gradient of the embedding's input, `m.normed`, from those of queries, keys and values."""
+def _qkv_gradient(m, count, channels, kernel):
+    """Gradient of what `qkv` gets, `m.normed`, from those of queries, keys and values."""
     stride, columns = filled(channels), filled(count)
     for panel in range(stride // COLUMNS):
         for row in range(0, count, ROWS):
@@ -229,8 +229,8 @@ def _again(frame, m, sort, count, channels, head_dim):
     product(m.taps, m.normed, stride, 1, count, channels, to_qkv, qkv_bias, 3 * channels, m.qkv, of_qkv)
     biases = argument(frame, 1) + 4 * sort * (channels // head_dim) * room * room
     attend(m.qkv, of_qkv, count, channels, head_dim, biases, m.q, m.shares, m.factors, 1, m.zeros, m.taps, m.attended)
-    linear, linear_bias = argument(frame, 6), argument(frame, 7)
-    product(m.taps, m.attended, 1, room, count, channels, linear, linear_bias, channels, m.between, stride)
+    projection, projection_bias = argument(frame, 6), argument(frame, 7)
+    product(m.taps, m.attended, 1, room, count, channels, projection, projection_bias, channels, m.between, stride)
     add(m.between, count * stride, m.values)
     layer_norm(m.between, count, channels, stride, argument(frame, 8), argument(frame, 9), m.work, m.normed)
     widen, wide_bias = argument(frame, 10), argument(frame, 11)
@@ -241,7 +241,8 @@ def _again(frame, m, sort, count, channels, head_dim):
 def _back(frame, m, sums, count, channels, head_dim):
     """Makes `m.gradient` that of x, by what `_again` has left; adds those of parameters to `sums`, if wanted."""
     stride, of_qkv, of_wide, room = filled(channels), filled(3 * channels), filled(4 * channels), filled(count)
-    to_qkv, linear, widen, narrow = argument(frame, 12), argument(frame, 13), argument(frame, 14), argument(frame, 15)
+    to_qkv, projection = argument(frame, 12), argument(frame, 13)
+    widen, narrow = argument(frame, 14), argument(frame, 15)
     wanted = sums.norm1 != 0
     product(m.taps, m.gradient, stride, 1, count, channels, narrow, m.zeros, 4 * channels, m.slopes, of_wide)
     _gelu_gradient(m.wide, m.slopes, count * of_wide)
@@ -254,15 +255,15 @@ def _back(frame, m, sums, count, channels, head_dim):
     norm1, norm2 = argument(frame, 2), argument(frame, 8)
     _layer_norm_gradient(m.between, m.normed, count, channels, stride, norm2, m.work, sums.norm2, m.gradient)
     if wanted:
-        add_product(m.taps, m.attended, room, 1, channels, m.gradient, count, stride, sums.linear)
-        add_rows(m.gradient, count, stride, sums.linear_bias)
-    product(m.taps, m.gradient, stride, 1, count, channels, linear, m.zeros, channels, m.normed, stride)
+        add_product(m.taps, m.attended, room, 1, channels, m.gradient, count, stride, sums.projection)
+        add_rows(m.gradient, count, stride, sums.projection_bias)
+    product(m.taps, m.gradient, stride, 1, count, channels, projection, m.zeros, channels, m.normed, stride)
     _turned(m.normed, count, channels, stride, m.attended, room)
     _attention_gradient(m, sums.positions, of_qkv, count, channels, head_dim)
     if wanted:
         layer_norm(m.values, count, channels, stride, norm1, argument(frame, 3), m.work, m.normed)
-        add_embedding(m, sums, count, channels)
-    _embedding_gradient(m, count, channels, to_qkv)
+        add_qkv(m, sums, count, channels)
+    _qkv_gradient(m, count, channels, to_qkv)
     _layer_norm_gradient(m.values, m.normed, count, channels, stride, norm1, m.work, sums.norm1, m.gradient)
 
 
@@ -270,7 +271,7 @@ def block(frame, part, scratch):
     """Gradients of the Swin block for part of the windows of a map.
 
     Arguments: as those of `swin.block` up to the bias of the MLP's first layer (0 to 11); 12 to 15 are the transposed
-    kernels of the embedding, the linear layer and both layers of the MLP; 16 is the gradient of the block's result.
+    kernels of qkv, projection, widen and narrow; 16 is the gradient of the block's result.
     Results: the gradient of x; if those of parameters are wanted, what `add_parts` makes of all parts' `Sums`, and
     these. Attributes: those of `swin.block`; parameters, whether they are wanted, 0 or 1; windows, of a part.
     """

@@ -10,7 +10,7 @@ from numba.extending import register_jitable
 
 from tcm_jax.ops.kernels.emit import clear, filled, internal, load_float, store, store_float, tile
 from tcm_jax.ops.kernels.machine import COLUMNS, LANES, ROWS, STEP
-from tcm_jax.ops.kernels.vectors import everywhere, fused, get, put, total
+from tcm_jax.ops.kernels.vectors import everywhere, fma, get, put, total
 from tcm_jax.ops.kernels.xla import result, result_size
 
 VALUES = 1 << 13  # of one part of `add_parts`
@@ -20,13 +20,13 @@ class Sums(NamedTuple):
     """Addresses of a part's sums of float32, in this order; up: rounded up to ROWS. All are 0 if none are wanted."""
 
     norm1: int  # [2, filled C]: of scale and bias
-    of_q: int  # [up C, filled C], as the next two: of the embedding's kernel, transposed
+    of_q: int  # [up C, filled C], as the next two: of qkv's kernel, transposed
     of_k: int
     of_v: int
     qkv_bias: int  # [3, C], filled up
     positions: int  # [heads, keys, queries], both filled up
-    linear: int  # [up C, filled C]
-    linear_bias: int  # [filled C]
+    projection: int  # [up C, filled C]
+    projection_bias: int  # [filled C]
     norm2: int  # as `norm1`
     widen: int  # [up C, filled 4 C]
     widen_bias: int  # [filled 4 C]
@@ -94,7 +94,7 @@ def add_norm(deviations, factor, gradient, stride, sums):
     """Adds a row to the gradients of scale and bias, `sums` [2, stride]; it is normed by times `factor`."""
     for at in range(0, 4 * stride, STEP):
         slope, of_bias = get(gradient + at), sums + 4 * stride + at
-        put(fused(get(deviations + at) * everywhere(factor), slope, get(sums + at)), sums + at)
+        put(fma(get(deviations + at) * everywhere(factor), slope, get(sums + at)), sums + at)
         put(get(of_bias) + slope, of_bias)
 
 
@@ -133,10 +133,10 @@ def _add_sums_of_rows(x, rows, count, stride, sums):
 
 
 @internal
-def add_embedding(m, sums, count, channels):
-    """Adds the gradients of the embedding's kernel and bias, by the memory `m` of swin_gradient.py.
+def add_qkv(m, sums, count, channels):
+    """Adds the gradients of qkv's kernel and bias, by the memory `m` of swin_gradient.py.
 
-    `m.normed` is what the embedding gets.
+    `m.normed` is what qkv gets.
     """
     stride, room = filled(channels), filled(count)
     add_product(m.taps, m.of_q, room, 1, channels, m.normed, count, stride, sums.of_q)

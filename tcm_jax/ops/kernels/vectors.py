@@ -89,20 +89,20 @@ def _by_llvm(name, count):
 
 
 @intrinsic
-def fused(_, a, b, c):
+def fma(_, a, b, c):
     """Vector a * b + c, rounded once."""
     return _by_llvm("fma", 3)
 
 
 @intrinsic
-def greater(_, a, b):
-    """The greater float of each lane."""
+def maximum(_, a, b):
+    """The larger float of each lane; of a float and not-a-number the float."""
     return _by_llvm("maxnum", 2)
 
 
 @intrinsic
-def less(_, a, b):
-    """The smaller float of each lane."""
+def minimum(_, a, b):
+    """The smaller float of each lane; of a float and not-a-number the float."""
     return _by_llvm("minnum", 2)
 
 

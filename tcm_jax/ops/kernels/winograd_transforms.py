@@ -4,17 +4,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from tcm_jax.ops.kernels.emit import (
-    LANES,
-    VECTOR,
-    Loop,
-    fma,
-    function,
-    load_vector,
-    splat,
-    store_vector,
-    word,
-)
+from tcm_jax.ops.kernels.emit import VECTOR, Loop, fma, function, load_vector, splat, store_vector, word
+from tcm_jax.ops.kernels.machine import LANES
 
 
 def _constant(value: float) -> ir.Constant:
@@ -129,7 +120,7 @@ def _intrinsics(out_columns):
 
         def emit(context, builder, signature, arguments):
             m, stride, bias, slope, table = arguments
-            greater = function(builder, f"llvm.maxnum.v{LANES}f32", VECTOR, VECTOR, VECTOR)
+            maximum = function(builder, f"llvm.maxnum.v{LANES}f32", VECTOR, VECTOR, VECTOR)
             slope, bias = splat(builder, slope), load_vector(builder, bias, word(0))
             values = [load_vector(builder, m, builder.mul(stride, word(i))) for i in range(points)]
             results = _two_dimensions(builder, row_outputs, outputs, values, 4, columns)
@@ -137,7 +128,7 @@ def _intrinsics(out_columns):
                 _addresses(builder, table, 2 * out_columns), (value for row in results for value in row), strict=True
             ):
                 value = builder.fadd(value, bias)
-                store_vector(builder, builder.call(greater, [value, builder.fmul(value, slope)]), target, word(0))
+                store_vector(builder, builder.call(maximum, [value, builder.fmul(value, slope)]), target, word(0))
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64, types.int64, types.float32, types.int64), emit
