@@ -14,6 +14,7 @@ from configs.default import make_config
 from tcm_jax.codec import Codec
 from tcm_jax.codec.container import pack, parse
 from tcm_jax.codec.effort import Effort, lambda_at
+from tcm_jax.codec.residual import plan
 from tcm_jax.codec.slice_encoder import _rounded
 from tcm_jax.codec.slices import gain_level, highest_without_details
 from tcm_jax.errors import ConfigError, StreamError
@@ -103,7 +104,8 @@ def test_the_first_basis_is_orthonormal_and_detail_leaves_less_error(old, model,
     network = functools.partial(TCM(model).apply, {"params": params}, level=jnp.full(4, 3.0))
     y = network(x, method="analysis")
     without = network(y, method="synthesis")
-    details = network(x, y, method="detail_analysis")
+    details, made = network(x, y, method="detail_analysis")
+    np.testing.assert_array_equal(made, without)
     with_detail = network(y, details, method="detailed_synthesis")
     gained = ((x - without) ** 2).mean() - ((x - with_detail) ** 2).mean()
     steps = np.exp(-np.concatenate([params["detail"][f"gain_{i}"]["log_gain"][3] for i in range(2)]))
@@ -209,6 +211,19 @@ def test_detail_brings_the_picture_nearer(codec):
         np.mean((codec.encode(image, quality).reconstruction - image.astype(float)) ** 2) for quality in (34, 100)
     ]
     assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize(("tile", "times"), [(None, 1), (512, 2)])
+def test_an_encoder_computes_g_s_once_where_it_may(model, params, tile, times, monkeypatch):
+    """Whether a layer pays is seen at what the detail slices were made beside, but for tiles."""
+    codec, picture = Codec(make_weights(model, params, {"name": "detailed"}), tile=tile), photograph(60, 600)
+    compute, programs = codec.network.compute, []
+    monkeypatch.setattr(codec.network, "compute", lambda name, *args: programs.append(name) or compute(name, *args))
+    monkeypatch.setattr(plan, "choose_layer", lambda colour, latents, *_: seen.append(latents))
+    seen = []
+    data = codec.compress(picture, 90)
+    assert times == ("detailed_synthesis" in programs) + ("detail_analysis" in programs)
+    np.testing.assert_array_equal(seen[0].x_hat, codec.decompress(data))
 
 
 @pytest.mark.usefixtures("latents_alone")

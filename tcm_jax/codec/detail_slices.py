@@ -18,6 +18,8 @@ class CodedSlices:
     symbols: list[np.ndarray] = dataclasses.field(default_factory=list)
     sigmas: list[np.ndarray] = dataclasses.field(default_factory=list)
     detail_symbols: list[np.ndarray] = dataclasses.field(default_factory=list)
+    # What g_s makes of y, float32 [H, W, 3] of the padded picture, if an encoder of detail slices had it in one piece.
+    without_details: Grid | None = None
 
     def keep(self, rows: list[tuple[np.ndarray, np.ndarray]]) -> None:
         """Appends what detail slices need of a slice of y: (symbols, sigma) of its rows, one after the other."""

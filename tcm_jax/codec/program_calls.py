@@ -31,4 +31,5 @@ def program_calls(config: ModelConfig, height: int = 128, width: int = 128) -> I
     yield "detail_analysis", (picture, [part] * slices, level)
     for n in range(len(config.detail_from)):
         yield "detail_scales", (n, (symbols,) * slices, (part,) * slices, (detail,) * n, level)
+        yield "with_details", (picture.astype(np.float32), [detail] * (n + 1), level)
         yield "detailed_synthesis", ([part] * slices, [detail] * (n + 1), level)

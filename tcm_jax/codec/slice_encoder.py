@@ -69,9 +69,19 @@ class SliceEncoder(SliceCodecBase):
             goes_on = detail_count > 0 or measured.kept or i < self.weights.config.num_slices - 1
             self._encode_slice(i, y.pop(0), context, coded, tile, writer, detail_count > 0, goes_on)
         if level is not None and detail_count:
-            slices = self.network.analyze_details(colour, coded.y_hat, detail_count, level, transform_tile)
+            slices, made = self.network.analyze_details(colour, coded.y_hat, detail_count, level, transform_tile)
+            coded.without_details = made if measured.kept else None
             encode_detail_slices(self.network, map(_rounded, slices), coded, level, tile, writer.write_part)
         return writer.stream, writer.sides.pack()
+
+    def compute_colour(
+        self, coded: CodedSlices, level: np.ndarray | None, size: tuple[int, int], tile: int | None
+    ) -> np.ndarray:
+        """As a decoder; what g_s made is not computed again."""
+        if coded.without_details is None or tile != 0:
+            return super().compute_colour(coded, level, size, tile)
+        whole = self.network.compute("with_details", coded.without_details, coded.detail_symbols, level)
+        return np.ascontiguousarray(np.asarray(whole)[: size[0], : size[1]])
 
     def _encode_slice(
         self,

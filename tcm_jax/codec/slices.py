@@ -38,8 +38,14 @@ class SliceCodecBase:
     def synthesize(self, file: Container, coded: CodedSlices, tile: int | None) -> np.ndarray:
         """The picture's colour, uint8 [H, W, 3], or [H, W] if it is grey: the mean of the channels."""
         size, level = (file.height, file.width), self.level(file.quality)
-        colour = self.network.synthesize(coded.y_hat, coded.detail_symbols, level, size, tile)
+        colour = self.compute_colour(coded, level, size, tile)
         return ((colour.sum(-1, dtype=np.uint16) + 1) // 3).astype(np.uint8) if file.grey else colour
+
+    def compute_colour(
+        self, coded: CodedSlices, level: np.ndarray | None, size: tuple[int, int], tile: int | None
+    ) -> np.ndarray:
+        """What g_s and the detail slices give, uint8 [H, W, 3] of that size; g_s by tiles of this side (0: one)."""
+        return self.network.synthesize(coded.y_hat, coded.detail_symbols, level, size, tile)
 
 
 def fields_of_steps(config: ModelConfig, shape: tuple[int, ...]) -> list[Any]:

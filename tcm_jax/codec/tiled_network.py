@@ -47,6 +47,7 @@ PROGRAMS = {
         _program("synthesis", _Y, _LEVEL),
         _program("detailed_synthesis", _Y, _Y, _LEVEL),
         _program("detail_analysis", _PICTURE, _Y, _LEVEL),
+        _program("with_details", _PICTURE, _Y, _LEVEL),
         _ENTROPY("detail_scales", _Y, _Y, _Y, _LEVEL),
         _ENTROPY("hyper_synthesis", _Z, _LEVEL),
         _ENTROPY("slice_params", _Y, _Y, _Y),
@@ -106,18 +107,21 @@ class TiledNetwork(DecodingNetwork):
 
     def analyze_details(
         self, image: np.ndarray, y_hat: list[Grid], count: int, level: np.ndarray, side: int | None
-    ) -> list[np.ndarray]:
-        """The first `count` detail slices of a picture uint8 [H, W, 3] beside y, float32 [h, w, channels]."""
+    ) -> tuple[list[np.ndarray], Grid | None]:
+        """The first `count` detail slices of a picture uint8 [H, W, 3] beside y, float32 [h, w, channels].
+
+        Where g_s takes the picture, padded, in one piece, also what it made: float32 [H, W, 3].
+        """
         size, channels = padded_size(*image.shape[:2]), self.config.detail_slice_channels
         sides = self.synthesis_sides(size, side)
         found = [np.empty((*y_hat[0].shape[:2], channels), np.float32) for _ in range(count)]
         for rows, columns in pieces_of(size, sides, SYNTHESIS_HALO):
             pieces = [part(grid, rows, columns, LATENT_STRIDE) for grid in y_hat]
-            slices = self.compute("detail_analysis", cut(image, rows, columns), pieces, level)
+            slices, made = self.compute("detail_analysis", cut(image, rows, columns), pieces, level)
             for whole, tile in zip(found, slices, strict=False):
                 inner = np.asarray(tile)[rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)]
                 whole[rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)] = inner
-        return found
+        return found, made if made.shape[:2] == size else None
 
     def _analysis_sides(self, size: tuple[int, int], side: int | None) -> tuple[int, int]:
         pixels = piece_pixels(ANALYSIS_VALUES, self.config.widths[0])

@@ -33,19 +33,27 @@ def hyper_analysis(config, params, y, level):
 
 def synthesis(config, params, y_hat, level):
     """g_s: the decoded slices of y to the picture."""
-    x_hat = _apply(config, params, "synthesis", jnp.concatenate(y_hat, axis=-1), level)
-    return jnp.round(jnp.clip(x_hat, 0, 1) * 255).astype(jnp.uint8)
+    return _rounded(_apply(config, params, "synthesis", jnp.concatenate(y_hat, axis=-1), level))
 
 
 def detailed_synthesis(config, params, y_hat, symbols, level):
     """g_s and the `symbols` of detail slices, as many as there are, to the picture."""
     details = [part.astype(jnp.float32) for part in symbols]
-    x_hat = _apply(config, params, "detailed_synthesis", jnp.concatenate(y_hat, axis=-1), details, level)
+    return _rounded(_apply(config, params, "detailed_synthesis", jnp.concatenate(y_hat, axis=-1), details, level))
+
+
+def with_details(config, params, without_details, symbols, level):
+    """What g_s made, float32 [H, W, 3], and the `symbols` of detail slices to the picture of `detailed_synthesis`."""
+    details = [part.astype(jnp.float32) for part in symbols]
+    return _rounded(_apply(config, params, "with_details", without_details, details, level))
+
+
+def _rounded(x_hat):
     return jnp.round(jnp.clip(x_hat, 0, 1) * 255).astype(jnp.uint8)
 
 
 def detail_analysis(config, params, picture, y_hat, level):
-    """All detail slices of a picture, not yet rounded, beside the decoded slices of y."""
+    """(all detail slices of a picture, not yet rounded, beside the decoded slices of y, what g_s makes of these)."""
     x = picture.astype(jnp.float32) * _UNIT
     return _apply(config, params, "detail_analysis", x, jnp.concatenate(y_hat, axis=-1), level)
 

@@ -175,9 +175,10 @@ class TCM(nn.Module):
         added, details = self._detail(x - x_hat, intermediates, noise, level)
         return x_hat + added, intermediates | details
 
-    def detail_analysis(self, x: jax.Array, y_hat: jax.Array, level: jax.Array) -> list[jax.Array]:
-        """Gained detail slices of a picture [B, H, W, 3] whose decoded latents are `y_hat`."""
-        return self.detail.analysis(x - self.synthesis(y_hat, level), level)
+    def detail_analysis(self, x: jax.Array, y_hat: jax.Array, level: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+        """(gained detail slices of pictures [B, H, W, 3] with decoded latents `y_hat`, what g_s makes of these)."""
+        without_details = self.synthesis(y_hat, level)
+        return self.detail.analysis(x - without_details, level), without_details
 
     def detail_scales(self, i: int, symbols: jax.Array, sigma: jax.Array, earlier: list[jax.Array], level) -> jax.Array:
         """sigma of detail slice `i` from symbols and scales of y, and the symbols of the detail slices before it."""
@@ -186,7 +187,11 @@ class TCM(nn.Module):
 
     def detailed_synthesis(self, y_hat: jax.Array, symbols: list[jax.Array], level: jax.Array) -> jax.Array:
         """g_s and the detail slices of these symbols: the picture [B, H, W, 3], not clipped."""
-        return self.synthesis(y_hat, level) + self.detail.synthesis(symbols, level)
+        return self.with_details(self.synthesis(y_hat, level), symbols, level)
+
+    def with_details(self, without_details: jax.Array, symbols: list[jax.Array], level: jax.Array) -> jax.Array:
+        """What g_s makes [B, H, W, 3] and the detail slices of these symbols: the picture, not clipped."""
+        return without_details + self.detail.synthesis(symbols, level)
 
     def _detail(self, missing: jax.Array, latents: dict[str, Any], noise, level) -> tuple[jax.Array, dict[str, Any]]:
         """(what the detail slices add to the picture, their intermediates)."""

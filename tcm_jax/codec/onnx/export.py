@@ -132,7 +132,7 @@ def _programs(c: ModelConfig) -> dict[str, _Exported]:
         found["detailed_synthesis"] = _Exported(
             PROGRAMS["detailed_synthesis"], (), (y_hat, details, level), ["picture"]
         )
-        outputs = [detail.name for detail in details]
+        outputs = [*(detail.name for detail in details), "without_details"]
         found["detail_analysis"] = _Exported(PROGRAMS["detail_analysis"], (), (picture, y_hat, level), outputs)
     return found
 
