@@ -64,7 +64,7 @@ def test_all_programs_are_made(weights, monkeypatch):
 def test_helpers_are_started_once(started, terminal, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     ahead.help_once("a.safetensors")
-    assert started == [[sys.executable, "-m", "tcm_jax.cli.ahead", number, "a.safetensors"] for number in "01"]
+    assert started == [[sys.executable, "-P", "-m", "tcm_jax.cli.ahead", number, "a.safetensors"] for number in "01"]
     ahead.help_once(None)
     assert len(started) == 2
     assert capsys.readouterr().err.count("compiling for this machine, once") == terminal
@@ -84,7 +84,7 @@ def test_no_helper_where_none_helps(started, monkeypatch, tmp_path):
 def test_a_command_starts_them(started, tmp_path, monkeypatch):
     (tmp_path / "a.tcm").write_bytes(b"no such file")
     assert cli.main(["decompress", str(tmp_path / "a.tcm")]) == 1
-    assert [command[3] for command in started] == ["0", "1"]
+    assert [command[4] for command in started] == ["0", "1"]
 
 
 def test_where_nothing_can_be_made_ahead(started, monkeypatch, capsys):

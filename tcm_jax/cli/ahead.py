@@ -47,7 +47,8 @@ def help_once(weights: str | None) -> None:
 def _start_helpers(weights: str | None) -> None:
     environment, nowhere = os.environ | {"JAX_PLATFORMS": "cpu"}, subprocess.DEVNULL
     for number in range(min(cores.available() - 1, _MOST)):
-        command = [sys.executable, "-m", __name__, str(number), *([] if weights is None else [weights])]
+        # -P: a folder of pictures that one is in holds no modules for it.
+        command = [sys.executable, "-P", "-m", __name__, str(number), *([] if weights is None else [weights])]
         with contextlib.suppress(OSError):  # then this process does all
             helper = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, env=environment)
             _helpers.append(helper)
