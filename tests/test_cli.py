@@ -97,6 +97,11 @@ def test_weights_that_are_a_pipe(tmp_path, monkeypatch):
         files.load_weights(tmp_path / "w.safetensors")
 
 
+def test_a_folder_as_weights_in_python_is_named_as_one(tmp_path):
+    with pytest.raises(WeightsError, match=r"this is a folder; give a \.safetensors file$"):
+        files.load_weights(tmp_path)
+
+
 def test_a_warning_is_a_line(monkeypatch):
     monkeypatch.setattr(cli.signals, "prepare", lambda: None)
     monkeypatch.setattr(cli.signals, "end", lambda status: None)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -239,6 +240,35 @@ print(os.waitpid(child, 0)[1])
 @pytest.mark.parametrize("lock", ['PROGRAMS["analysis"]._lock', "writing"])
 def test_a_lock_that_another_thread_holds_is_open_after_a_fork(lock):
     assert run(HELD.replace("LOCK", lock)).stdout == "0\n"
+
+
+INTERRUPTED = """
+import random, signal, threading
+from tcm_jax.codec.tiled_network import PROGRAMS
+from tcm_jax.ops.kernels import direct
+direct.cores.available = lambda: 4
+lock, seconds, interrupts = PROGRAMS["analysis"]._lock, random.Random(1), 0
+def try_lock():
+    with lock:
+        print(len(direct._teams))
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+while interrupts < 3000:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds.uniform(2e-5, 2e-4))
+        while True:
+            with lock, direct.helped():
+                direct._this_thread.team.board_with(direct.Job())
+    except KeyboardInterrupt:
+        interrupts += 1
+thread = threading.Thread(target=try_lock, daemon=True)
+thread.start()
+thread.join(20)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer that interrupts")
+def test_an_interrupt_leaves_no_lock_closed_and_no_team_registered():
+    assert run(INTERRUPTED).stdout == "0\n"
 
 
 def test_devices(monkeypatch):

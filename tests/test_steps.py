@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import pickle
+import queue
 import threading
-from concurrent.futures import Future
 
 import jax
 import jax.numpy as jnp
@@ -169,9 +169,10 @@ def test_one_thread_does_all_where_no_other_begins(codec, monkeypatch):
     data = codec.compress(picture, 40)
 
     def refuse(*_):
-        raise RuntimeError("cannot schedule new futures after shutdown")
+        raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(direct._threads(), "submit", refuse)
+    monkeypatch.setattr(direct, "_pool", direct._Pool())
+    monkeypatch.setattr(direct._thread, "start_new_thread", refuse)
     assert codec.compress(picture, 40) == data
 
 
@@ -190,21 +191,16 @@ def test_networks_of_floats_decode_to_the_bits_of_xla():
 
 
 def test_pictures_at_once_share_the_cores(monkeypatch):
-    begun = []
+    pool = direct._Pool()
     monkeypatch.setattr(direct.cores, "available", lambda: 4)
-    monkeypatch.setattr(direct, "_threads", lambda: Threads())
-
-    class Threads:
-        def submit(self, *_):
-            begun.append(Future())
-            return begun[-1]
-
+    monkeypatch.setattr(direct, "_pool", pool)
+    monkeypatch.setattr(pool, "size", lambda: 4)
     with contextlib.ExitStack() as stack:
         for helpers in (3, 1, 0, 0, 0):  # of the first picture, of the second beside it, ...
             stack.enter_context(direct.helped())
             board = direct._this_thread.team.board_with(direct.Job())
-            assert (len(begun), board is direct._NOBODY) == (helpers, helpers == 0)
-            begun.clear()
+            assert (pool.teams.qsize(), board is direct._NOBODY) == (helpers, helpers == 0)
+            pool.teams = queue.SimpleQueue()
 
 
 def test_threads_do_not_mix(codec, monkeypatch):

@@ -21,7 +21,7 @@ from tcm_jax.codec.steps import SizedSteps, Steps
 from tcm_jax.ops.compile_target import Target, codec_target
 from tcm_jax.system import cache
 from tcm_jax.system.devices import default_device, only_this_cpu, pinned
-from tcm_jax.system.locks import Lock
+from tcm_jax.system.locks import make_lock
 from tcm_jax.system.program_cache import kept
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Program:
         self.function, self.strides, self.precise, self.target = function, strides, precise, target
         self._made: dict[Call, Any] = {}  # Executables; for any size Steps and the results' structure
         self._stepwise: dict[Any, Stepwise] = {}
-        self._lock = Lock()
+        self._lock = make_lock()
 
     def __len__(self) -> int:
         """Programs made or loaded so far; steps count once for all sizes."""

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 from tcm_jax.errors import TcmError
-from tcm_jax.system.locks import Lock
+from tcm_jax.system.locks import make_lock
 from tcm_jax.system.walk import DEVICE, special_kind
 
-writing = Lock()  # held while a file is written, so that a program that must end at once can wait for that
+writing = make_lock()  # held while a file is written, so that a program that must end at once can wait for that
 _OPEN_FILES = re.compile(r"/dev/fd|/proc/(\d+)(/task/\d+)?/fd")
 _LINKS = 40  # as Linux follows
 _NAME_BYTES = 100  # of a temporary name: with what is added to it, less than any file system's limit

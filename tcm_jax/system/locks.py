@@ -3,29 +3,26 @@
 import os
 import threading
 import weakref
+from typing import Any
 
 
-class Lock:
-    """A reentrant lock for `with` statements; a forked process has a new one, as it lacks the thread that held it."""
+def make_lock() -> Any:
+    """A reentrant lock for `with` statements; a forked process finds it open, as it lacks the thread that held it.
 
-    def __init__(self):
-        self._lock = threading.RLock()
-        _every.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    It is the interpreter's own: an interrupt within an `__enter__` of ours would leave it closed for other threads.
+    """
+    lock = threading.RLock()
+    _every.add(lock)
+    return lock
 
 
-_every: weakref.WeakSet[Lock] = weakref.WeakSet()
+_every: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def _renew() -> None:
+def _open_all() -> None:
     for lock in _every:
-        lock._lock = threading.RLock()
+        lock._at_fork_reinit()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)
+    os.register_at_fork(after_in_child=_open_all)

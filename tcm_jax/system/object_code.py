@@ -19,10 +19,10 @@ import llvmlite.binding as llvm
 
 from tcm_jax.errors import ConfigError
 from tcm_jax.system.cache import cache_folder, read, write_quietly
-from tcm_jax.system.locks import Lock
+from tcm_jax.system.locks import make_lock
 from tcm_jax.system.machine_code import ENTRY, RAISED, target_machine
 
-_loading = Lock()
+_loading = make_lock()
 _engines: list[llvm.ExecutionEngine] = []  # whose memory holds the code, as long as the process lives
 
 

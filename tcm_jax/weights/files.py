@@ -105,6 +105,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         if kind := special_kind(path.stat().st_mode):  # safetensors would wait for a pipe, and for no signal
             raise WeightsError(f"cannot read the weights {path}: this is {kind}, and no file")
+        if path.is_dir():  # safetensors would say "No such device"
+            raise WeightsError(f"cannot read the weights {path}: this is a folder; give a .safetensors file")
         with safe_open(path, framework="numpy") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except OSError as error:

@@ -16,7 +16,7 @@ from tcm_jax.entropy.range_tables import RangeTables
 from tcm_jax.errors import ArithmeticMismatchError, ConfigError, WeightsError
 from tcm_jax.model.config import ModelConfig
 from tcm_jax.system.extras import require_extra
-from tcm_jax.system.locks import Lock
+from tcm_jax.system.locks import make_lock
 
 FORMAT, DESCRIPTION = "tcm_jax onnx 1", "model.json"
 # Pixels of a piece of g_s times channels of its finest grid: 2 Mi pixels of the embedded model, 0.9 GB.
@@ -66,7 +66,7 @@ class OnnxNetwork(DecodingNetwork):
     def __init__(self, model: OnnxModel):
         self.config, self._model, self._runtime = model.config, model, _runtime()
         self._sessions: dict[str, Any] = {}
-        self._lock = Lock()
+        self._lock = make_lock()
 
     @property
     def synthesis_pixels(self) -> int:

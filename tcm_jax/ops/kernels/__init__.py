@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from tcm_jax.system.lazy import attributes
-from tcm_jax.system.locks import Lock
+from tcm_jax.system.locks import make_lock
 
 if TYPE_CHECKING:
     from tcm_jax.ops.kernels.attention import swin_block, swin_block_gradient, swin_block_gradients
@@ -30,7 +30,7 @@ __all__ = [
     "swin_block_gradients", "tanh", "training_available",
 ]  # fmt: skip
 __getattr__ = attributes(__name__, _PLACES)
-_making = Lock()
+_making = make_lock()
 
 
 @functools.cache

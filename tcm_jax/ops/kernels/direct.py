@@ -1,14 +1,15 @@
 """The kernels called on NumPy's arrays as XLA's custom calls call them, without XLA, on threads of our own."""
 
+import _thread
 import contextlib
 import ctypes
 import dataclasses
 import functools
 import math
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ class _Team:
 
     def __init__(self):
         self._board, self._jobs = Board(open=1), []
-        self._helpers: list[Future] = []
+        self._helpers: list[None] = []  # an entry for each that was asked and is not done
 
     def board_with(self, job: Job) -> Board:
         """The board at which helpers look for jobs; one that is late still looks at this one."""
@@ -133,38 +134,62 @@ class _Team:
         if most < 1:
             return _NOBODY
         self._jobs.append(job)
-        self._helpers = [helper for helper in self._helpers if not helper.done()]
-        with contextlib.suppress(RuntimeError):  # no more threads, or an interpreter that ends: the leader does all
-            while len(self._helpers) < most:
-                self._helpers.append(_threads().submit(_serve, self._board, self._jobs))
+        while len(self._helpers) < min(most, _pool.size()):
+            self._helpers.append(None)
+            _pool.teams.put(self)
         return self._board
+
+    def help(self) -> None:
+        """Does parts of jobs on the board, as one of the helpers, until none has come for a while."""
+        _c_function("serve")(ctypes.addressof(self._board))
+        self._helpers.pop()
 
     def close(self) -> None:
         """Sends the helpers home."""
         self._board.open = 0
 
 
+class _Pool:
+    """Threads that wait for teams to help; no interrupt leaves a lock behind, as it may in the standard library's."""
+
+    def __init__(self):
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forgets all threads."""
+        self.teams: queue.SimpleQueue[_Team] = queue.SimpleQueue()
+        self._threads: list[int] = []
+
+    def size(self) -> int:
+        """How many threads there are: as many as cores, begun at the first call, where they can be had."""
+        with contextlib.suppress(RuntimeError):  # no more threads, or an interpreter that ends: leaders do all
+            while len(self._threads) < cores.available():
+                self._threads.append(_thread.start_new_thread(_help, (self.teams,)))
+        return len(self._threads)
+
+
+def _help(teams: "queue.SimpleQueue[_Team]") -> None:
+    while True:
+        teams.get().help()
+
+
 _this_thread = threading.local()
+_pool = _Pool()
 _teams: set[_Team] = set()  # of all threads
 
 
 @contextlib.contextmanager
 def helped() -> Iterator[None]:
     """This thread's large calls within are shared with others: as many as cores, of which each such thread has some."""
-    before = getattr(_this_thread, "team", None)
-    team = _this_thread.team = _Team()
-    _teams.add(team)
-    try:
+    before, team = getattr(_this_thread, "team", None), _Team()
+    try:  # an interrupt may come after each call
+        _this_thread.team = team
+        _teams.add(team)
         yield
     finally:
         _teams.discard(team)
         _this_thread.team = before
         team.close()
-
-
-def _serve(board: Board, _jobs: list[Job]) -> None:
-    """What a helper does; it holds the board and the jobs, whose addresses it reads."""
-    _c_function("serve")(ctypes.addressof(board))
 
 
 # Imported where kernels are called: where that fails, `kernels.available` says that there are none.
@@ -185,14 +210,9 @@ def _c_function(name: str) -> Callable[..., int]:
     return kind(handlers.address_in_pool(name))
 
 
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cores.available(), "tcm_jax kernels")
-
-
 def _forget_threads() -> None:
     """In a forked process, in which they do not live on."""
-    _threads.cache_clear()
+    _pool.begin_anew()
     _teams.clear()
 
 

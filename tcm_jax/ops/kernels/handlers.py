@@ -10,7 +10,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from tcm_jax.system.locks import Lock
+from tcm_jax.system.locks import make_lock
 from tcm_jax.system.machine_code import INTEGER
 from tcm_jax.system.object_code import address
 
@@ -35,7 +35,7 @@ TRAINING = (*SEARCH, "swin_gradients", "kernel_gradient_sums", "kernel_gradient"
 IN_ORDER = [name for name in KERNELS if name not in TRAINING][::-1]  # as the others are made: the longest first
 POOL = {"task": 1, "lead": 2, "serve": 1}  # functions of pool.py that are called from outside, and their int64s
 NUMBERS = {name: number for number, name in enumerate(KERNELS, 1)}  # places in the table of functions, after `task`
-_registering = Lock()  # XLA takes a name once
+_registering = make_lock()  # XLA takes a name once
 TABLE = "tcm_jax_functions"  # symbol of the table of the addresses of C functions
 
 
