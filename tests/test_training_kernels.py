@@ -82,7 +82,7 @@ def test_a_swin_block_is_two_kernels_where_there_are_many_windows():
 )  # fmt: skip
 def test_windows_and_heads_of_any_size(batch, rows, columns, heads, head_dim, window, shifted):
     size = (batch, rows * window, columns * window, heads * head_dim)
-    compare(SwinBlock(head_dim, window, shifted), size, 1e-5)
+    compare(SwinBlock(head_dim, window, shifted), size, 2e-5)  # of four channels the normalization may enlarge errors
 
 
 MAPS = [  # (batch, height, width, channels, features, stride)
