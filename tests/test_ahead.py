@@ -88,7 +88,7 @@ def test_a_command_starts_them(started, tmp_path, monkeypatch):
 
 
 def test_where_nothing_can_be_made_ahead(started, monkeypatch, capsys):
-    monkeypatch.setattr(kernels, "available", lambda: False)
+    monkeypatch.setattr(ahead, "_has_kernels", lambda: False)
     assert cli.main(["warm-up"]) == 1
     monkeypatch.setattr(ahead, "only_this_cpu", lambda: False)
     assert cli.main(["warm-up"]) == 1

@@ -24,7 +24,7 @@ from tcm_jax.system.devices import only_this_cpu
 from tcm_jax.system.names import say
 from tcm_jax.system.program_cache import kept
 
-_SAID = "compiling for this machine, once: some ten seconds"
+_SAID = "compiling for this machine, once: ten to twenty seconds"
 _MOST = 3  # helpers, as many as make it quicker
 _helpers: list[subprocess.Popen] = []  # held, as Python warns of one that is forgotten
 
@@ -59,14 +59,12 @@ def warm_up(_: argparse.Namespace) -> None:
     start, folder = time.perf_counter(), cache_folder()
     if folder is None:
         raise ConfigError("nothing can be kept for a user without a home; set XDG_CACHE_HOME to a folder")
-    with quick_imports():
-        from tcm_jax.ops import kernels
     if not only_this_cpu():
         raise ConfigError("beside GPUs and TPUs XLA compiles for each size of picture: nothing can be made ahead")
+    if not _has_kernels():
+        raise ConfigError("there are no kernels for this processor, so XLA compiles for each size of picture")
     say(_SAID, sys.stderr)
     _start_helpers(None)
-    if not kernels.available():
-        raise ConfigError("there are no kernels for this processor, so XLA compiles for each size of picture")
     for make in _kernels():
         make()
     _keep_programs(None)
@@ -75,13 +73,19 @@ def warm_up(_: argparse.Namespace) -> None:
     say(f"ready in {time.perf_counter() - start:.1f} s, kept in {folder}", sys.stdout)
 
 
+def _has_kernels() -> bool:
+    with quick_imports():
+        from tcm_jax.ops.kernels.machine import FUSES
+    return FUSES
+
+
 def _kernels() -> Iterator[Callable[[], object]]:
     """Makers of what a codec calls in machine code; after the layer's in the order in which it comes to them."""
-    from tcm_jax.codec.residual import layer
-    from tcm_jax.entropy import range_coder, table_choice
+    from tcm_jax.entropy import pattern_coder, pixel_coder, pixel_moments, range_coder, table_choice
     from tcm_jax.ops.kernels import handlers
 
-    yield layer.load
+    yield from (pattern_coder.load, pixel_moments.load)
+    yield from (function.load for function in (pixel_coder.decode, pixel_coder.residuals, pixel_coder.encode))
     yield range_coder.decode.load
     for name in handlers.IN_ORDER:
         yield functools.partial(handlers.address_of, handlers.KERNELS[name], 3)
@@ -108,9 +112,7 @@ def _keep_programs(weights: str | None) -> None:
 
 def help_along(number: int, weights: str | None) -> None:
     """What helper `number` does: the first one begins with programs, the others at other kernels."""
-    with quick_imports():
-        from tcm_jax.ops.kernels.machine import FUSES
-    if not FUSES:  # then there are no kernels
+    if not _has_kernels():
         return
     if number == 0:
         _keep_programs(weights)
