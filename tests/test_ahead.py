@@ -87,15 +87,18 @@ def test_a_command_starts_them(started, tmp_path, monkeypatch):
     assert [command[4] for command in started] == ["0", "1"]
 
 
-def test_where_nothing_can_be_made_ahead(started, monkeypatch, capsys):
-    monkeypatch.setattr(ahead, "_has_kernels", lambda: False)
+def test_where_nothing_can_be_made_ahead(started, monkeypatch, tmp_path, capsys):
+    (tmp_path / "cache").write_text("no folder")
+    said = []
+    for name, value in (("kept", lambda _: None), ("_has_kernels", lambda: False), ("only_this_cpu", lambda: False)):
+        assert cli.main(["warm-up"]) == 1
+        said.append(capsys.readouterr().err)
+        monkeypatch.setattr(ahead, name, value)
     assert cli.main(["warm-up"]) == 1
-    monkeypatch.setattr(ahead, "only_this_cpu", lambda: False)
-    assert cli.main(["warm-up"]) == 1
-    monkeypatch.setattr(ahead, "cache_folder", lambda: None)
-    assert cli.main(["warm-up"]) == 1
-    said = capsys.readouterr().err
-    assert [word in said for word in ("kernels for this processor", "GPUs", "XDG_CACHE_HOME")] == [True] * 3
+    said.append(capsys.readouterr().err)
+    words = ("cache", "no home folder", "kernels for this processor", "GPUs")
+    assert [said_of.count("\n") for said_of in said] == [1] * 4 and not started
+    assert all(word in said_of for word, said_of in zip(words, said, strict=True))
 
 
 @pytest.mark.slow

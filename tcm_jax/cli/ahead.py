@@ -31,17 +31,24 @@ _helpers: list[subprocess.Popen] = []  # held, as Python warns of one that is fo
 
 def help_once(weights: str | None) -> None:
     """Starts helpers for what a codec of these weights needs, unless a command has done so on this machine before."""
-    started = kept("helpers were started")
-    if started is None or not only_this_cpu():
+    if not only_this_cpu():
         return
     try:
-        started.parent.mkdir(parents=True, exist_ok=True)
-        started.touch(exist_ok=False)
-    except OSError:  # it is there, or nothing can be kept
+        _mark_start(again=False)
+    except OSError:  # it is marked, or nothing can be kept
         return
     if sys.stderr is not None and sys.stderr.isatty():
         say(_SAID, sys.stderr)
     _start_helpers(weights)
+
+
+def _mark_start(again: bool) -> None:
+    """Raises OSError where nothing can be kept, and for a second start that is not one `again`."""
+    mark = kept("helpers were started")
+    if mark is None:
+        raise OSError("there is no home folder")
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch(exist_ok=again)
 
 
 def _start_helpers(weights: str | None) -> None:
@@ -56,13 +63,17 @@ def _start_helpers(weights: str | None) -> None:
 
 def warm_up(_: argparse.Namespace) -> None:
     """`tcm warm-up`: makes all that pictures of any size need with the embedded models, and keeps it."""
-    start, folder = time.perf_counter(), cache_folder()
-    if folder is None:
-        raise ConfigError("nothing can be kept for a user without a home; set XDG_CACHE_HOME to a folder")
+    start = time.perf_counter()
     if not only_this_cpu():
         raise ConfigError("beside GPUs and TPUs XLA compiles for each size of picture: nothing can be made ahead")
     if not _has_kernels():
         raise ConfigError("there are no kernels for this processor, so XLA compiles for each size of picture")
+    try:
+        _mark_start(again=True)
+    except OSError as error:
+        raise ConfigError(
+            f"nothing can be kept: {error}; set XDG_CACHE_HOME to a folder that can be written"
+        ) from error
     say(_SAID, sys.stderr)
     _start_helpers(None)
     for make in _kernels():
@@ -70,7 +81,7 @@ def warm_up(_: argparse.Namespace) -> None:
     _keep_programs(None)
     for helper in _helpers:
         helper.wait()
-    say(f"ready in {time.perf_counter() - start:.1f} s, kept in {folder}", sys.stdout)
+    say(f"ready in {time.perf_counter() - start:.1f} s, kept in {cache_folder()}", sys.stdout)
 
 
 def _has_kernels() -> bool:
@@ -116,8 +127,8 @@ def help_along(number: int, weights: str | None) -> None:
         return
     if number == 0:
         _keep_programs(weights)
-    backwards = list(_kernels())[::-1]
-    for make in itertools.islice(itertools.cycle(backwards), 4 * number, 4 * number + len(backwards)):
+    backwards, first = list(_kernels())[::-1], 4 * number
+    for make in itertools.islice(itertools.cycle(backwards), first, first + len(backwards)):
         make()
 
 
