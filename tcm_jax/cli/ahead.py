@@ -71,9 +71,7 @@ def warm_up(_: argparse.Namespace) -> None:
     try:
         _mark_start(again=True)
     except OSError as error:
-        raise ConfigError(
-            f"nothing can be kept: {error}; set XDG_CACHE_HOME to a folder that can be written"
-        ) from error
+        raise ConfigError(f"cannot keep anything ({error}); set XDG_CACHE_HOME to a writable folder") from error
     say(_SAID, sys.stderr)
     _start_helpers(None)
     for make in _kernels():
