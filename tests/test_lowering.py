@@ -107,7 +107,7 @@ def test_one_process_for_three_sorts_of_device():
 
 
 def test_accelerators_wait_for_no_condition():
-    count = jax.ShapeDtypeStruct((), np.int32)
+    count = jax.ShapeDtypeStruct((), "int32")
     for target, hidden in ((ACCELERATOR, False), (ops.Target("cpu"), True)):
         with ops.target(target):
             jaxpr = jax.make_jaxpr(lambda n: ops.kept_apart(lambda n: n + 1, n, when=n < 0))(count)
