@@ -320,6 +320,7 @@ def test_a_full_disk_is_one_sentence(tmp_path):
     """No file may grow over 10 kB; Python ignores the signal that comes with it."""
     command = f"ulimit -f 10; exec {sys.executable} tests/kill_run.py {tmp_path / 'run'}"
     env = os.environ | {"PYTHONPATH": str(ROOT), "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    env["PYTHONDONTWRITEBYTECODE"] = "1"  # or Python would leave cut .pyc files, which no process can read
     run = subprocess.run(["bash", "-c", command], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert f"\nTcmError: cannot write to {tmp_path / 'run'}: " in "\n" + run.stderr
