@@ -9,6 +9,7 @@ Decoding writes PNGs.
 """
 
 import argparse
+import bisect
 import json
 import statistics
 import subprocess
@@ -117,12 +118,11 @@ def score(picture: np.ndarray, codec: Codec, quality: float) -> float:
 
 def lowest(codec: OtherCodec, picture: np.ndarray, wanted: float) -> int:
     """The lowest quality of another codec that scores as much, as if scores grew with it."""
-    low, high = 1, 100
-    while low < high:
-        middle = (low + high) // 2
-        reached = quality_of(picture, codec.decompress(codec.compress(picture, middle)))["ssimulacra2"] >= wanted
-        low, high = (low, middle) if reached else (middle + 1, high)
-    return low
+
+    def reaches(quality: int) -> bool:
+        return quality_of(picture, codec.decompress(codec.compress(picture, quality)))["ssimulacra2"] >= wanted
+
+    return bisect.bisect_left(range(101), True, lo=1, hi=100, key=reaches)
 
 
 if __name__ == "__main__":

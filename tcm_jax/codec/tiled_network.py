@@ -115,13 +115,16 @@ class TiledNetwork(DecodingNetwork):
         size, channels = padded_size(*image.shape[:2]), self.config.detail_slice_channels
         sides = self.synthesis_sides(size, side)
         found = [np.empty((*y_hat[0].shape[:2], channels), np.float32) for _ in range(count)]
+        whole_made = None
         for rows, columns in pieces_of(size, sides, SYNTHESIS_HALO):
             pieces = [part(grid, rows, columns, LATENT_STRIDE) for grid in y_hat]
             slices, made = self.compute("detail_analysis", cut(image, rows, columns), pieces, level)
             for whole, tile in zip(found, slices, strict=False):
                 inner = np.asarray(tile)[rows.inner(LATENT_STRIDE), columns.inner(LATENT_STRIDE)]
                 whole[rows.kept(LATENT_STRIDE), columns.kept(LATENT_STRIDE)] = inner
-        return found, made if made.shape[:2] == size else None
+            whole_made = made if made.shape[:2] == size else None
+            del slices, made, tile, inner  # before the next one is there
+        return found, whole_made
 
     def _analysis_sides(self, size: tuple[int, int], side: int | None) -> tuple[int, int]:
         pixels = piece_pixels(ANALYSIS_VALUES, self.config.widths[0])

@@ -29,7 +29,7 @@ class RunCheckpoints:
 
         self._ocp, self._keep, self._folder = ocp, keep, folder.absolute()
         handlers = {"state": ocp.StandardCheckpointHandler(), "extra": ocp.JsonCheckpointHandler()}
-        with _quiet() if read_only else contextlib.nullcontext():
+        with _quiet(logging.WARNING) if read_only else contextlib.nullcontext():
             options = ocp.CheckpointManagerOptions(
                 cleanup_tmp_directories=not read_only,  # what a killed process left half written
                 read_only=read_only,
@@ -127,7 +127,7 @@ class RunCheckpoints:
         try:
             # A run on several devices may be read on one.
             here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-            with _quiet():
+            with _quiet(logging.ERROR):  # Orbax 0.11 misses metrics, which no run saves
                 saved = self._manager.item_metadata(step)["state"].tree
             target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), saved)
             return jax.tree.map(np.asarray, self._read(step, target)[0])
@@ -154,11 +154,11 @@ class RunCheckpoints:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps Orbax from telling that it only reads, and that metrics are missing, which no run saves (0.11)."""
+def _quiet(most: int) -> Iterator[None]:
+    """Keeps Orbax from logging what is no graver than `most`, such as the warning that it only reads."""
     logger = logging.getLogger("absl")
     level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    logger.setLevel(most + 1)
     try:
         yield
     finally:

@@ -32,7 +32,7 @@ KERNELS = {
 # What few processes need is made when they ask for it: for searches of latents, and for training.
 SEARCH = ("swin_gradient", "blur")
 TRAINING = (*SEARCH, "swin_gradients", "kernel_gradient_sums", "kernel_gradient")
-IN_ORDER = [name for name in KERNELS if name not in TRAINING][::-1]  # as the others are made: the longest first
+IN_ORDER = [name for name in KERNELS if name not in TRAINING][::-1]  # in which they are made: the longest first
 POOL = {"task": 1, "lead": 2, "serve": 1}  # functions of pool.py that are called from outside, and their int64s
 NUMBERS = {name: number for number, name in enumerate(KERNELS, 1)}  # places in the table of functions, after `task`
 _registering = make_lock()  # XLA takes a name once
