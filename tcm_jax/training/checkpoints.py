@@ -29,7 +29,7 @@ class RunCheckpoints:
 
         self._ocp, self._keep, self._folder = ocp, keep, folder.absolute()
         handlers = {"state": ocp.StandardCheckpointHandler(), "extra": ocp.JsonCheckpointHandler()}
-        with _quiet(logging.WARNING) if read_only else contextlib.nullcontext():
+        with _quiet() if read_only else contextlib.nullcontext():
             options = ocp.CheckpointManagerOptions(
                 cleanup_tmp_directories=not read_only,  # what a killed process left half written
                 read_only=read_only,
@@ -127,8 +127,7 @@ class RunCheckpoints:
         try:
             # A run on several devices may be read on one.
             here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-            with _quiet(logging.ERROR):  # Orbax 0.11 misses metrics, which no run saves
-                saved = self._manager.item_metadata(step)["state"].tree
+            saved = self._manager.item_metadata(step)["state"].tree
             target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), saved)
             return jax.tree.map(np.asarray, self._read(step, target)[0])
         except Exception as error:
@@ -154,11 +153,11 @@ class RunCheckpoints:
 
 
 @contextlib.contextmanager
-def _quiet(most: int) -> Iterator[None]:
-    """Keeps Orbax from logging what is no graver than `most`, such as the warning that it only reads."""
+def _quiet() -> Iterator[None]:
+    """Keeps Orbax from telling that it only reads, and that metrics are missing, which no run saves (0.11)."""
     logger = logging.getLogger("absl")
     level = logger.level
-    logger.setLevel(most + 1)
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
